@@ -1,0 +1,46 @@
+# make sweep: the main job on embedded data. make test: the tests. Both make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: sweep test test-slow check setup bench clean
+
+sweep: .venv/.run
+	$(BIN)/python sweeps/double_descent.py
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.test
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+setup: .venv/.dev
+
+bench: .venv/.run
+	$(BIN)/python benchmarks/bundle_step.py
+	$(BIN)/python benchmarks/bundles.py
+
+.venv/.base:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.run: .venv/.base pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.test: .venv/.base pyproject.toml constraints.txt
+	$(INSTALL) -e '.[test]'
+	touch $@ .venv/.run
+
+.venv/.dev: .venv/.base pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	touch $@ .venv/.run .venv/.test
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache

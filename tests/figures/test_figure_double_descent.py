@@ -1,0 +1,219 @@
+"""The double descent figure: its path, colours, spread, axes, and what it does with rows that cannot be drawn."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.figures import style
+from vaegen_ray.figures.double_descent import AXIS_COLOURS, draw, path_order, path_runs
+
+PATH = [(2**i, 1) for i in range(9)] + [(256, 2**i) for i in range(1, 6)] + [(512, 32)]
+SEEDS = 3
+
+
+def rows_for(points, methods=("normal",), seeds=SEEDS):
+    """Fake finished trials: a test ELBO that differs for every trial, parameters as a fully connected VAE has them."""
+    rows = []
+    for method in methods:
+        for nc, mz in points:
+            for seed in range(seeds):
+                elbo = -20 - 5 / nc - nc / 512 + mz / 32 + (method != "normal") * 0.3 + 0.1 * seed**2
+                gap = nc / 256 / mz
+                total = 2 * nc * nc + 131 * nc + 64 + 6 * nc * mz + 4 * mz
+                rows.append((f"{method}-{nc}-{mz}-{seed}", method, seed, nc, mz, total, elbo, gap))
+    varied = ["trial_id", "method", "seed", "nc", "mz", "params_total", "elbo_test", "generalization_gap"]
+    same = {"dataset": "digits", "architecture": "fully_connected", "likelihood": "bernoulli"}
+    return pd.DataFrame(rows, columns=varied).assign(**same, status="completed", epochs=300, n_train=500)
+
+
+def points_of(frame):
+    return list(zip(frame["nc"].tolist(), frame["mz"].tolist(), strict=True))
+
+
+def lines_named(axes, gid):
+    return [line for line in axes.lines if line.get_gid() == gid]
+
+
+def spread_of(axes):
+    """All bars of a panel as rows of x, low, high."""
+    bars = [bar for c in axes.collections if c.get_gid() == "spread" for bar in c.get_segments()]
+    return np.array([[bar[0, 0], bar[:, 1].min(), bar[:, 1].max()] for bar in bars])
+
+
+def words_in(figure):
+    return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return draw(rows_for(PATH))
+
+
+def test_path_order_of_shuffled_points():
+    shuffled = pd.DataFrame(PATH, columns=["nc", "mz"]).sample(frac=1, random_state=1)
+    assert points_of(path_order(shuffled)) == PATH
+
+
+def test_path_through_a_full_grid_turns_where_the_path_of_the_paper_turns():
+    full = list(product((64, 128, 256, 512), (1, 8, 64)))
+    expected = [(64, 1), (128, 1), (256, 1), (256, 8), (256, 64), (512, 64)]
+    assert points_of(path_order(pd.DataFrame(full, columns=["nc", "mz"]))) == expected
+    finer_at_128 = pd.DataFrame([*full, (128, 2)], columns=["nc", "mz"])
+    expected = [(64, 1), (128, 1), (128, 2), (128, 8), (128, 64), (256, 64), (512, 64)]
+    assert points_of(path_order(finer_at_128)) == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (PATH[:4], PATH[:4]),
+        (PATH[:11], PATH[:11]),
+        ([*PATH[:5], *PATH[9:12]], [*PATH[:5], *PATH[9:12]]),  # the point where the path turns is missing
+        ([*PATH[:5], PATH[-1]], [*PATH[:5], PATH[-1]]),
+        ([(256, 4)], [(256, 4)]),
+    ],
+)
+def test_path_order_of_an_unfinished_sweep(there, expected):
+    assert points_of(path_order(pd.DataFrame(there[::-1], columns=["nc", "mz"]))) == expected
+
+
+def test_runs_share_the_turning_points_and_leave_gaps_unlinked():
+    frame = pd.DataFrame(PATH, columns=["nc", "mz"])
+    runs = [(axis, points_of(run)) for axis, run in path_runs(frame)]
+    assert runs == [("nc", PATH[:9]), ("mz", PATH[8:14]), ("nc", PATH[13:])]
+    broken = [(axis, points_of(run)) for axis, run in path_runs(frame.drop(index=8))]
+    assert broken == [("nc", PATH[:8]), ("mz", PATH[9:14]), ("nc", PATH[13:])]
+
+
+def test_segment_colours_follow_the_axis_grown(pictures):
+    axes = pictures["double_descent"].axes[0]
+    params = {(nc, mz): total for nc, mz, total in rows_for(PATH)[["nc", "mz", "params_total"]].itertuples(index=False)}
+    for axis, stretches in {"nc": (PATH[:9], PATH[13:]), "mz": (PATH[8:14],)}.items():
+        lines = lines_named(axes, f"normal {axis} grows")
+        assert [list(line.get_xdata()) for line in lines] == [[params[p] for p in points] for points in stretches]
+        assert {to_hex(line.get_color()).upper() for line in lines} == {AXIS_COLOURS[axis]}
+    assert AXIS_COLOURS["nc"] != AXIS_COLOURS["mz"]
+
+
+def test_bars_span_the_lowest_and_highest_seed_around_the_mean(pictures):
+    rows = rows_for(PATH)
+    axes = pictures["double_descent"].axes[0]
+    bars = spread_of(axes)
+    assert len(bars) == len(PATH)
+    for total, low, high in bars:
+        losses = -rows.loc[rows["params_total"] == total, "elbo_test"]
+        assert (low, high) == (losses.min(), losses.max())
+        assert low < high
+    drawn = np.concatenate([line.get_ydata() for line in lines_named(axes, "normal nc grows")])
+    means = [-rows[(rows["nc"] == nc) & (rows["mz"] == mz)]["elbo_test"].mean() for nc, mz in [*PATH[:9], *PATH[13:]]]
+    np.testing.assert_allclose(drawn, means)
+
+
+def test_a_wide_range_of_parameters_gets_a_log_axis_and_a_narrow_one_a_linear_axis(pictures):
+    assert pictures["double_descent"].axes[0].get_xscale() == "log"
+    narrow = draw(rows_for([(128, 1), (256, 1), (256, 8)]))
+    assert narrow["double_descent"].axes[0].get_xscale() == "linear"
+
+
+@pytest.mark.parametrize("methods", [("normal",), ("normal", "dmaapx")])
+def test_every_point_has_one_label_and_no_text_covers_another_or_is_clipped(methods):
+    figure = draw(rows_for(PATH, methods))["double_descent"]
+    axes = figure.axes[0]
+    labels = [text for text in axes.texts if text.get_text().startswith("(")]
+    assert sorted(text.get_text() for text in labels) == sorted(f"({nc}, {mz})" for nc, mz in PATH)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    boxes = [Text.get_window_extent(label, renderer) for label in labels]
+    legend = axes.get_legend().get_window_extent(renderer)
+    covering = [pair for pair in combinations([*boxes, legend], 2) if pair[0].overlaps(pair[1])]
+    assert covering == []
+    panel = axes.get_window_extent(renderer)
+    assert all(panel.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    whole = [figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)]
+    whole += [text.get_window_extent(renderer) for text in axes.texts]
+    assert all(figure.bbox.contains(*corner) for box in whole for corner in (box.min, box.max))
+
+
+def test_failed_trials_and_those_without_a_finite_elbo_are_left_out_and_counted():
+    rows = rows_for(PATH)
+    rows.loc[[0, 1], ["status", "elbo_test"]] = ["failed", -1000.0]
+    rows.loc[5, "elbo_test"] = np.nan
+    rows.loc[9, "elbo_test"] = -np.inf
+    pictures = draw(rows)
+    for picture in pictures.values():
+        assert f"Left out of {len(rows)} trials: 2 failed, 2 completed without a finite ELBO" in words_in(picture)
+        assert "mean of 1 to 3 seeds" in words_in(picture)
+    bars = spread_of(pictures["double_descent"].axes[0])
+    assert np.isfinite(bars).all() and bars[:, 2].max() < 100
+    assert "Left out" not in words_in(draw(rows_for(PATH))["double_descent"])
+
+
+def test_title_states_data_images_epochs_and_seeds(pictures):
+    for picture in pictures.values():
+        assert "digits, 500 training images, 300 epochs; mean of 3 seeds" in words_in(picture)
+
+
+def test_a_method_has_its_own_line_style_and_is_named_once_there_are_two(pictures):
+    both = draw(rows_for(PATH, ("normal", "dmaapx")))["double_descent"]
+    styles = {m: lines_named(both.axes[0], f"{m} nc grows")[0].get_linestyle() for m in ("normal", "dmaapx")}
+    assert styles == {"normal": "-", "dmaapx": "--"}
+    assert "DMaaPx" in words_in(both) and "normal training" in words_in(both)
+    assert "normal training" not in words_in(pictures["double_descent"])
+
+
+def test_complexity_axes_draw_a_line_for_each_mz_with_two_nc():
+    figure = draw(rows_for(PATH, ("normal", "dmaapx")))["complexity_axes"]
+    for axes, column in zip(figure.axes, ("elbo_test", "generalization_gap"), strict=True):
+        rows = rows_for(PATH)
+        drawn = {line.get_gid(): line for line in axes.lines if "mz=" in (line.get_gid() or "")}
+        assert set(drawn) == {f"{method} mz={mz}" for method in ("normal", "dmaapx") for mz in (1, 32)}
+        assert list(drawn["normal mz=32"].get_xdata()) == [256, 512]
+        expected = [rows[(rows["nc"] == nc) & (rows["mz"] == 32)][column].mean() for nc in (256, 512)]
+        np.testing.assert_allclose(drawn["normal mz=32"].get_ydata(), expected)
+        assert drawn["dmaapx mz=1"].get_linestyle() == "--"
+        assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 11])
+def test_an_unfinished_sweep_is_drawn_as_far_as_it_is(count):
+    pictures = draw(rows_for(PATH[:count], seeds=1))
+    assert len(spread_of(pictures["double_descent"].axes[0])) == count
+    assert "1 seed" in words_in(pictures["complexity_axes"])
+    for picture in pictures.values():
+        assert style.to_bytes(picture, "png").startswith(b"\x89PNG")
+    assert ("No $m_z$ has two values" in words_in(pictures["complexity_axes"])) == (count == 1)
+
+
+@pytest.mark.parametrize("rows", [pd.DataFrame(), rows_for(PATH).assign(status="failed")])
+def test_no_completed_trial_is_one_clear_line(rows):
+    with pytest.raises(
+        VaegenError, match="^a figure needs at least one completed trial.*; got (no rows|45: 45 failed)"
+    ) as e:
+        draw(rows)
+    assert "\n" not in str(e.value)
+
+
+def test_rows_of_two_experiments_are_refused():
+    rows = pd.concat([rows_for(PATH[:3]), rows_for(PATH[:3]).assign(dataset="mnist")])
+    with pytest.raises(SpecError, match="must share one dataset; got digits, mnist"):
+        draw(rows)
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(SpecError, match="must have the columns .*params_total"):
+        draw(rows_for(PATH[:3]).drop(columns="params_total"))
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_equal_rows_in_any_order_give_equal_bytes(kind, pictures):
+    again = draw(rows_for(PATH).sample(frac=1, random_state=2))
+    for stem, picture in pictures.items():
+        assert style.to_bytes(picture, kind) == style.to_bytes(again[stem], kind)
+    other = rows_for(PATH)
+    other.loc[0, "elbo_test"] -= 1
+    assert style.to_bytes(draw(other)["double_descent"], kind) != style.to_bytes(pictures["double_descent"], kind)

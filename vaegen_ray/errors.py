@@ -1,0 +1,30 @@
+"""What can go wrong for a user. Every message is one line: the rule, the value that was got, what to do.
+
+The command line prints the message alone and exits with code 2; a traceback therefore always means a fault of ours.
+"""
+
+
+class VaegenError(Exception):
+    """An error that the user can mend."""
+
+
+class SpecError(VaegenError, ValueError):
+    """A trial, a sweep or an option that cannot be: names the field, the value got and what is allowed."""
+
+
+class DataMissingError(VaegenError, FileNotFoundError):
+    """A data set that is not on this machine: names where it was looked for and the command that gets it."""
+
+
+class DataFormatError(VaegenError, ValueError):
+    """A data file whose content is not what its format promises: names the file and what was found."""
+
+
+class StorageError(VaegenError, OSError):
+    """A storage that cannot be read or written: names the path and what the file system said."""
+
+
+def allowed(what: str, got: object, choices: object) -> str:
+    """The usual message: ``what must be one of a, b, c; got x``."""
+    listed = ", ".join(str(c) for c in choices) if isinstance(choices, (list, tuple, dict, set, frozenset)) else choices
+    return f"{what} must be one of {listed}; got {got!r}"

@@ -1,0 +1,88 @@
+"""The ELBO on whole data sets, and what follows from it.
+
+    ELBO(x) = -distortion(x) - rate(x)                       (xiao2024, Eq. 2), nats an image, larger is better
+    G_g = mean ELBO on D_train - mean ELBO on D_test         (xiao2024, Eq. 3), not sign-definite
+    bits per dimension = -ELBO / (D ln 2)
+
+The noise of the evaluation is its own stream of the trial's seed, the same at every evaluation, so that two epochs of a
+trial differ by their weights alone. It is drawn for blocks of ``NOISE_BLOCK`` images; how many images are computed at
+once depends on memory and does not matter. Letters: M members, N images, S samples, Z latent dimensions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vaegen_ray.models.layout import activation_bytes
+from vaegen_ray.models.vae import VAE
+from vaegen_ray.seeds import stream_seed
+from vaegen_ray.training.precision import arithmetic
+from vaegen_ray.trial import TrialSpec
+
+NOISE_BLOCK = 500
+"""Images whose noise is drawn together."""
+CHUNK_BYTES = 2**28
+"""Memory that the activations of a chunk of images may take."""
+
+
+@torch.no_grad()
+def rate_and_distortion(vae: VAE, specs: list[TrialSpec], images: Tensor, *, stream: int) -> tuple[Tensor, Tensor]:
+    """Mean rate and distortion of every member on a data set, nats an image: two float64 [M].
+
+    Args:
+        vae: the M members; BatchNorm uses its running statistics.
+        specs: their specifications, for the seeds and ``elbo_samples`` S.
+        images: uint8 [N, C, H, W], on the members' device.
+        stream: 0 for D_train, 1 for D_test; gives every data set its own noise.
+    """
+    vae.eval()
+    spec, members, device = specs[0], len(specs), images.device
+    totals = torch.zeros(2, members, dtype=torch.float64, device=device)
+    chunk = max(1, min(NOISE_BLOCK, CHUNK_BYTES // (members * activation_bytes(spec))))
+    with arithmetic("float32", device):
+        for block in range(-(-len(images) // NOISE_BLOCK)):
+            pixels = images[block * NOISE_BLOCK : (block + 1) * NOISE_BLOCK]
+            noise = torch.stack([_noise(each, 2 * block + stream, len(pixels), device) for each in specs])
+            for start in range(0, len(pixels), chunk):
+                x = vae.likelihood.scale(pixels[start : start + chunk])
+                x = x.expand(members, *x.shape)
+                for sample in range(spec.elbo_samples):
+                    rate, distortion = vae.rate_and_distortion(x, noise[:, sample, start : start + chunk])
+                    totals += torch.stack((rate, distortion)).double().sum(-1)
+    means = totals / (len(images) * spec.elbo_samples)
+    return means[0], means[1]
+
+
+def _noise(spec: TrialSpec, index: int, images: int, device: torch.device) -> Tensor:
+    """Standard normal [S, images, Z]."""
+    generator = torch.Generator(device).manual_seed(stream_seed(spec.seed, "evaluation", index))
+    return torch.randn(spec.elbo_samples, images, spec.latent_dim, generator=generator, device=device)
+
+
+def evaluate_elbo(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor) -> list[dict[str, float]]:
+    """ELBO, rate and distortion on D_train and D_test, generalization gap and bits per dimension: a row a member.
+
+    ``elbo_source``, the ELBO on the distribution trained on (xiao2024, Figure 13), is that on D_train for normal training.
+    """
+    parts = [rate_and_distortion(vae, specs, images, stream=i) for i, images in enumerate((train, test))]
+    (rate_train, distortion_train), (rate_test, distortion_test) = [(r.tolist(), d.tolist()) for r, d in parts]
+    rows = []
+    for member, spec in enumerate(specs):
+        elbo_train = -rate_train[member] - distortion_train[member]
+        elbo_test = -rate_test[member] - distortion_test[member]
+        rows.append(
+            {
+                "elbo_train": elbo_train,
+                "elbo_test": elbo_test,
+                "elbo_source": elbo_train,
+                "rate_train": rate_train[member],
+                "rate_test": rate_test[member],
+                "distortion_train": distortion_train[member],
+                "distortion_test": distortion_test[member],
+                "generalization_gap": elbo_train - elbo_test,
+                "bits_per_dim_test": -elbo_test / (spec.pixels * math.log(2)),
+                "elbo_samples": spec.elbo_samples,
+            }
+        )
+    return rows

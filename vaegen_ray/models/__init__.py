@@ -1,0 +1,1 @@
+"""Networks, likelihoods and the VAE, all of them for M members at once."""

@@ -1,0 +1,202 @@
+"""The networks as data: a list of layers with their sizes, from which parameters, FLOPs and bytes are counted.
+
+The modules in ``networks.py`` are built from the same list, so what a plan counts is what is trained. Needs no torch.
+Sources: xiao2024, Tables 3-6 and Appendix B.1. The residual decoder has two transposed convolutions, since the encoder
+halves the image twice, and its last convolution has as many channels as the likelihood needs.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vaegen_ray.trial import TrialSpec
+
+Kind = Literal["linear", "conv", "transposed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One affine map of one member, with or without a BatchNorm behind it."""
+
+    name: str
+    kind: Kind
+    n_in: int
+    """Input features or channels."""
+    n_out: int
+    """Output features or channels."""
+    kernel: int = 1
+    """Side of the kernel, pixels."""
+    stride: int = 1
+    cells: int = 1
+    """Positions at which the kernel is applied for one image: output pixels, or input pixels of a transposed one."""
+    bias: bool = True
+    norm: bool = False
+    """A BatchNorm with scale and shift follows."""
+    touches_z: bool = False
+    """Belongs to Theta_z: the last layer of the encoder or the first of the decoder (xiao2024, section 4.2)."""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Linear: [in, out]. Convolution: [out, in, k, k]; transposed: [in, out, k, k]."""
+        if self.kind == "linear":
+            return (self.n_in, self.n_out)
+        ends = (self.n_in, self.n_out) if self.kind == "transposed" else (self.n_out, self.n_in)
+        return (*ends, self.kernel, self.kernel)
+
+    @property
+    def params(self) -> int:
+        """Trainable numbers, the scale and shift of a BatchNorm included."""
+        return self.affine_params + 2 * self.n_out * self.norm
+
+    @property
+    def affine_params(self) -> int:
+        """Trainable numbers of the affine map alone."""
+        return math.prod(self.weight_shape) + self.n_out * self.bias
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the layer puts out for one image."""
+        return self.n_out * self.cells * (self.stride**2 if self.kind == "transposed" else 1)
+
+
+def likelihood_channels(spec: TrialSpec) -> int:
+    """Channels that the decoder must give for a pixel (all colours together)."""
+    colours = spec.image_shape[0]
+    per_component = 1 + 2 * colours + (3 if colours == 3 else 0)  # logit, means and log-scales, colour coefficients
+    return {
+        "bernoulli": colours,
+        "gaussian": colours,
+        "logistic": 2 * colours,
+        "logistic_mixture": spec.mixture_components * per_component,
+    }[spec.likelihood]
+
+
+def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
+    """Layers from the image to the parameters of q(z|x), in order of use."""
+    colours, height, width = spec.image_shape
+    if spec.architecture == "fully_connected":
+        return (
+            Layer(name="in", kind="linear", n_in=spec.pixels, n_out=spec.nc),
+            Layer(name="hidden", kind="linear", n_in=spec.nc, n_out=spec.nc),
+            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, touches_z=True),
+        )
+    half, grid = height * width // 4, height * width // 16
+    return (
+        Layer(
+            name="down1",
+            kind="conv",
+            n_in=colours,
+            n_out=spec.nc,
+            kernel=4,
+            stride=2,
+            cells=half,
+            bias=False,
+            norm=True,
+        ),
+        Layer(
+            name="down2",
+            kind="conv",
+            n_in=spec.nc,
+            n_out=spec.nc,
+            kernel=4,
+            stride=2,
+            cells=grid,
+            bias=False,
+            norm=True,
+        ),
+        *_residual_block("block1", spec, grid),
+        *_residual_block("block2", spec, grid),
+        Layer(name="posterior", kind="conv", n_in=spec.nc, n_out=2 * spec.mz, cells=grid, touches_z=True),
+    )
+
+
+def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
+    """Layers from z to the parameters of p(x|z), in order of use."""
+    _, height, width = spec.image_shape
+    channels = likelihood_channels(spec)
+    if spec.architecture == "fully_connected":
+        return (
+            Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=spec.nc, touches_z=True),
+            Layer(name="hidden", kind="linear", n_in=spec.nc, n_out=spec.nc),
+            Layer(name="out", kind="linear", n_in=spec.nc, n_out=channels * height * width),
+        )
+    half, grid = height * width // 4, height * width // 16
+    up = {
+        "kind": "transposed",
+        "n_in": spec.nc,
+        "n_out": spec.nc,
+        "kernel": 4,
+        "stride": 2,
+        "bias": False,
+        "norm": True,
+    }
+    return (
+        Layer(
+            name="latent", kind="conv", n_in=spec.mz, n_out=spec.nc, cells=grid, bias=False, norm=True, touches_z=True
+        ),
+        *_residual_block("block1", spec, grid),
+        *_residual_block("block2", spec, grid),
+        Layer(name="up1", cells=grid, **up),
+        Layer(name="up2", cells=half, **up),
+        Layer(name="out", kind="conv", n_in=spec.nc, n_out=channels, cells=height * width),
+    )
+
+
+def _residual_block(name: str, spec: TrialSpec, cells: int) -> Iterator[Layer]:
+    for part, kernel in (("first", 3), ("second", spec.residual_kernel)):
+        yield Layer(
+            name=f"{name}_{part}",
+            kind="conv",
+            n_in=spec.nc,
+            n_out=spec.nc,
+            kernel=kernel,
+            cells=cells,
+            bias=False,
+            norm=True,
+        )
+
+
+def layers(spec: TrialSpec) -> tuple[Layer, ...]:
+    """All layers of one VAE."""
+    return encoder_layers(spec) + decoder_layers(spec)
+
+
+def params_z(spec: TrialSpec) -> int:
+    """|Theta_z|: weights and biases of the last encoder layer and the first decoder layer."""
+    return sum(layer.affine_params for layer in layers(spec) if layer.touches_z)
+
+
+def params_total(spec: TrialSpec) -> int:
+    """|Theta|: all trainable numbers of one VAE."""
+    return sum(layer.params for layer in layers(spec))
+
+
+def flops_per_image(spec: TrialSpec) -> int:
+    """Floating point operations of a forward pass for one image: two for each multiplication with a weight."""
+    return sum(2 * layer.cells * math.prod(layer.weight_shape) for layer in layers(spec))
+
+
+def training_flops(spec: TrialSpec) -> int:
+    """Floating point operations of a whole training; the backward pass counts twice the forward pass."""
+    return 3 * flops_per_image(spec) * spec.steps * spec.batch_size
+
+
+def state_bytes(spec: TrialSpec) -> int:
+    """Bytes of the weights, their gradients and Adam's two moments, in float32."""
+    return 4 * 4 * params_total(spec)
+
+
+def activation_bytes(spec: TrialSpec) -> int:
+    """Bytes kept for one image between the forward and the backward pass, in float32.
+
+    Every layer keeps its output, a layer with BatchNorm and ReLU about three of them; the likelihood keeps a few more
+    of the decoder's output.
+    """
+    kept = sum(layer.outputs * (3 if layer.norm else 2) for layer in layers(spec))
+    return 4 * (kept + 6 * layers(spec)[-1].outputs + 12 * spec.latent_dim)
+
+
+def member_bytes(spec: TrialSpec) -> int:
+    """Bytes that a member of a bundle takes while it trains."""
+    return state_bytes(spec) + activation_bytes(spec) * spec.batch_size

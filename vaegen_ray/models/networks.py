@@ -1,0 +1,187 @@
+"""Encoders and decoders of M members as one module.
+
+Letters: M members, B batch, C channels (or features), H and W pixels, Z latent dimensions, K likelihood channels.
+
+Every weight has a leading member dimension. Fully-connected layers are batched matrix products. Convolutions either run
+as one grouped convolution over stacked channels [B, M*C, H, W], or in a loop over the members; which is faster depends
+on device and width (``benchmarks/bundle_step.py`` measures it), the numbers agree. A BatchNorm over stacked channels
+keeps its statistics for each member by construction.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vaegen_ray.models.layout import Layer, decoder_layers, encoder_layers
+from vaegen_ray.seeds import stream_seed
+from vaegen_ray.trial import TrialSpec
+
+
+class MemberLayer(nn.Module):
+    """One ``Layer`` for M members: an affine map, then BatchNorm where the layer has one.
+
+    ``member`` selects one member: the input then has that member's channels alone.
+    """
+
+    def __init__(self, layer: Layer, members: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weight = nn.Parameter(torch.empty(members, *layer.weight_shape))
+        if layer.bias:
+            shape = (members, 1, layer.n_out) if layer.kind == "linear" else (members, layer.n_out)
+            self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(shape))
+        else:
+            self.bias = None
+        if layer.norm:
+            self.scale = nn.Parameter(torch.ones(members, layer.n_out))
+            self.shift = nn.Parameter(torch.zeros(members, layer.n_out))
+            self.register_buffer("running_mean", torch.zeros(members, layer.n_out))
+            self.register_buffer("running_var", torch.ones(members, layer.n_out))
+
+    def initialise(self, member: int, generator: torch.Generator) -> None:
+        """Draws a member's weights and bias uniformly in +-1/sqrt(fan_in), PyTorch's default for these layers."""
+        weight = self.weight.data[member]
+        fan_in = self.layer.n_in if self.layer.kind == "linear" else math.prod(weight.shape[1:])
+        bound = 1 / math.sqrt(fan_in)
+        for target in (weight,) if self.bias is None else (weight, self.bias.data[member]):
+            target.copy_(torch.empty(target.shape).uniform_(-bound, bound, generator=generator))
+
+    def forward(self, x: Tensor, member: int | None = None) -> Tensor:
+        """[M, B, in] -> [M, B, out] for linear layers, [B, M*in, H, W] -> [B, M*out, H', W'] for convolutions."""
+        if self.layer.kind == "linear":
+            assert self.bias is not None
+            return torch.baddbmm(self.bias, x, self.weight)
+        pick = slice(None) if member is None else slice(member, member + 1)
+        weight = self.weight[pick].flatten(0, 1)
+        bias = None if self.bias is None else self.bias[pick].flatten()
+        groups = weight.shape[0] // self.layer.weight_shape[0]
+        if self.layer.kind == "transposed":
+            x = F.conv_transpose2d(x, weight, bias, stride=self.layer.stride, padding=1, groups=groups)
+        else:
+            padding = (self.layer.kernel - 1) // 2
+            x = F.conv2d(x, weight, bias, stride=self.layer.stride, padding=padding, groups=groups)
+        if not self.layer.norm:
+            return x
+        return F.batch_norm(
+            x,
+            self.running_mean[pick].view(-1),
+            self.running_var[pick].view(-1),
+            self.scale[pick].flatten(),
+            self.shift[pick].flatten(),
+            training=self.training,
+        )
+
+
+class Network(nn.Module):
+    """What both architectures share: layers by name, initialised member by member."""
+
+    def __init__(self, layers: tuple[Layer, ...], members: int) -> None:
+        super().__init__()
+        self.members = members
+        self.layers = nn.ModuleDict({layer.name: MemberLayer(layer, members) for layer in layers})
+
+    def initialise(self, member: int, generator: torch.Generator) -> None:
+        for layer in self.layers.values():
+            assert isinstance(layer, MemberLayer)
+            layer.initialise(member, generator)
+
+
+class FullyConnectedEncoder(Network):
+    """pixels - nc - nc - 2Z with ReLU (xiao2024, Appendix B.1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, B, C, H, W] -> [M, B, 2Z]."""
+        h = self.layers["in"](x.flatten(2)).relu_()
+        h = self.layers["hidden"](h).relu_()
+        return self.layers["posterior"](h)
+
+
+class FullyConnectedDecoder(Network):
+    """Z - nc - nc - K*H*W with ReLU (xiao2024, Appendix B.1)."""
+
+    def __init__(self, layers: tuple[Layer, ...], members: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(layers, members)
+        self.size = image_shape[1:]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[M, B, Z] -> [M, B, K, H, W]."""
+        h = self.layers["latent"](z).relu_()
+        h = self.layers["hidden"](h).relu_()
+        return self.layers["out"](h).unflatten(2, (-1, *self.size))
+
+
+class ConvolutionalNetwork(Network):
+    """Runs ``apply_layers`` once over stacked channels, or member by member."""
+
+    loop_over_members = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, B, C, H, W] -> [M, B, C', H', W']."""
+        members, batch = x.shape[:2]
+        if self.loop_over_members or members == 1:
+            return torch.stack([self.apply_layers(x[m], m) for m in range(members)])
+        stacked = x.transpose(0, 1).flatten(1, 2)
+        return self.apply_layers(stacked, None).unflatten(1, (members, -1)).transpose(0, 1)
+
+    def apply_layers(self, h: Tensor, member: int | None) -> Tensor:
+        raise AssertionError("every convolutional network has its own layers")
+
+    def block(self, name: str, h: Tensor, member: int | None) -> Tensor:
+        """Residual block (xiao2024, Table 6): h + BN(conv(ReLU(BN(conv(ReLU(h))))))."""
+        inner = self.layers[f"{name}_first"](h.relu(), member)
+        return h + self.layers[f"{name}_second"](inner.relu_(), member)
+
+
+class ResidualEncoder(ConvolutionalNetwork):
+    """xiao2024, Table 4: two stride-2 convolutions, two residual blocks, a 1x1 convolution to 2*mz channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, B, C, H, W] -> [M, B, 2Z] with Z = mz * (H/4) * (W/4)."""
+        return super().forward(x).flatten(2)
+
+    def apply_layers(self, h: Tensor, member: int | None) -> Tensor:
+        h = self.layers["down1"](h, member).relu_()
+        h = self.layers["down2"](h, member)
+        for name in ("block1", "block2"):
+            h = self.block(name, h, member)
+        return self.layers["posterior"](h, member)
+
+
+class ResidualDecoder(ConvolutionalNetwork):
+    """xiao2024, Table 5, with two transposed convolutions: mz channels on the latent grid to K channels on the image."""
+
+    def __init__(self, layers: tuple[Layer, ...], members: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(layers, members)
+        self.grid = (image_shape[1] // 4, image_shape[2] // 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[M, B, Z] -> [M, B, K, H, W]."""
+        return super().forward(z.unflatten(2, (-1, *self.grid)))
+
+    def apply_layers(self, h: Tensor, member: int | None) -> Tensor:
+        h = self.layers["latent"](h, member)
+        for name in ("block1", "block2"):
+            h = self.block(name, h, member)
+        for name in ("up1", "up2"):
+            h = self.layers[name](h, member).relu_()
+        return self.layers["out"](h, member)
+
+
+def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
+    """Encoder and decoder for the members ``specs`` (of one shape), each initialised from its own seed."""
+    spec, members = specs[0], len(specs)
+    encoder: Network
+    decoder: Network
+    if spec.architecture == "fully_connected":
+        encoder = FullyConnectedEncoder(encoder_layers(spec), members)
+        decoder = FullyConnectedDecoder(decoder_layers(spec), members, spec.image_shape)
+    else:
+        encoder = ResidualEncoder(encoder_layers(spec), members)
+        decoder = ResidualDecoder(decoder_layers(spec), members, spec.image_shape)
+    for member, each in enumerate(specs):
+        generator = torch.Generator().manual_seed(stream_seed(each.seed, "init"))
+        encoder.initialise(member, generator)
+        decoder.initialise(member, generator)
+    return encoder, decoder

@@ -1,0 +1,123 @@
+"""Reads the results of a sweep into pandas frames, during the run too.
+
+    results = load("runs/double_descent")
+    results.last().groupby("nc")["elbo_test"].mean()
+
+Every row comes once and in an order that does not depend on how trials were packed into bundles.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vaegen_ray.errors import StorageError
+from vaegen_ray.results.parquet import decoded_schema, read_folder
+from vaegen_ray.results.schema import COMPLETED, METRICS, trials_schema
+from vaegen_ray.results.storage import Storage
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one sweep. A null is NaN, so a column of whole numbers that has nulls comes as floats."""
+
+    trials: pd.DataFrame
+    """A row a finished trial, sorted by ``trial_id``; columns: ``schema.trials_schema``."""
+    metrics: pd.DataFrame
+    """A row a trial and evaluation, sorted by ``trial_id`` (a categorical) and ``effective_epoch``; columns:
+    ``schema.METRICS``."""
+    notes: tuple[str, ...]
+    """One line a file that could not be read and was skipped."""
+
+    def last(self) -> pd.DataFrame:
+        """One row a completed trial: its columns, then its metrics at its last effective epoch.
+
+        ``elbo_samples`` is what the specification asks for; ``elbo_samples_metrics`` is what the evaluation took.
+        """
+        completed = self.trials[self.trials["status"] == COMPLETED]
+        final = self.metrics.drop_duplicates("trial_id", keep="last").drop(columns="bundle_id")
+        final = final.assign(trial_id=final["trial_id"].astype(completed["trial_id"].dtype))
+        return completed.merge(final, on="trial_id", how="left", suffixes=("", "_metrics"))
+
+
+def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only: bool = False) -> Results:
+    """The results below ``path``.
+
+    Args:
+        path: the storage, when ``sweep`` names the sweep in it; otherwise the folder of the sweep itself.
+        committed_only: leave out the metrics of trials that have no row in ``trials/`` yet.
+
+    Raises:
+        StorageError: there is no sweep, or the storage cannot be read.
+        DataFormatError: a file was written by a later version of vaegen_ray.
+    """
+    storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
+    base = f"{sweep}/" if sweep else ""
+    _check_is_sweep(storage, sweep or "")
+    trial_tables, corrupt_trials = read_folder(storage, f"{base}trials", trials_schema())
+    metric_tables, corrupt_metrics = read_folder(storage, f"{base}metrics", METRICS, dictionaries=True)
+    skipped = {f"{base}trials/{name}": reason for name, reason in corrupt_trials.items()}
+    skipped |= {f"{base}metrics/{name}": reason for name, reason in corrupt_metrics.items()}
+    trials = _unique_trials(pa.concat_tables([decoded_schema(trials_schema()).empty_table(), *trial_tables.values()]))
+    metrics = _unique_metrics(list(metric_tables.values()), trials)
+    if committed_only:
+        metrics = metrics[metrics["trial_id"].isin(trials["trial_id"])].reset_index(drop=True)
+        metrics = metrics.assign(trial_id=metrics["trial_id"].cat.remove_unused_categories())
+    notes = tuple(f"{storage.where(file)} was skipped: {reason}" for file, reason in skipped.items())
+    return Results(trials, metrics, notes)
+
+
+def _check_is_sweep(storage: Storage, folder: str) -> None:
+    def is_sweep(place: str) -> bool:
+        return bool({"trials", "metrics"} & set(storage.folders(place))) or "sweep.json" in storage.list(place)
+
+    if not is_sweep(folder):
+        sweeps = [name for name in storage.folders(folder) if is_sweep(f"{folder}/{name}" if folder else name)]
+        hint = f"sweeps there: {', '.join(sweeps)}" if sweeps else "it has no trials/, metrics/ or sweep.json"
+        raise StorageError(f"no results of a sweep in {storage.where(folder)}; {hint}")
+
+
+def _unique_trials(table: pa.Table) -> pd.DataFrame:
+    """One row a trial, by rising id: a completed one before a failed one, then the one that finished later."""
+    frame = table.to_pandas()
+    frame["completed"] = frame["status"] == COMPLETED
+    frame = frame.sort_values(["trial_id", "completed", "finished_at", "bundle_id"], na_position="first")
+    return frame.drop_duplicates("trial_id", keep="last").drop(columns="completed").reset_index(drop=True)
+
+
+def _unique_metrics(tables: list[pa.Table], trials: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial and epoch, by rising id and epoch; rows of the bundle that committed the trial win."""
+    empty = decoded_schema(METRICS, dictionaries=True).empty_table()
+    table = pa.concat_tables([empty, *tables]).unify_dictionaries().combine_chunks()
+    trial_names, trial = _sorted_codes(table["trial_id"])
+    bundle_names, bundle = _sorted_codes(table["bundle_id"])
+    epoch = table["effective_epoch"].to_numpy()
+    order = np.lexsort((epoch, trial))
+    first = _first_of_run(trial[order], epoch[order])
+    if not first.all():
+        committer = trials.set_index("trial_id")["bundle_id"].reindex(trial_names)
+        committed_by = pd.Index(bundle_names).get_indexer(committer)  # a trial's bundle; -1: not committed
+        order = np.lexsort((bundle, committed_by[trial] != bundle, epoch, trial))
+        order = order[_first_of_run(trial[order], epoch[order])]
+    ids = pa.DictionaryArray.from_arrays(trial.astype(np.int32), pa.array(trial_names, pa.string()))
+    table = table.set_column(table.column_names.index("trial_id"), "trial_id", ids)
+    return table.take(pa.array(order)).to_pandas()
+
+
+def _sorted_codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The distinct values in order, and for every row the place of its value in them."""
+    array = column.combine_chunks()
+    names = array.dictionary.to_pylist()
+    by_name = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    place = np.empty_like(by_name)
+    place[by_name] = np.arange(len(names))
+    return [names[i] for i in by_name], place[array.indices.to_numpy()]
+
+
+def _first_of_run(trial: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+    """Marks the rows that differ in trial or epoch from the row before."""
+    first = np.ones(len(trial), dtype=bool)
+    first[1:] = (trial[1:] != trial[:-1]) | (epoch[1:] != epoch[:-1])
+    return first

@@ -1,0 +1,189 @@
+"""The columns of the two kinds of result files, and the row of a trial.
+
+``trials/*.parquet`` holds one row a finished trial, ``metrics/*.parquet`` one row a trial and evaluation. ELBOs, rates,
+distortions and gaps are nats an image; a larger ELBO is better; ``bits_per_dim_test`` is bits a dimension.
+
+Adding a nullable column leaves ``SCHEMA_VERSION`` as it is: files without it read as null. The version rises when the
+meaning, type or name of a column changes; then ``results.parquet.decode`` must turn old files into new rows.
+"""
+
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from functools import cache
+from numbers import Integral, Real
+from typing import Any
+
+import pyarrow as pa
+
+from vaegen_ray.errors import allowed
+from vaegen_ray.trial import TrialSpec
+
+SCHEMA_VERSION = 1
+VERSION_KEY = "vaegen_ray.schema_version"
+"""Key of the schema version in the metadata of a Parquet file."""
+
+COMPLETED, FAILED = STATUSES = ("completed", "failed")
+
+_METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
+_ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_NATS = {"unit": "nats/image"}
+
+
+def _key(name: str, kind: pa.DataType | None = None) -> pa.Field:
+    """A column that every row must fill."""
+    return pa.field(name, kind or pa.string(), nullable=False)
+
+
+def _spec_columns() -> list[pa.Field]:
+    """One column for every field of ``TrialSpec``, in its order; a tuple becomes a string of JSON."""
+    types = typing.get_type_hints(TrialSpec)
+    columns = []
+    for name in (field.name for field in fields(TrialSpec)):
+        is_tuple = typing.get_origin(types[name]) is tuple
+        assert is_tuple or types[name] in _ARROW_TYPES, f"no column type for TrialSpec.{name}: {types[name]}"
+        columns.append(pa.field(name, pa.string() if is_tuple else _ARROW_TYPES[types[name]]))
+    return columns
+
+
+@cache
+def trials_schema() -> pa.Schema:
+    """The columns of ``trials/*.parquet``; ``finished_at`` is UTC, the ``params_`` columns count parameters."""
+    return pa.schema(
+        [
+            _key("trial_id"),
+            _key("sweep"),
+            _key("bundle_id"),
+            *_spec_columns(),
+            pa.field("latent_dim", pa.int64()),
+            pa.field("params_z", pa.int64()),
+            pa.field("params_rest", pa.int64()),
+            pa.field("params_total", pa.int64()),
+            _key("status"),
+            pa.field("error", pa.string()),
+            pa.field("failed_epoch", pa.int64()),
+            pa.field("wall_seconds", pa.float64()),
+            pa.field("device", pa.string()),
+            pa.field("node", pa.string()),
+            pa.field("code_version", pa.string()),
+            pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+            pa.field("bundle_members", pa.int64()),
+            _key("spec_json"),
+        ],
+        metadata=_METADATA,
+    )
+
+
+METRICS = pa.schema(
+    [
+        _key("trial_id"),
+        _key("bundle_id"),
+        _key("effective_epoch", pa.float64()),
+        pa.field("step", pa.int64()),
+        pa.field("elbo_train", pa.float64(), metadata=_NATS),
+        pa.field("elbo_test", pa.float64(), metadata=_NATS),
+        pa.field("elbo_source", pa.float64(), metadata=_NATS),
+        pa.field("rate_train", pa.float64(), metadata=_NATS),
+        pa.field("rate_test", pa.float64(), metadata=_NATS),
+        pa.field("distortion_train", pa.float64(), metadata=_NATS),
+        pa.field("distortion_test", pa.float64(), metadata=_NATS),
+        pa.field("generalization_gap", pa.float64(), metadata=_NATS),
+        pa.field("amortization_gap", pa.float64(), metadata=_NATS),
+        pa.field("robustness_gap", pa.float64(), metadata=_NATS),
+        pa.field("bits_per_dim_test", pa.float64(), metadata={"unit": "bits/dimension"}),
+        pa.field("elbo_samples", pa.int64()),
+    ],
+    metadata=_METADATA,
+)
+"""The columns of ``metrics/*.parquet``; a further evaluation adds a nullable column at the end."""
+
+
+def trial_row(
+    spec: TrialSpec,
+    *,
+    sweep: str,
+    bundle_id: str,
+    status: str,
+    error: str | None = None,
+    failed_epoch: int | None = None,
+    params_z: int | None = None,
+    params_rest: int | None = None,
+    wall_seconds: float | None = None,
+    device: str | None = None,
+    node: str | None = None,
+    code_version: str | None = None,
+    bundle_members: int | None = None,
+    finished_at: datetime | None = None,
+) -> dict[str, Any]:
+    """The row of one finished trial for ``SweepStore.commit_trials``.
+
+    Args:
+        spec: what was trained; fills its own columns, ``trial_id``, ``latent_dim`` and ``spec_json``.
+        status: ``completed``, or ``failed``, which needs an ``error``.
+        params_z, params_rest: parameters in Theta_z and in the rest; ``params_total`` is their sum.
+        finished_at: with a time zone; now, when it is not given.
+
+    Raises:
+        ValueError: the status is unknown, or a failed trial comes without its error.
+    """
+    if status not in STATUSES:
+        raise ValueError(allowed("status", status, STATUSES))
+    if (status == FAILED) != (error is not None):
+        raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
+    total = None if params_z is None or params_rest is None else params_z + params_rest
+    columns = {k: json.dumps(v) if isinstance(v, list) else v for k, v in spec.as_dict().items()}
+    return {
+        "trial_id": spec.trial_id,
+        "sweep": sweep,
+        "bundle_id": bundle_id,
+        **columns,
+        "latent_dim": spec.latent_dim,
+        "params_z": params_z,
+        "params_rest": params_rest,
+        "params_total": total,
+        "status": status,
+        "error": error,
+        "failed_epoch": failed_epoch,
+        "wall_seconds": wall_seconds,
+        "device": device,
+        "node": node,
+        "code_version": code_version,
+        "finished_at": finished_at or datetime.now(UTC),
+        "bundle_members": bundle_members,
+        "spec_json": spec.spec_json,
+    }
+
+
+def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of ``schema``; a missing key is null. Nothing is converted that would change a value.
+
+    Raises:
+        ValueError: a key that is no column, a value of the wrong type, or no value where every row needs one.
+    """
+    rows = list(rows)
+    unknown = sorted({key for row in rows for key in row} - set(schema.names))
+    if unknown:
+        raise ValueError(f"unknown columns of a result: {', '.join(unknown)}; the schema has {', '.join(schema.names)}")
+    return pa.table([_column([row.get(field.name) for row in rows], field) for field in schema], schema=schema)
+
+
+def _column(values: list[Any], field: pa.Field) -> pa.Array:
+    for value in values:
+        if value is None and not field.nullable:
+            raise ValueError(f"column {field.name} needs a value in every row; got none")
+        if value is not None and not _fits(value, field.type):
+            raise ValueError(f"column {field.name} holds {field.type}; got {value!r} ({type(value).__name__})")
+    return pa.array(values, field.type)
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    """Stricter than Arrow, which would cut 1.5 to 1 for an int64 and take a local time for UTC."""
+    if pa.types.is_integer(kind):
+        return isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
+    if pa.types.is_floating(kind):
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if pa.types.is_timestamp(kind):
+        return isinstance(value, datetime) and value.tzinfo is not None
+    return isinstance(value, str)

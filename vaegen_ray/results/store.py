@@ -1,0 +1,217 @@
+"""The files of one sweep, and which trials are done.
+
+    <storage>/<sweep>/
+        trials/<bundle>.parquet                     a row a finished trial: the commit mark
+        metrics/<bundle>-<first>-<last>.parquet     a row a trial and evaluation, of the effective epochs first..last
+        checkpoints/<bundle>.safetensors, .json     of an unfinished bundle, and which trials it holds
+        models/<bundle>.safetensors                 final weights
+        figures/  sweep.json  status.json
+        set-aside/                                  corrupt files, kept for a look, read by nothing
+
+File names follow from the bundle and the epochs, so work done twice writes the same files twice. A bundle's metrics
+must be written before its trials are committed: then a committed trial has all its metrics.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vaegen_ray.errors import SpecError
+from vaegen_ray.results.parquet import SUFFIX, encode, read_folder
+from vaegen_ray.results.schema import COMPLETED, METRICS, trials_schema
+from vaegen_ray.results.storage import Storage
+
+__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
+
+WEIGHTS = ".safetensors"
+
+
+def safe_name(what: str, name: str) -> str:
+    """``name``, when it can be the name of a folder or file anywhere.
+
+    Raises:
+        SpecError: it is empty, starts with a dot, or has a character that may not be.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise SpecError(f"{what} must be letters, digits, '_', '-' and '.', and not start with a dot; got {name!r}")
+    return name
+
+
+def bundle_of(filename: str) -> str:
+    """The bundle that the metrics file ``<bundle>-<first>-<last>.parquet`` belongs to."""
+    return filename.removesuffix(SUFFIX).rsplit("-", 2)[0]
+
+
+class SweepStore:
+    """Reads and writes the files of the sweep ``name``. Methods raise ``StorageError`` where the storage refuses."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.storage = storage
+        self.name = safe_name("the name of a sweep", name)
+        self.set_aside_notes: list[str] = []
+        """One line a corrupt file that this store has set aside: the file and the reason."""
+
+    def commit_trials(self, bundle_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the rows of all trials of a bundle (``schema.trial_row``); they are done when this returns.
+
+        Raises:
+            ValueError: a row does not fit the schema, names another sweep or bundle, or a trial comes twice.
+        """
+        filled = self._fill(rows, sweep=self.name, bundle_id=bundle_id)
+        data = encode(filled, trials_schema(), key=("trial_id",))
+        self.storage.write(self._path("trials", bundle_id + SUFFIX), data)
+
+    def write_metrics(
+        self, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Writes the evaluations of a bundle at the effective epochs ``first_epoch .. last_epoch``.
+
+        Raises:
+            ValueError: a row does not fit the schema or names another bundle, or an evaluation comes twice.
+        """
+        assert 0 <= first_epoch <= last_epoch, (first_epoch, last_epoch)
+        data = encode(self._fill(rows, bundle_id=bundle_id), METRICS, key=("effective_epoch", "trial_id"))
+        name = f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"
+        self.storage.write(self._path("metrics", name), data)
+
+    def committed(self, retry_failed: bool = False) -> set[str]:
+        """Ids of the trials that are done. A corrupt file is set aside, so its trials are to do again.
+
+        Args:
+            retry_failed: failed trials do not count, so they are to do again.
+        """
+        tables, corrupt = read_folder(self.storage, self._path("trials"), trials_schema())
+        for name, reason in corrupt.items():
+            self._set_aside("trials", name, reason)
+        done: set[str] = set()
+        for table in tables.values():
+            pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
+            done.update(trial for trial, status in pairs if status == COMPLETED or not retry_failed)
+        return done
+
+    def check_metrics(self) -> set[str]:
+        """Reads every metrics file; a corrupt one is set aside with the commit mark of its bundle, whose trials are
+        then to do again. For the start of a run, before ``committed``.
+
+        Returns:
+            The bundles that lost a file.
+        """
+        _, corrupt = read_folder(self.storage, self._path("metrics"), METRICS, dictionaries=True)
+        for name, reason in corrupt.items():
+            self._set_aside("metrics", name, reason)
+            mark = bundle_of(name) + SUFFIX
+            if self.storage.exists(self._path("trials", mark)):
+                self._set_aside("trials", mark, f"its metrics {name} were set aside")
+        return {bundle_of(name) for name in corrupt}
+
+    def prune_metrics(self, keep_bundles: set[str]) -> list[str]:
+        """Deletes metrics that an abandoned packing left: of bundles neither committed nor in ``keep_bundles``. So a
+        trial that moves to another bundle never has its metrics in the files of two.
+
+        Returns:
+            The names of the deleted files.
+        """
+        committed = {name.removesuffix(SUFFIX) for name in self.storage.list(self._path("trials"), SUFFIX)}
+        names = self.storage.list(self._path("metrics"), SUFFIX)
+        abandoned = [name for name in names if bundle_of(name) not in committed | keep_bundles]
+        for name in abandoned:
+            self.storage.delete(self._path("metrics", name))
+        return abandoned
+
+    def write_checkpoint(self, bundle_id: str, data: bytes) -> None:
+        """Keeps the state of an unfinished bundle, in place of its last checkpoint."""
+        self.storage.write(self._path("checkpoints", bundle_id + WEIGHTS), data)
+
+    def read_checkpoint(self, bundle_id: str) -> bytes | None:
+        """The checkpoint of a bundle, or None."""
+        return self.storage.read_optional(self._path("checkpoints", bundle_id + WEIGHTS))
+
+    def delete_checkpoint(self, bundle_id: str) -> None:
+        """Removes the checkpoint of a bundle, if it has one."""
+        for suffix in (WEIGHTS, ".json"):
+            self.storage.delete(self._path("checkpoints", bundle_id + suffix))
+
+    def set_aside_checkpoint(self, bundle_id: str, reason: str) -> None:
+        """Moves a damaged checkpoint out of the way; its bundle starts anew."""
+        self._set_aside("checkpoints", bundle_id + WEIGHTS, reason)
+
+    def write_checkpoint_members(self, bundle_id: str, trial_ids: list[str]) -> None:
+        """Says which trials the checkpoint of a bundle holds; written before the first checkpoint."""
+        self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
+
+    def started_bundles(self) -> list[list[str]]:
+        """The trial ids of every bundle with a checkpoint, in the order of its members."""
+        paths = [self._path("checkpoints", bundle + ".json") for bundle in self.checkpoints()]
+        return [self.storage.read_json(path)["trial_ids"] for path in paths if self.storage.exists(path)]
+
+    def checkpoints(self) -> list[str]:
+        """The bundles that have a checkpoint, sorted."""
+        return [name.removesuffix(WEIGHTS) for name in self.storage.list(self._path("checkpoints"), WEIGHTS)]
+
+    def write_model(self, bundle_id: str, data: bytes) -> None:
+        """Keeps the final weights of a bundle."""
+        self.storage.write(self._path("models", bundle_id + WEIGHTS), data)
+
+    def read_model(self, bundle_id: str) -> bytes | None:
+        """The final weights of a bundle, or None."""
+        return self.storage.read_optional(self._path("models", bundle_id + WEIGHTS))
+
+    def write_sweep_json(self, value: Any) -> None:
+        """Keeps the resolved sweep: its specification, versions, commit and machine."""
+        self.storage.write_json(self._path("sweep.json"), value)
+
+    def read_sweep_json(self) -> Any | None:
+        """What ``write_sweep_json`` kept, or None."""
+        return self._read_json("sweep.json")
+
+    def write_status(self, value: Any) -> None:
+        """Replaces the heartbeat of the run."""
+        self.storage.write_json(self._path("status.json"), value)
+
+    def read_status(self) -> Any | None:
+        """The last heartbeat, or None."""
+        return self._read_json("status.json")
+
+    def write_figure(self, filename: str, data: bytes) -> str:
+        """Writes a file into ``figures/`` and returns its full path."""
+        path = self._path("figures", filename)
+        self.storage.write(path, data)
+        return self.storage.where(path)
+
+    def archive(self) -> str | None:
+        """Moves the whole sweep aside, to the first free ``<name>.old-<n>``, so that it starts afresh.
+
+        In an object store the commit marks go first: when the move is cut short, what stays behind is to do again.
+
+        Returns:
+            The new name, or None where there was nothing.
+        """
+        if not (self.storage.folders(self.name) or self.storage.list(self.name)):
+            return None
+        n = 1
+        while self.storage.exists(f"{self.name}.old-{n}"):
+            n += 1
+        self.storage.move_folder(self.name, f"{self.name}.old-{n}", first="trials")
+        return f"{self.name}.old-{n}"
+
+    def _path(self, *parts: str) -> str:
+        return "/".join([self.name, *(safe_name("the name of a file of a sweep", part) for part in parts)])
+
+    def _read_json(self, name: str) -> Any | None:
+        path = self._path(name)
+        return self.storage.read_json(path) if self.storage.exists(path) else None
+
+    def _set_aside(self, folder: str, name: str, reason: str) -> None:
+        path = self._path(folder, name)
+        self.storage.move(path, self._path("set-aside", name))
+        self.set_aside_notes.append(f"{self.storage.where(path)} was set aside: {reason}")
+
+    @staticmethod
+    def _fill(rows: Iterable[Mapping[str, Any]], **same: str) -> list[dict[str, Any]]:
+        """Rows with the columns that are the same for a whole file filled in, and checked where they were given."""
+        filled = [{**same, **row} for row in rows]
+        for row in filled:
+            for name, value in same.items():
+                if row[name] != value:
+                    raise ValueError(f"column {name} of a row in this file must be {value!r}; got {row[name]!r}")
+        return filled

@@ -1,0 +1,59 @@
+"""Ray started here, or a running cluster joined; and what devices there are.
+
+Local Ray keeps token authentication (it makes its own token) and reports nothing to the outside.
+"""
+
+import os
+from typing import Any
+
+from vaegen_ray.errors import VaegenError
+from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+"""No usage reports; no files for each Tune trial and no snapshots, since results are ours and resume needs neither."""
+
+
+def connect(address: str | None) -> None:
+    """Joins the cluster at ``address``, or starts Ray on this machine when it is None.
+
+    Raises:
+        VaegenError: no cluster answers there.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address is None:
+        ray.init(num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise VaegenError(
+            f"no Ray cluster answers at --address {address!r}: {reason} (is it running, and does it want a token: "
+            f"RAY_AUTH_MODE=token?)"
+        ) from None
+
+
+def devices() -> tuple[Device, int]:
+    """What a bundle trains on in this cluster, and how many there are: its GPUs, or its CPU cores when it has none."""
+    import ray
+
+    resources = ray.cluster_resources()
+    if resources.get("GPU", 0) >= 1:
+        return H200, int(resources["GPU"])
+    return CPU_CORE, max(1, int(resources.get("CPU", 1)))
+
+
+def local_devices() -> tuple[Device, int]:
+    """The same for this machine, without starting Ray."""
+    return CPU_CORE, os.cpu_count() or 1

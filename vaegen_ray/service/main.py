@@ -1,0 +1,37 @@
+"""The entry of every sweep script: options, declaration, run; a wrong input is one line and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from vaegen_ray.errors import VaegenError
+from vaegen_ray.service import options as shared
+from vaegen_ray.service.runner import fail, run
+from vaegen_ray.sweep.spec import Sweep
+
+
+def main(
+    declare: Callable[[argparse.Namespace], Sweep],
+    description: str,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+    argv: list[str] | None = None,
+) -> int:
+    """Runs the sweep that ``declare`` makes of the options; returns the exit code.
+
+    Args:
+        declare: a sweep from the parsed options.
+        description: the first thing that ``--help`` says.
+        add_options: adds the options that this sweep alone has.
+        argv: the arguments; those of the process when None.
+    """
+    parser = shared.parser(description)
+    if add_options is not None:
+        add_options(parser)
+    try:
+        options = parser.parse_args(argv)
+        return run(declare(options), options)
+    except VaegenError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130

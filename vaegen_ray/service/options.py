@@ -1,0 +1,96 @@
+"""The options that all sweep scripts share. A wrong one is one line and exit code 2."""
+
+import argparse
+from typing import NoReturn
+
+from vaegen_ray.errors import SpecError
+from vaegen_ray.sweep.spec import PRESETS
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are ``SpecError``s of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SpecError(f"{message} (see --help)")
+
+
+def at_least(least: int):
+    """A type for whole numbers >= ``least``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}; got {text!r}")
+        return value
+
+    return parse
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """A type for comma-separated whole numbers >= 1, such as ``1,8,64``."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers >= 1 with commas between, such as 1,8,64; got {text!r}"
+        )
+    return values
+
+
+def parser(description: str) -> OneLineParser:
+    """The parser of a sweep script; a script may add options of its own."""
+    made = OneLineParser(description=description, allow_abbrev=False)
+    made.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="laptop",
+        help="size of the experiment: smoke (seconds), laptop (minutes, embedded data), paper (GPUs) [default: %(default)s]",
+    )
+    made.add_argument("--dataset", metavar="NAME", help="data set, see `vaegen datasets` [default: that of the preset]")
+    made.add_argument(
+        "--storage",
+        metavar="DIR_OR_URI",
+        default="results",
+        help="where results go: a directory, s3://... or gs://... [default: %(default)s/]",
+    )
+    made.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a running Ray cluster, such as auto or HOST:6379 [default: start Ray on this machine]",
+    )
+    made.add_argument(
+        "--bundle-size",
+        type=at_least(1),
+        metavar="N",
+        help="VAEs trained together as one program [default: decided from sizes and devices]",
+    )
+    made.add_argument(
+        "--seeds", type=at_least(1), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: 3; smoke 2]"
+    )
+    made.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"
+    )
+    made.add_argument(
+        "--fresh",
+        action="store_true",
+        help="put earlier results of this sweep aside and begin anew [default: go on from them]",
+    )
+    made.add_argument(
+        "--retry-failed", action="store_true", help="train trials again that are recorded as failed [default: off]"
+    )
+    made.add_argument(
+        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
+    )
+    made.add_argument(
+        "--checkpoint-seconds",
+        type=at_least(1),
+        default=10,
+        metavar="S",
+        help="seconds between two checkpoints of a bundle [default: %(default)s]",
+    )
+    return made

@@ -1,0 +1,102 @@
+"""One live display of a sweep: a line that changes in a terminal, plain lines now and then in a log."""
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """Counts what is done and says it.
+
+    Args:
+        total: VAEs to train in this run.
+        weights: expected seconds of each bundle, for the expected end.
+        members: VAEs of each bundle.
+        stream: where to write.
+        every: seconds between two plain lines.
+    """
+
+    def __init__(
+        self, total: int, weights: list[float], members: list[int], *, stream: TextIO | None = None, every: float = 10.0
+    ) -> None:
+        self.total = total
+        self._weights = weights
+        self._members = members
+        self._stream = stream or sys.stdout
+        self._every = every
+        self._live = self._stream.isatty()
+        self._fractions: dict[int, float] = {}
+        self._finished: dict[int, int] = {}
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self.running = 0
+
+    def update(self, bundle: int, fraction: float, finished_members: int) -> None:
+        """A bundle reports: the part of it that is done, and the members that are committed."""
+        self._fractions[bundle] = fraction
+        self._finished[bundle] = finished_members
+
+    @property
+    def done(self) -> int:
+        """VAEs committed in this run."""
+        return sum(self._finished.values())
+
+    @property
+    def fraction(self) -> float:
+        """Part of the expected work that is done, 0 to 1."""
+        work = sum(self._weights)
+        return sum(self._weights[b] * f for b, f in self._fractions.items()) / work if work else 1.0
+
+    @property
+    def vaes_per_minute(self) -> float:
+        """Finished VAEs, those under way counted in part, a minute of this run."""
+        equivalent = sum(self._members[b] * f for b, f in self._fractions.items())
+        return 60 * equivalent / max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected seconds until the end; None while nothing is known."""
+        elapsed = time.monotonic() - self._started
+        return None if self.fraction < 0.01 else elapsed * (1 - self.fraction) / self.fraction
+
+    def line(self) -> str:
+        """The state in one line."""
+        left = "" if self.seconds_left is None else f" · about {clock(self.seconds_left)} left"
+        return (
+            f"{self.done}/{self.total} VAEs · {100 * self.fraction:.0f} % · {self.running} bundles running · "
+            f"{self.vaes_per_minute:.0f} VAEs/min{left}"
+        )
+
+    def show(self, *, now: bool = False) -> None:
+        """Shows the state: at every call in a terminal, every few seconds in a log; ``now`` in any case."""
+        elapsed = time.monotonic()
+        if self._live:
+            self._stream.write(f"\r\x1b[2K{self.line()}")
+        elif now or elapsed - self._last_line >= self._every:
+            self._last_line = elapsed
+            self._stream.write(f"{self.line()}\n")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """A message between the states."""
+        start = "\r\x1b[2K" if self._live else ""
+        self._stream.write(f"{start}{text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Leaves the last state standing."""
+        if self._live:
+            self._stream.write(f"\r\x1b[2K{self.line()}\n")
+            self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """A duration as people say it: 45 s, 3 min 20 s, 5 h 12 min, 3 days 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"

@@ -1,0 +1,190 @@
+"""The driver of a sweep.
+
+    declare -> trials - committed = to do -> bundles -> Ray Tune (a Tune trial a bundle) -> rows in the storage -> figures
+                          ^                                        |
+                          +------ same command after a crash ------+
+
+The to-do is the declared trials minus the committed ones. Start, resume after any crash, extension of a sweep and
+repetition of a failed part are all this one subtraction; nothing depends on Tune's own snapshots.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from vaegen_ray.data import catalog
+from vaegen_ray.errors import DataMissingError
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service import cluster
+from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.pictures import draw_figures
+from vaegen_ray.service.progress import Progress, clock
+from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
+from vaegen_ray.sweep.plan import describe
+from vaegen_ray.sweep.spec import Sweep, data_key
+from vaegen_ray.trial import bundle_id
+
+TRIES = 4
+"""Times that Tune starts a bundle whose worker died before it gives up; each goes on from the checkpoint."""
+
+
+def run(sweep: Sweep, options: argparse.Namespace) -> int:
+    """Runs what is left of a sweep; returns the exit code (0: all trials are committed)."""
+    started = time.monotonic()
+    if options.dry_run:
+        _dry_run(sweep, options)
+        return 0
+    for spec in sweep.datasets:
+        _check_data(spec.dataset, options.data_dir)
+    storage = Storage.open(options.storage)
+    storage.probe()
+    store = SweepStore(storage, sweep.name)
+    if options.fresh and (old := store.archive()):
+        print(f"earlier results were put aside as {storage.where(old)}")
+    store.check_metrics()
+    todo = _todo(sweep, store, options.retry_failed)
+    for note in store.set_aside_notes:
+        print(note)
+    if not todo:
+        print(f"nothing to train: all {len(sweep.trials)} VAEs of {sweep.name} are in {storage.where(sweep.name)}")
+        draw_figures(store, sweep.figures)
+        return 0
+    with ThreadPoolExecutor(1) as loader:
+        images = loader.submit(_load_images, sweep, options.data_dir)  # while Ray starts
+        cluster.connect(options.address)
+        try:
+            complete = _train(sweep, store, todo, options, images.result)
+        finally:
+            _disconnect()
+    done = len(sweep.trials) - len(_todo(sweep, store, False))
+    print(
+        f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {clock(time.monotonic() - started)}"
+    )
+    if done:
+        draw_figures(store, sweep.figures)
+    return 0 if complete and done == len(sweep.trials) else 1
+
+
+def _todo(sweep: Sweep, store: SweepStore, retry_failed: bool) -> set[str]:
+    return {spec.trial_id for spec in sweep.trials} - store.committed(retry_failed)
+
+
+def _check_data(name: str, folder: str | None) -> None:
+    """A data set whose package is absent is said before anything starts; files may still be downloaded."""
+    there = catalog.presence(name, folder)
+    if not there.present and catalog.info(name).package:
+        raise DataMissingError(f"data set {name!r} is not in {there.where}; get it with: {there.how}")
+
+
+def _load_images(sweep: Sweep, folder: str | None) -> dict[str, tuple]:
+    images = {}
+    for spec in sweep.datasets:
+        split = catalog.load(
+            spec.dataset, levels=spec.levels, n_train=spec.n_train, image_size=spec.image_shape[1], data_dir=folder
+        )
+        images[data_key(spec)] = (split.train.images, split.test.images)
+    return images
+
+
+def _train(
+    sweep: Sweep,
+    store: SweepStore,
+    todo: set[str],
+    options: argparse.Namespace,
+    images: Callable[[], dict[str, tuple]],
+) -> bool:
+    """Trains what is to do; True when no bundle was given up."""
+    from vaegen_ray.service.tuning import fit
+
+    device, count = cluster.devices()
+    bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
+    store.prune_metrics({bundle_id(bundle) for bundle in bundles})
+    settings = {k: v for k, v in vars(options).items() if not k.startswith("_")}
+    store.write_sweep_json(
+        {
+            "sweep": sweep.name,
+            "options": settings,
+            "code_version": code_version(),
+            "versions": _versions(),
+            "machine": {"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
+            "devices": {"kind": device.kind, "count": count},
+            "figures": sweep.figures,
+            "trials": [spec.as_dict() for spec in sweep.trials],
+        }
+    )
+    earlier = len(sweep.trials) - len(todo)
+    kept = f" ({earlier} more are done)" if earlier else ""
+    print(
+        f"{sweep.name}: {len(todo)} VAEs to train{kept} in {len(bundles)} bundles on {count} "
+        f"{'GPUs' if device.kind == 'cuda' else 'CPU cores'}; results in {store.storage.where(sweep.name)}"
+    )
+    progress = Progress(
+        len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
+    )
+    folder = tempfile.mkdtemp(prefix="vaegen-tune-")
+    try:
+        return fit(
+            store,
+            bundles,
+            images(),
+            device=device,
+            progress=progress,
+            folder=folder,
+            checkpoint_seconds=options.checkpoint_seconds,
+            tries=TRIES,
+        )
+    finally:
+        progress.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bundles(
+    sweep: Sweep, store: SweepStore, todo: set[str], device: Device, count: int, bundle_size: int | None
+) -> list[Bundle]:
+    by_id = {spec.trial_id: spec for spec in sweep.trials}
+    started = []
+    for ids in store.started_bundles():
+        if all(trial_id in by_id for trial_id in ids):
+            started.append(tuple(by_id[trial_id] for trial_id in ids))
+    return remaining(pack(sweep.trials, device, count, bundle_size), todo, started)
+
+
+def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
+    storage = Storage.open(options.storage, create=False)
+    todo = _todo(sweep, SweepStore(storage, sweep.name), options.retry_failed)
+    device, count = cluster.local_devices()
+    bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)
+    print(describe(sweep, bundles, device, count))
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {"python": platform.python_version()}
+    for name in ("vaegen-ray", "ray", "torch", "pyarrow", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _disconnect() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def fail(error: Exception) -> int:
+    """Says what the user can mend, in one line; returns exit code 2."""
+    text: Any = " ".join(str(error).split())
+    print(f"error: {text}", file=sys.stderr)
+    return 2

@@ -1,0 +1,74 @@
+"""A bundle as Ray Tune sees it: a thin shell around ``Worker``.
+
+A Tune trial is one bundle, named by its number in the plan; actors are reused from bundle to bundle. The plan and the
+images come through the object store once. Tune's results carry the progress only: rows go to the storage.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+
+from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.worker import Worker
+from vaegen_ray.sweep.packing import Bundle
+from vaegen_ray.sweep.spec import data_key
+from vaegen_ray.trial import TrialSpec
+
+REPORT_SECONDS = 1.0
+"""Training time between two reports to the driver."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the driver tells every worker."""
+
+    storage: Storage
+    sweep: str
+    bundles: list[Bundle]
+    code_version: str
+    checkpoint_seconds: float
+    use_gpu: bool
+
+
+class BundleTrainable(tune.Trainable):
+    """Trains one bundle to its end, reporting about once a second."""
+
+    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:
+        torch.set_num_threads(1)
+        self._plan = plan
+        self._images = images
+        self._worker = Worker(
+            SweepStore(plan.storage, plan.sweep),
+            self._split_of,
+            device=torch.device("cuda" if plan.use_gpu else "cpu"),
+            code_version=plan.code_version,
+            checkpoint_seconds=plan.checkpoint_seconds,
+        )
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._worker.advance(REPORT_SECONDS)
+        notes, self._worker.notes = self._worker.notes, []
+        return {**self._worker.progress, "notes": notes, "done": self._worker.finished}
+
+    def cleanup(self) -> None:
+        """Ctrl-C reaches the worker here: what is running is saved."""
+        self._worker.save_checkpoint()
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._worker.start(self._plan.bundles[config["bundle"]])
+
+    def _split_of(self, spec: TrialSpec) -> Split:
+        parts = self._images[data_key(spec)]
+        # The object store gives read-only arrays; torch wants to own what it reads.
+        train, test = (ImageSet(images=np.array(images), levels=spec.levels) for images in parts)
+        return Split(train=train, test=test)

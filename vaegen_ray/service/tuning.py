@@ -1,0 +1,122 @@
+"""Ray Tune at work on a list of bundles."""
+
+import time
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.progress import Progress
+from vaegen_ray.service.trainable import BundleTrainable, Plan
+from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.packing import Bundle
+
+HEARTBEAT_SECONDS = 5.0
+"""Time between two writes of status.json."""
+
+
+def fit(
+    store: SweepStore,
+    bundles: list[Bundle],
+    images: dict[str, tuple],
+    *,
+    device: Device,
+    progress: Progress,
+    folder: str,
+    checkpoint_seconds: float,
+    tries: int,
+) -> bool:
+    """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
+
+    Args:
+        store: where workers write.
+        bundles: what to train.
+        images: training and test images by ``data_key``.
+        device: what a bundle trains on; a GPU or a CPU core is reserved for it.
+        progress: is told how far every bundle is.
+        folder: an empty folder for Tune's own files.
+        checkpoint_seconds: time between two checkpoints of a bundle.
+        tries: starts of a bundle, the first included, before it is given up.
+    """
+    use_gpu = device.kind == "cuda"
+    plan = Plan(
+        storage=store.storage,
+        sweep=store.name,
+        bundles=bundles,
+        code_version=code_version(),
+        checkpoint_seconds=checkpoint_seconds,
+        use_gpu=use_gpu,
+    )
+    trainable = tune.with_resources(
+        tune.with_parameters(BundleTrainable, plan=plan, images=images), {"CPU": 1, "GPU": 1 if use_gpu else 0}
+    )
+    watcher = Watcher(store, progress, bundles)
+    tuner = Tuner(
+        trainable,
+        param_space={"bundle": tune.grid_search(list(range(len(bundles))))},
+        tune_config=TuneConfig(reuse_actors=True),
+        run_config=RunConfig(
+            name=store.name,
+            storage_path=folder,
+            verbose=0,
+            callbacks=[watcher],
+            failure_config=FailureConfig(max_failures=tries - 1),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        watcher.heartbeat(now=True)
+    for result in results:
+        if result.error is not None:
+            reason = str(result.error).strip().splitlines()[-1]
+            progress.say(f"a bundle was given up after {tries} tries: {reason}; the same command tries again")
+    return results.num_errors == 0 and results.num_terminated == len(bundles)
+
+
+class Watcher(Callback):
+    """Carries Tune's reports to the display and to status.json."""
+
+    def __init__(self, store: SweepStore, progress: Progress, bundles: list[Bundle]) -> None:
+        self._store = store
+        self._progress = progress
+        self._bundles = bundles
+        self._last_heartbeat = 0.0
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._progress.update(trial.config["bundle"], result["fraction"], result["finished_members"])
+        for note in result["notes"]:
+            self._progress.say(note)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        members = len(self._bundles[trial.config["bundle"]])
+        self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self._progress.running = sum(trial.status == "RUNNING" for trial in trials)
+        self._progress.show()
+        self.heartbeat()
+
+    def heartbeat(self, *, now: bool = False) -> None:
+        """Writes status.json, now or when it is due."""
+        if not now and time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
+            return
+        self._last_heartbeat = time.monotonic()
+        progress = self._progress
+        self._store.write_status(
+            {
+                "time": time.time(),
+                "vaes_to_train": progress.total,
+                "vaes_done": progress.done,
+                "fraction": progress.fraction,
+                "bundles": len(self._bundles),
+                "bundles_running": progress.running,
+                "vaes_per_minute": progress.vaes_per_minute,
+                "seconds_left": progress.seconds_left,
+                "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
+            }
+        )

@@ -1,0 +1,171 @@
+"""What a worker does with a bundle: go on from its checkpoint, train, write rows, commit. No Ray in this file.
+
+    start(bundle) -> [restore] -> advance -> segments to metrics/ -> checkpoint when due -> ... -> commit
+
+Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end
+is: metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the bundle.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vaegen_ray.data.images import Split
+from vaegen_ray.errors import DataFormatError
+from vaegen_ray.models.layout import params_total, params_z
+from vaegen_ray.results.schema import trial_row
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.sweep.packing import Bundle
+from vaegen_ray.sweep.run import BundleRun, Outcome
+from vaegen_ray.trial import TrialSpec, bundle_id
+
+
+class Worker:
+    """Works through bundles, one at a time.
+
+    Args:
+        store: where the sweep's results go.
+        split_of: gives the images that a trial needs.
+        device: where to train.
+        code_version: recorded in every row.
+        checkpoint_seconds: time between two checkpoints of a bundle.
+    """
+
+    def __init__(
+        self,
+        store: SweepStore,
+        split_of: Callable[[TrialSpec], Split],
+        *,
+        device: torch.device,
+        code_version: str,
+        checkpoint_seconds: float = 10.0,
+    ) -> None:
+        self._store = store
+        self._split_of = split_of
+        self._device = device
+        self._code_version = code_version
+        self._checkpoint_seconds = checkpoint_seconds
+        self._waiting: list[Bundle] = []
+        self._run: BundleRun | None = None
+        self._members = 1
+        self._finished_members = 0
+        self.notes: list[str] = []
+
+    def start(self, bundle: Bundle) -> None:
+        """Takes on a bundle; what an earlier one left is dropped (its checkpoint stays in the storage)."""
+        self._waiting = [bundle]
+        self._run = None
+        self._members, self._finished_members = len(bundle), 0
+        self.notes = []
+
+    def advance(self, seconds: float) -> None:
+        """Trains for about ``seconds``; writes what is complete; commits the bundle when it is finished."""
+        bundle = self._waiting[0]
+        try:
+            if self._run is None:
+                self._run = self._begin(bundle)
+            self._run.advance(seconds)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0]
+        else:
+            self._after_training(self._run)
+            return
+        self._halve(bundle, reason)  # outside of the handler, which would keep the bundle's memory alive
+
+    def _after_training(self, run: BundleRun) -> None:
+        for segment in run.take_segments():
+            self._store.write_metrics(run.bundle_id, segment.first_epoch, segment.last_epoch, segment.rows)
+        if run.finished:
+            outcomes = run.outcomes()
+            if any(outcome.status == "completed" for outcome in outcomes):
+                self._store.write_model(run.bundle_id, run.model())
+            self._commit(outcomes, run.wall_seconds)
+        elif time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
+            self.save_checkpoint()
+
+    @property
+    def finished(self) -> bool:
+        """Everything that was taken on is committed."""
+        return not self._waiting
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Finished members, and the part of the bundle that is done, 0 to 1."""
+        running = 0.0 if self._run is None else self._run.fraction * len(self._run.specs)
+        return {
+            "finished_members": self._finished_members,
+            "fraction": (self._finished_members + running) / self._members,
+        }
+
+    def save_checkpoint(self) -> None:
+        """Writes the state of the running bundle, if one is running and has begun."""
+        if self._run is not None and self._run.trainer.step > 0:
+            self._store.write_checkpoint(self._run.bundle_id, self._run.checkpoint())
+        self._last_checkpoint = time.monotonic()
+
+    def _begin(self, bundle: Bundle) -> BundleRun:
+        name = bundle_id(bundle)
+        split = self._split_of(bundle[0])
+        data = self._store.read_checkpoint(name)
+        self._last_checkpoint = time.monotonic()
+        if data is None:
+            self._store.write_checkpoint_members(name, [spec.trial_id for spec in bundle])
+            return BundleRun(bundle, split, device=self._device)
+        try:
+            return BundleRun(bundle, split, device=self._device, checkpoint=data)
+        except DataFormatError as error:
+            self._store.set_aside_checkpoint(name, str(error))
+            self.notes.append(f"{error}; set aside, the bundle starts anew")
+            return BundleRun(bundle, split, device=self._device)
+
+    def _halve(self, bundle: Bundle, reason: str) -> None:
+        """Out of memory: trains the two halves one after another; a single trial that does not fit has failed."""
+        self._run = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(bundle) == 1:
+            error = f"out of memory on {self._device} even alone: {reason}"
+            self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0)
+            return
+        half = len(bundle) // 2
+        self._waiting[:1] = [bundle[:half], bundle[half:]]
+        self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
+
+    def _commit(self, outcomes: list[Outcome], wall_seconds: float) -> None:
+        name = bundle_id([outcome.spec for outcome in outcomes])
+        rows = [
+            trial_row(
+                outcome.spec,
+                sweep=self._store.name,
+                bundle_id=name,
+                status=outcome.status,
+                error=outcome.error,
+                failed_epoch=outcome.failed_epoch,
+                params_z=params_z(outcome.spec),
+                params_rest=params_total(outcome.spec) - params_z(outcome.spec),
+                wall_seconds=wall_seconds / len(outcomes),
+                device=_device_name(self._device),
+                node=platform.node(),
+                code_version=self._code_version,
+                bundle_members=len(outcomes),
+            )
+            for outcome in outcomes
+        ]
+        self._store.commit_trials(name, rows)
+        self._store.delete_checkpoint(name)
+        self._finished_members += len(outcomes)
+        self._waiting.pop(0)
+        self._run = None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"

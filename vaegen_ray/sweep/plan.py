@@ -1,0 +1,62 @@
+"""A plan in words: what a sweep would train, how large, how long."""
+
+from vaegen_ray.models.layout import member_bytes, params_total, state_bytes, training_flops
+from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.packing import Bundle, makespan, seconds_of
+from vaegen_ray.sweep.spec import Sweep
+
+
+def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) -> str:
+    """Trials, bundles, parameters, FLOPs, bytes and the expected time of training ``bundles``; several lines.
+
+    Args:
+        sweep: everything that is declared.
+        bundles: what is left to train.
+        device: the assumed device, for the expected time.
+        devices: how many there are.
+    """
+    todo = [spec for bundle in bundles for spec in bundle]
+    first = sweep.trials[0]
+    lines = [
+        f"sweep          {sweep.name}: {first.dataset} ({'x'.join(map(str, first.image_shape))}, {first.levels} levels, "
+        f"{first.n_train:,} training images), {first.architecture}, {first.likelihood}",
+        f"trials         {len(sweep.trials):,} declared, {len(todo):,} to train",
+    ]
+    if not todo:
+        return "\n".join([*lines, "nothing to train"])
+    sizes = [len(bundle) for bundle in bundles]
+    params = [params_total(spec) for spec in todo]
+    steps = sum(spec.steps for spec in todo)
+    flops = sum(training_flops(spec) for spec in todo)
+    memory = max(sum(member_bytes(spec) for spec in bundle) for bundle in bundles)
+    stored = sum(state_bytes(spec) // 4 for spec in todo)
+    work = sum(seconds_of(bundle, device) for bundle in bundles)
+    span = makespan(bundles, device, devices)
+    where = f"{devices} {'GPUs' if device.kind == 'cuda' else 'CPU cores'}"
+    source = "measured" if device.measured else "assumed"
+    lines += [
+        f"bundles        {len(bundles):,} of {min(sizes)} to {max(sizes)} VAEs",
+        f"parameters     {min(params):,} to {max(params):,} a VAE",
+        f"steps          {steps:,} optimiser steps of one VAE",
+        f"FLOPs          {flops:.3g} in training",
+        f"memory         {_size(memory)} for the largest bundle",
+        f"storage        {_size(stored)} of weights",
+        f"expected       {_hours(span)} on {where}, {_hours(work)} of one of them "
+        f"({source}: {device.flops_per_second / 1e12:.3g} TFLOP/s, {device.launch_seconds * 1e3:.2g} ms a launch); "
+        f"evaluations and Ray's start not counted",
+    ]
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,55 @@
+"""A sweep: which trials it declares and which figures are drawn from them."""
+
+from dataclasses import dataclass
+
+from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.trial import TrialSpec
+
+PRESETS = ("smoke", "laptop", "paper")
+"""smoke: seconds, for tests. laptop: minutes on 2 CPU cores, embedded data. paper: the paper's data and sizes, for GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep script declares.
+
+    Raises:
+        SpecError: no trials, or the same trial twice.
+    """
+
+    name: str
+    """Folder of the results in the storage."""
+    trials: tuple[TrialSpec, ...]
+    """All trials, finished or not; the runner trains those that are not committed."""
+    figures: tuple[str, ...] = ()
+    """Names of the figures to draw, as ``vaegen figure`` knows them."""
+
+    def __post_init__(self) -> None:
+        if not self.trials:
+            raise SpecError(f"sweep {self.name!r} must declare at least one trial; got none")
+        ids = [spec.trial_id for spec in self.trials]
+        if len(set(ids)) < len(ids):
+            twice = next(spec for spec in self.trials if ids.count(spec.trial_id) > 1)
+            raise SpecError(f"sweep {self.name!r} declares a trial twice: {twice.spec_json}")
+
+    @property
+    def datasets(self) -> tuple[TrialSpec, ...]:
+        """One trial for each (data set, levels, size, shape) that has to be loaded."""
+        return tuple({data_key(spec): spec for spec in self.trials}.values())
+
+
+def data_key(spec: TrialSpec) -> str:
+    """Names the images that a trial is trained and evaluated on."""
+    shape = "x".join(map(str, spec.image_shape))
+    return f"{spec.dataset}-{spec.levels}-{spec.n_train}-{shape}"
+
+
+def preset(name: str, choices: dict[str, dict]) -> dict:
+    """The settings of preset ``name``.
+
+    Raises:
+        SpecError: there is no such preset.
+    """
+    if name not in choices:
+        raise SpecError(allowed("preset", name, choices))
+    return choices[name]

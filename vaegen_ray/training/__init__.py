@@ -1,0 +1,1 @@
+"""Objectives, sources, the training loop, checkpoints."""

@@ -1,0 +1,49 @@
+"""A checkpoint as bytes: tensors and plain values in one safetensors file, with a digest. No pickle is ever read."""
+
+import hashlib
+import json
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vaegen_ray.errors import DataFormatError
+
+
+def pack(tensors: dict[str, Tensor], values: dict[str, Any]) -> bytes:
+    """One safetensors file; ``values`` (anything JSON holds, NaN included) and a SHA-256 go into its metadata."""
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(values, sort_keys=True)
+    return safetensors.torch.save(flat, {"values": text, "sha256": _digest(flat, text)})
+
+
+def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``pack``.
+
+    Args:
+        data: the file's content.
+        where: its name, for the message.
+
+    Raises:
+        DataFormatError: cut short, damaged, or not a checkpoint.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header.get("__metadata__", {})
+        text, expected = metadata["values"], metadata["sha256"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataFormatError(f"{where} is not a whole checkpoint ({len(data)} bytes): {error}") from None
+    if _digest(tensors, text) != expected:
+        raise DataFormatError(f"{where} is damaged: its SHA-256 is not the one that it was written with")
+    return tensors, json.loads(text)
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,175 @@
+"""The training loop: M VAEs, one optimiser step at a time. There is no other loop.
+
+    for each block of steps:   draw the images and the noise of every member      (sources, seeds)
+        for each step:         scale -> objective [M] -> sum -> backward -> Adam
+    at each epoch's end:       a member whose loss was not finite is frozen, the others go on
+
+Letters: M members, B batch, Z latent dimensions. Random numbers are drawn in blocks of ``steps_per_block`` steps, each
+from a stream of its own (seed, name, block), so that the state of a training is its tensors and the number of its step.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vaegen_ray.models.vae import VAE
+from vaegen_ray.seeds import stream_seed
+from vaegen_ray.training.objectives import negative_beta_elbo
+from vaegen_ray.training.precision import arithmetic
+from vaegen_ray.training.sources import source_of
+from vaegen_ray.trial import TrialSpec
+
+BLOCK_NOISE = 2**20
+"""Most numbers of noise that a member draws at once."""
+BLOCK_PIXELS = 2**22
+"""Most pixels that a member gathers at once."""
+
+Objective = Callable[[VAE, Tensor, Tensor, Tensor], Tensor]
+
+
+def steps_per_block(spec: TrialSpec) -> int:
+    """Steps whose noise and images are drawn together; depends on nothing that members of a bundle may differ in."""
+    noise = BLOCK_NOISE // (spec.batch_size * spec.latent_dim)
+    pixels = BLOCK_PIXELS // (spec.batch_size * spec.pixels)
+    return max(1, min(noise, pixels))
+
+
+class Trainer:
+    """Trains the members of one bundle.
+
+    Args:
+        specs: the members, all of one ``shape_key``.
+        train: the training set, uint8 [N, C, H, W], on the device.
+        device: where to train.
+        loop_over_members: run convolutions member by member (see ``models.networks``).
+        objective: what to minimise, [M].
+
+    Attributes:
+        step: optimiser steps done.
+        failed: for each failed member its reason and the effective epoch at whose end it was frozen.
+    """
+
+    def __init__(
+        self,
+        specs: list[TrialSpec],
+        train: Tensor,
+        *,
+        device: torch.device | str = "cpu",
+        loop_over_members: bool = False,
+        objective: Objective = negative_beta_elbo,
+    ) -> None:
+        self.specs = specs
+        self.spec = specs[0]
+        self.device = torch.device(device)
+        assert len(train) == self.spec.n_train, (len(train), self.spec.n_train)
+        self.vae = VAE(specs, loop_over_members=loop_over_members).to(self.device)
+        self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=self.spec.learning_rate, fused=True)
+        self.step = 0
+        self.failed: dict[int, tuple[str, int]] = {}
+        self._objective = objective
+        self._sources = [source_of(spec, train) for spec in specs]
+        self._beta = torch.tensor([spec.beta for spec in specs], device=self.device)
+        self._alive = torch.ones(len(specs), dtype=torch.bool, device=self.device)
+        self._loss_sum = torch.zeros(len(specs), device=self.device)
+        self._steps_per_block = steps_per_block(self.spec)
+        self._block_number = -1
+
+    @property
+    def epoch(self) -> int:
+        """Complete effective epochs."""
+        return self.step * self.spec.batch_size // self.spec.n_train
+
+    @property
+    def alive(self) -> list[int]:
+        """Members that have not failed."""
+        return [m for m in range(len(self.specs)) if m not in self.failed]
+
+    def train(self, until: int) -> None:
+        """Trains to step ``until``."""
+        self.vae.train()
+        with arithmetic(self.spec.precision, self.device):
+            while self.step < until and self.alive:
+                images, noise, start = self._block(self.step // self._steps_per_block)
+                epoch_end = self.spec.steps_until(self.epoch + 1)
+                stop = min(until, epoch_end, start + self._steps_per_block)
+                for step in range(self.step, stop):
+                    batch = slice((step - start) * self.spec.batch_size, (step - start + 1) * self.spec.batch_size)
+                    self._update(images[:, batch], noise[:, batch])
+                self.step = stop
+                if stop == epoch_end:
+                    self._close_epoch()
+        if not self.alive:
+            self.step = until
+
+    def _update(self, pixels: Tensor, noise: Tensor) -> None:
+        loss = self._objective(self.vae, self.vae.likelihood.scale(pixels), noise, self._beta)
+        if self.failed:
+            loss = torch.where(self._alive, loss, 0.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        self.optimizer.step()
+        self._loss_sum += loss.detach()
+
+    def _block(self, number: int) -> tuple[Tensor, Tensor, int]:
+        """Images uint8 [M, steps*B, C, H, W], noise [M, steps*B, Z] and the first step of block ``number``."""
+        if number != self._block_number:
+            per_block, batch = self._steps_per_block, self.spec.batch_size
+            first, last = number * per_block, min((number + 1) * per_block, self.spec.steps)
+            self._images = torch.stack([source.images(first * batch, last * batch) for source in self._sources])
+            self._noise = torch.stack([self._draw_noise(spec, number, (last - first) * batch) for spec in self.specs])
+            self._block_number = number
+        return self._images, self._noise, number * self._steps_per_block
+
+    def _draw_noise(self, spec: TrialSpec, block: int, images: int) -> Tensor:
+        generator = torch.Generator(self.device).manual_seed(stream_seed(spec.seed, "noise", block))
+        return torch.randn(images, spec.latent_dim, generator=generator, device=self.device)
+
+    def _close_epoch(self) -> None:
+        finite = torch.isfinite(self._loss_sum).tolist()
+        for member in self.alive:
+            if not finite[member]:
+                self.freeze(member, "the training loss is not finite")
+        self._loss_sum.zero_()
+
+    def freeze(self, member: int, reason: str) -> None:
+        """Ends the training of one member; it is recorded as failed at the present effective epoch.
+
+        Its weights and moments become zero and its loss leaves the sum, so its gradient is zero from now on; the
+        others do not notice.
+        """
+        self.failed[member] = (reason, self.epoch)
+        self._alive[member] = False
+        with torch.no_grad():
+            for parameter in self.vae.parameters():
+                parameter[member] = 0.0
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    self.optimizer.state[parameter][moment][member] = 0.0
+            for name, buffer in self.vae.named_buffers():
+                buffer[member] = 1.0 if name.endswith("running_var") else 0.0
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Everything that the rest of the training depends on: tensors by name, and plain values."""
+        tensors = {f"vae.{name}": tensor for name, tensor in self.vae.state_dict().items()}
+        for name, parameter in self.vae.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{key}.{name}"] = value
+        tensors["loss_sum"] = self._loss_sum
+        return tensors, {"step": self.step, "failed": {str(m): list(f) for m, f in self.failed.items()}}
+
+    def load_state(self, tensors: dict[str, Tensor], values: dict) -> None:
+        """The inverse of ``state``; the training goes on as if it had never stopped."""
+        parts = {name.removeprefix("vae."): t for name, t in tensors.items() if name.startswith("vae.")}
+        self.vae.load_state_dict(parts)
+        for name, parameter in self.vae.named_parameters():
+            keys = {key: f"adam.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            if keys["step"] in tensors:
+                # The fused optimiser keeps its step beside the weights; moments take the device of their weights.
+                self.optimizer.state[parameter] = {
+                    key: tensors[stored].to(parameter.device).clone() for key, stored in keys.items()
+                }
+        self._loss_sum.copy_(tensors["loss_sum"])
+        self.step = int(values["step"])
+        self.failed = {int(m): (str(reason), int(epoch)) for m, (reason, epoch) in values["failed"].items()}
+        for member in self.failed:
+            self._alive[member] = False

@@ -1,0 +1,223 @@
+"""A trial: one VAE trained under one specification.
+
+``TrialSpec`` holds everything that can change a number; ``trial_id`` is a hash of all of it, so a result row can be
+traced to its cause and a finished trial is never trained twice. ``shape_key`` says which trials may share a bundle.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from vaegen_ray.errors import SpecError, allowed
+
+NUMERICS_VERSION = 1
+"""Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
+
+ARCHITECTURES = ("fully_connected", "residual")
+LIKELIHOODS = ("bernoulli", "gaussian", "logistic", "logistic_mixture")
+METHODS = ("normal",)
+POSTERIOR_SCALES = ("softplus", "log_std")
+PRECISIONS = ("float32", "tf32", "bf16")
+
+MEMBER_FIELDS = ("seed", "beta", "method")
+"""What members of one bundle may differ in; every other field is part of the shape key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """The specification of one VAE, checked on creation.
+
+    Raises:
+        SpecError: a field is out of range, or two fields cannot go together.
+    """
+
+    dataset: str = "digits"
+    """Name in the catalog of data sets."""
+    levels: int = 2
+    """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
+    n_train: int = 500
+    """Images of the training set that are used, the first of one fixed shuffled order."""
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+    """Channels, height, width of an image as the network sees it (after zero padding)."""
+
+    architecture: str = "fully_connected"
+    """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6)."""
+    nc: int = 256
+    """Width of the hidden layers (units or channels); grows Theta_not_z."""
+    mz: int = 1
+    """Multiplier of the latent dimension; grows Theta_z."""
+    latent_per_mz: int = 2
+    """Latent dimensions for each unit of mz. The residual network has one channel for each on its latent grid, so there
+    it must be (height / 4) * (width / 4), which is the paper's 64 on 32x32 images."""
+    residual_kernel: int = 3
+    """Kernel of the second convolution of a residual block: 3 as printed in Table 6, 1 as in related code."""
+    posterior_scale: str = "softplus"
+    """How the encoder's second half becomes the standard deviation: softplus(h), or exp(h) for ``log_std``."""
+
+    likelihood: str = "bernoulli"
+    """p(x|z): one of ``LIKELIHOODS``."""
+    sigma: float = 0.03
+    """Standard deviation of the Gaussian likelihood, in units of the intensity range [0, 1]."""
+    mixture_components: int = 10
+    """Components of the discretised mixture of logistics."""
+    beta: float = 1.0
+    """Weight of the rate in the objective D + beta R (bozkurt2021, Eq. 6). ELBOs are always reported at beta = 1."""
+
+    method: str = "normal"
+    """Where training batches come from; ``normal`` is repetitions of the training set."""
+    seed: int = 0
+    """Root of all random streams of this trial."""
+    epochs: int = 300
+    """Effective epochs: training images seen / size of the training set."""
+    batch_size: int = 50
+    """Images in a training step."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    precision: str = "float32"
+    """Arithmetic of training: float32, or on GPUs tf32 or bf16. Evaluation is always float32."""
+    evaluate_at: tuple[int, ...] = (300,)
+    """Effective epochs at which the ELBO is measured on all of D_train and D_test; ends with ``epochs``."""
+    elbo_samples: int = 1
+    """Reparameterised samples an image in the evaluation of the ELBO."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        object.__setattr__(self, "evaluate_at", tuple(self.evaluate_at))
+        for name, choices in (
+            ("architecture", ARCHITECTURES),
+            ("likelihood", LIKELIHOODS),
+            ("method", METHODS),
+            ("posterior_scale", POSTERIOR_SCALES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise SpecError(allowed(name, getattr(self, name), choices))
+        for name in (
+            "n_train",
+            "nc",
+            "mz",
+            "latent_per_mz",
+            "mixture_components",
+            "epochs",
+            "batch_size",
+            "elbo_samples",
+        ):
+            self._whole(name, at_least=1)
+        self._whole("levels", at_least=2, at_most=256)
+        self._whole("seed", at_least=0, at_most=2**31 - 1)
+        for name in ("sigma", "learning_rate"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise SpecError(f"{name} must be a finite number > 0; got {value!r}")
+            object.__setattr__(self, name, float(value))
+        if not (isinstance(self.beta, (int, float)) and math.isfinite(self.beta) and self.beta >= 0):
+            raise SpecError(f"beta must be a finite number >= 0; got {self.beta!r}")
+        object.__setattr__(self, "beta", float(self.beta))
+        if self.residual_kernel not in (1, 3):
+            raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):
+            raise SpecError(
+                f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
+            )
+        self._check_combinations()
+
+    def _whole(self, name: str, at_least: int, at_most: int | None = None) -> None:
+        value = getattr(self, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < at_least or (at_most is not None and value > at_most):
+            upto = "" if at_most is None else f" and <= {at_most}"
+            raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
+
+    def _check_combinations(self) -> None:
+        channels, height, width = self.image_shape
+        if self.batch_size > self.n_train:
+            raise SpecError(f"batch_size must be <= n_train ({self.n_train}); got {self.batch_size}")
+        epochs = self.evaluate_at
+        whole = all(isinstance(e, int) and 1 <= e <= self.epochs for e in epochs)
+        if not epochs or not whole or list(epochs) != sorted(set(epochs)) or epochs[-1] != self.epochs:
+            raise SpecError(
+                f"evaluate_at must be rising whole epochs from 1 on that end with epochs ({self.epochs}); got {epochs}"
+            )
+        if self.architecture == "residual":
+            if height % 4 or width % 4:
+                raise SpecError(f"the residual network needs height and width divisible by 4; got {height}x{width}")
+            if self.latent_per_mz != (height // 4) * (width // 4):
+                raise SpecError(
+                    f"latent_per_mz of the residual network must be the cells of its latent grid, "
+                    f"{height // 4}x{width // 4}; got {self.latent_per_mz}"
+                )
+        if self.likelihood == "logistic" and channels != 1:
+            raise SpecError(f"likelihood 'logistic' is for grey images; got {channels} channels (use logistic_mixture)")
+        if self.likelihood in ("logistic", "logistic_mixture") and self.levels < 3:
+            raise SpecError(f"likelihood {self.likelihood!r} needs levels >= 3; got {self.levels} (use bernoulli)")
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension of z."""
+        return self.mz * self.latent_per_mz
+
+    @property
+    def pixels(self) -> int:
+        """Dimensions of an image, channels included; the D of bits per dimension."""
+        return math.prod(self.image_shape)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.steps_until(self.epochs)
+
+    def steps_until(self, epoch: int) -> int:
+        """Steps after which ``epoch`` effective epochs are complete (rounded up where a batch straddles the end)."""
+        return -(-epoch * self.n_train // self.batch_size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, tuples as lists, as they go into JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrialSpec":
+        """The inverse of ``as_dict``.
+
+        Raises:
+            SpecError: a field that this version does not know.
+        """
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise SpecError(f"unknown fields of a trial: {', '.join(unknown)}; got {values!r}")
+        return cls(**values)
+
+    @cached_property
+    def spec_json(self) -> str:
+        """Canonical JSON: keys sorted, the numerics version included."""
+        return json.dumps(
+            {**self.as_dict(), "numerics_version": NUMERICS_VERSION}, sort_keys=True, separators=(",", ":")
+        )
+
+    @cached_property
+    def trial_id(self) -> str:
+        """20 hexadecimal digits that name this specification under this version of the numerics."""
+        return hashlib.blake2b(self.spec_json.encode(), digest_size=10).hexdigest()
+
+    @cached_property
+    def shape_key(self) -> str:
+        """Trials with equal keys run the same program on the same data and may share a bundle."""
+        shared = {k: v for k, v in self.as_dict().items() if k not in MEMBER_FIELDS}
+        return hashlib.blake2b(json.dumps(shared, sort_keys=True).encode(), digest_size=10).hexdigest()
+
+
+def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:
+    """16 hexadecimal digits that name a bundle: a hash of its members' ids, in order."""
+    joined = ",".join(spec.trial_id for spec in specs)
+    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
+
+
+def rising_epochs(last: int, count: int = 12) -> tuple[int, ...]:
+    """About ``count`` effective epochs from 1 to ``last``, evenly spaced in the logarithm: where learning curves bend."""
+    if last < 1:
+        raise SpecError(f"epochs must be a whole number >= 1; got {last!r}")
+    if count < 2:
+        return (last,)
+    return tuple(sorted({max(1, round(last ** (i / (count - 1)))) for i in range(count)} | {last}))
