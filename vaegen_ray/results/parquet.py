@@ -70,6 +70,8 @@ def decode(data: bytes, schema: pa.Schema, where: str, *, dictionaries: bool = F
     try:
         table = file.read(use_threads=False)
         wanted = decoded_schema(schema, dictionaries=dictionaries)
+        if table.schema.equals(wanted):  # the usual case, and much faster than column by column
+            return table
         return pa.table([_conform(table, field) for field in wanted], schema=wanted)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptFileError(_reason(error)) from error
@@ -116,8 +118,7 @@ def read_folder(
 
 def _conform(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     if field.name in table.column_names:
-        column = table[field.name]
-        return column if column.type == field.type else column.cast(field.type)
+        return table[field.name].cast(field.type)
     if not field.nullable:
         raise ValueError(f"it has no column {field.name}")
     return pa.nulls(len(table), field.type)

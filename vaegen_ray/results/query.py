@@ -90,7 +90,7 @@ def _unique_trials(table: pa.Table) -> pd.DataFrame:
 def _unique_metrics(tables: list[pa.Table], trials: pd.DataFrame) -> pd.DataFrame:
     """One row a trial and epoch, by rising id and epoch; rows of the bundle that committed the trial win."""
     empty = decoded_schema(METRICS, dictionaries=True).empty_table()
-    table = pa.concat_tables([empty, *tables]).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables([empty, *tables]).unify_dictionaries()
     trial_names, trial = _sorted_codes(table["trial_id"])
     bundle_names, bundle = _sorted_codes(table["bundle_id"])
     epoch = table["effective_epoch"].to_numpy()
@@ -101,9 +101,11 @@ def _unique_metrics(tables: list[pa.Table], trials: pd.DataFrame) -> pd.DataFram
         committed_by = pd.Index(bundle_names).get_indexer(committer)  # a trial's bundle; -1: not committed
         order = np.lexsort((bundle, committed_by[trial] != bundle, epoch, trial))
         order = order[_first_of_run(trial[order], epoch[order])]
-    ids = pa.DictionaryArray.from_arrays(trial.astype(np.int32), pa.array(trial_names, pa.string()))
-    table = table.set_column(table.column_names.index("trial_id"), "trial_id", ids)
-    return table.take(pa.array(order)).to_pandas()
+    ids = {
+        "trial_id": pd.Categorical.from_codes(trial[order], trial_names),
+        "bundle_id": pd.Categorical.from_codes(bundle[order], bundle_names),
+    }
+    return pd.DataFrame({name: ids[name] if name in ids else table[name].to_numpy()[order] for name in METRICS.names})
 
 
 def _sorted_codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:

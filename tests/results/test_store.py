@@ -1,0 +1,191 @@
+import pytest
+
+from vaegen_ray.errors import DataFormatError, SpecError, StorageError
+from vaegen_ray.results import schema
+from vaegen_ray.results.store import Storage, SweepStore, bundle_of
+from vaegen_ray.trial import TrialSpec
+
+
+def ids(*seeds: int) -> set[str]:
+    return {TrialSpec(seed=seed).trial_id for seed in seeds}
+
+
+@pytest.fixture
+def store(storage: Storage) -> SweepStore:
+    return SweepStore(storage, "s")
+
+
+def test_a_trial_is_done_when_its_row_is_there(store: SweepStore, trial):
+    assert store.committed() == set()
+    store.commit_trials("b0", [trial(0), trial(1, status="failed")])
+    store.commit_trials("b1", [trial(2, "b1")])
+    assert store.committed() == ids(0, 1, 2)
+    assert store.committed(retry_failed=True) == ids(0, 2)
+    store.commit_trials("b2", [trial(1, "b2")])
+    assert store.committed(retry_failed=True) == ids(0, 1, 2)
+
+
+def test_writing_again_writes_the_same_bytes(store: SweepStore, trial, metric):
+    def files() -> dict[str, bytes]:
+        return {
+            f"{d}/{n}": store.storage.read(f"s/{d}/{n}")
+            for d in ("trials", "metrics")
+            for n in store.storage.list(f"s/{d}")
+        }
+
+    trials = [trial(0), trial(1)]
+    metrics = [metric(seed, epoch, elbo_test=-1.0 / 3) for seed in (0, 1) for epoch in (1, 10)]
+    store.write_metrics("b0", 1, 10, metrics)
+    store.commit_trials("b0", trials)
+    before = files()
+    store.write_metrics("b0", 1, 10, metrics[::-1])
+    store.commit_trials("b0", trials[::-1])
+    assert files() == before
+    assert set(before) == {"trials/b0.parquet", "metrics/b0-000001-000010.parquet"}
+
+
+def test_rows_of_another_file_are_refused(store: SweepStore, trial, metric):
+    with pytest.raises(ValueError, match="bundle_id of a row in this file must be 'b1'; got 'b0'"):
+        store.commit_trials("b1", [trial(0, "b0")])
+    with pytest.raises(ValueError, match="sweep of a row"):
+        SweepStore(store.storage, "other").commit_trials("b0", [trial(0)])
+    with pytest.raises(ValueError, match="two for"):
+        store.commit_trials("b0", [trial(0), trial(0)])
+    with pytest.raises(ValueError, match="two for"):
+        store.write_metrics("b0", 1, 1, [metric(0, 1), metric(0, 1)])
+    with pytest.raises(ValueError, match="trial_id needs a value"):
+        store.write_metrics("b0", 1, 1, [{"effective_epoch": 1.0}])
+    assert store.storage.folders() == []
+
+
+def test_corrupt_trials_are_set_aside_and_to_do_again(store: SweepStore, trial):
+    store.commit_trials("b0", [trial(0)])
+    for bundle, damage in (
+        ("empty", lambda data: b""),
+        ("foreign", lambda data: b"not parquet, but long enough for a footer"),
+        ("cut", lambda data: data[:-20]),
+        ("zeroed", lambda data: data[:200] + bytes(100) + data[300:]),
+    ):
+        store.commit_trials(bundle, [trial(1, bundle)])
+        path = f"s/trials/{bundle}.parquet"
+        damaged = damage(store.storage.read(path))
+        store.storage.write(path, damaged)
+        store.set_aside_notes.clear()
+        assert store.committed() == ids(0), bundle
+        (note,) = store.set_aside_notes
+        assert store.storage.where(path) in note and "\n" not in note
+        assert store.storage.read(f"s/set-aside/{bundle}.parquet") == damaged
+        assert store.storage.list("s/trials") == ["b0.parquet"]
+    store.commit_trials("cut", [trial(1, "cut")])
+    assert store.committed() == ids(0, 1)
+
+
+def test_corrupt_metrics_take_the_commit_mark_of_their_bundle(store: SweepStore, trial, metric):
+    for bundle, seed in (("b0", 0), ("b1", 1)):
+        store.write_metrics(bundle, 1, 1, [metric(seed, 1)])
+        store.write_metrics(bundle, 2, 2, [metric(seed, 2)])
+        store.commit_trials(bundle, [trial(seed, bundle)])
+    assert store.check_metrics() == set()
+    store.storage.write("s/metrics/b1-000002-000002.parquet", b"damaged")
+    assert store.check_metrics() == {"b1"}
+    assert store.committed() == ids(0)
+    assert len(store.set_aside_notes) == 2
+    assert store.prune_metrics(set()) == ["b1-000001-000001.parquet"]
+    assert store.storage.list("s/set-aside") == ["b1-000002-000002.parquet", "b1.parquet"]
+
+
+def test_a_file_of_a_later_version_is_refused_not_set_aside(store: SweepStore, trial, monkeypatch):
+    later = schema.trials_schema().with_metadata({schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1)})
+    with monkeypatch.context() as patch:
+        patch.setattr("vaegen_ray.results.store.trials_schema", lambda: later)
+        store.commit_trials("b0", [trial(0)])
+    with pytest.raises(DataFormatError, match=r"b0\.parquet has schema version 2; this vaegen_ray reads up to 1"):
+        store.committed()
+    assert store.storage.list("s/trials") == ["b0.parquet"]
+
+
+def test_only_metrics_of_abandoned_bundles_are_pruned(store: SweepStore, trial, metric):
+    for bundle in ("done", "going", "gone", "gone-2"):
+        store.write_metrics(bundle, 1, 5, [metric(0, 5)])
+    store.commit_trials("done", [trial(0, "done")])
+    assert store.prune_metrics({"going"}) == ["gone-000001-000005.parquet", "gone-2-000001-000005.parquet"]
+    assert [bundle_of(name) for name in store.storage.list("s/metrics")] == ["done", "going"]
+    assert store.prune_metrics({"going"}) == []
+
+
+def test_checkpoints_and_models(store: SweepStore):
+    assert store.checkpoints() == [] and store.read_checkpoint("b0") is None and store.read_model("b0") is None
+    store.write_checkpoint("b1", b"1")
+    store.write_checkpoint("b0", b"old")
+    store.write_checkpoint("b0", b"new")
+    store.write_model("b0", b"weights")
+    assert store.checkpoints() == ["b0", "b1"]
+    store.delete_checkpoint("b1")
+    store.delete_checkpoint("b1")
+    assert store.checkpoints() == ["b0"]
+    assert store.read_checkpoint("b0") == b"new" and store.read_model("b0") == b"weights"
+
+
+def test_sweep_status_and_figures(store: SweepStore):
+    assert store.read_sweep_json() is None and store.read_status() is None
+    store.write_sweep_json({"preset": "smoke"})
+    store.write_status({"done": 1})
+    store.write_status({"done": 2})
+    assert store.read_sweep_json() == {"preset": "smoke"} and store.read_status() == {"done": 2}
+    assert store.write_figure("curve.svg", b"<svg/>") == store.storage.where("s/figures/curve.svg")
+    assert store.storage.list("s/figures") == ["curve.svg"]
+
+
+def test_archive_moves_everything_to_a_free_name(store: SweepStore, trial):
+    assert store.archive() is None
+    for n in (1, 2):
+        store.commit_trials("b0", [trial(n)])
+        store.write_checkpoint("b1", b"half")
+        store.write_status({})
+        assert store.archive() == f"s.old-{n}"
+        assert store.committed() == set() and store.checkpoints() == [] and store.read_status() is None
+        assert store.archive() is None
+    for n in (1, 2):
+        old = SweepStore(store.storage, f"s.old-{n}")
+        assert old.committed() == ids(n)
+        assert old.read_checkpoint("b1") == b"half" and old.read_status() == {}
+
+
+def test_an_archive_cut_short_leaves_no_commit_mark_without_its_metrics(storage: Storage, trial, metric, monkeypatch):
+    if storage.is_local:
+        pytest.skip("one rename on a disk cannot be cut short")
+    store = SweepStore(storage, "s")
+    store.write_metrics("b0", 1, 1, [metric(0, 1)])
+    store.commit_trials("b0", [trial(0)])
+
+    class OneMove:
+        """The file system, which gives up after one move."""
+
+        moved = 0
+
+        def __getattr__(self, name):
+            return getattr(storage.filesystem, name)
+
+        def move(self, source, target):
+            if self.moved:
+                raise OSError("the network is gone")
+            self.moved += 1
+            storage.filesystem.move(source, target)
+
+    with pytest.raises(StorageError, match="the network is gone"):
+        SweepStore(Storage(OneMove(), storage.root, storage.name), "s").archive()
+    assert store.committed() == set()
+    assert storage.list("s/metrics") == ["b0-000001-000001.parquet"]
+    assert SweepStore(storage, "s.old-1").committed() == ids(0)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../s", "a b", "ä", "a\n"])
+def test_a_name_cannot_leave_the_storage(store: SweepStore, name: str):
+    for call in (
+        lambda: SweepStore(store.storage, name),
+        lambda: store.write_checkpoint(f"{name}/x" if name in ("", "..", ".") else name, b"1"),
+        lambda: store.write_figure(name, b"1"),
+    ):
+        with pytest.raises(SpecError, match="must be letters, digits"):
+            call()
+    assert store.storage.folders() == []
