@@ -92,7 +92,7 @@ def test_the_same_rows_in_any_order_give_the_same_bytes_and_none_comes_twice():
     rows = [{"trial_id": t, "bundle_id": "b", "effective_epoch": e} for t in "ab" for e in (1.0, 2.0)]
     key = ("effective_epoch", "trial_id")
     assert encode(rows, METRICS, key=key) == encode(rows[::-1], METRICS, key=key)
-    with pytest.raises(ValueError, match="two for 2.0, b"):
+    with pytest.raises(ValueError, match=r"two for 2\.0, b"):
         encode([*rows, rows[-1]], METRICS, key=key)
 
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -195,10 +196,16 @@ def test_a_storage_that_cannot_be_is_refused_in_one_line(tmp_path: Path):
         Storage.open("s3://")
 
 
+def test_a_storage_can_be_sent_to_another_process(tmp_path: Path):
+    storage = Storage.open(tmp_path)
+    pickle.loads(pickle.dumps(storage)).write("x", b"1")
+    assert storage.read("x") == b"1"
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path):
     storage = Storage.open(tmp_path)
     storage.write("a", b"1")
-    with pytest.raises(StorageError, match="cannot write .*a/b: .*not a directory"):
+    with pytest.raises(StorageError, match=r"cannot write .*a/b: .*not a directory"):
         storage.write("a/b", b"1")
     assert storage.read("a") == b"1"
 

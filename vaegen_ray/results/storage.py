@@ -3,7 +3,7 @@
 Promises, the same on every file system:
 
 - After ``write`` returns, the file is on the disk (or in the object store) with exactly the bytes given. When it
-  raises, or the machine stops in the middle, the old file, if there was one, is still whole.
+  raises, or the machine stops in the middle, there is the old file or the new one, whole.
 - ``list`` and ``folders`` never show a file that is being written.
 - Paths are relative to the root, with ``/`` between parts, and cannot leave it.
 - What the file system refuses becomes a ``StorageError`` of one line that names the full path and the reason.
@@ -28,6 +28,8 @@ import pyarrow.fs as pafs
 from vaegen_ray.errors import SpecError, StorageError, allowed
 
 SCHEMES = ("file", "s3", "gs")
+
+PYARROW = int(pa.__version__.split(".")[0])
 
 Names = list[str]
 """The name ``list`` means a method inside the class."""
@@ -61,7 +63,7 @@ class Storage:
             raise SpecError(f"{allowed('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
         if is_uri:
             shown = f"{scheme}://{text.removeprefix(f'{scheme}://').rpartition('@')[2]}"
-            if scheme == "s3":  # small files then go up as one PUT instead of three requests
+            if scheme == "s3" and PYARROW >= 21:  # a small file then goes up as one PUT instead of three requests
                 text += f"{'&' if '?' in text else '?'}allow_delayed_open=true"
             with _explained("open storage", shown):
                 filesystem, root = pafs.FileSystem.from_uri(text)

@@ -19,10 +19,6 @@ from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.sweep.spec import data_key
 from vaegen_ray.trial import TrialSpec
 
-REPORT_SECONDS = 1.0
-"""Training time between two reports to the driver."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the driver tells every worker."""
@@ -36,7 +32,10 @@ class Plan:
 
 
 class BundleTrainable(tune.Trainable):
-    """Trains one bundle to its end, reporting about once a second."""
+    """Trains one bundle to its end, with a report to the driver now and then."""
+
+    report_seconds = 1.0
+    """Training time between two reports."""
 
     def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:
         torch.set_num_threads(1)
@@ -56,7 +55,7 @@ class BundleTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        self._worker.advance(REPORT_SECONDS)
+        self._worker.advance(self.report_seconds)
         notes, self._worker.notes = self._worker.notes, []
         return {**self._worker.progress, "notes": notes, "done": self._worker.finished}
 

@@ -1,5 +1,6 @@
 """Ray Tune at work on a list of bundles."""
 
+import logging
 import time
 from typing import Any
 
@@ -53,6 +54,8 @@ def fit(
     trainable = tune.with_resources(
         tune.with_parameters(BundleTrainable, plan=plan, images=images), {"CPU": 1, "GPU": 1 if use_gpu else 0}
     )
+    # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     watcher = Watcher(store, progress, bundles)
     tuner = Tuner(
         trainable,

@@ -1,0 +1,42 @@
+"""Any number of small VAEs on the digits, as a sweep: what ``benchmarks/bundles.py`` measures our side with.
+
+    python benchmarks/many_small.py --nc 4,8,16,32 --seeds 50 --epochs 50 --n-train 500 --storage DIR
+
+It takes the options of all sweeps. The last line tells the peak memory of this process, the driver, without the workers.
+"""
+
+import argparse
+import resource
+import sys
+
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import at_least, whole_numbers
+from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.trial import TrialSpec, rising_epochs
+
+
+def declare(options: argparse.Namespace) -> Sweep:
+    """``--seeds`` VAEs for each width, evaluated along the way as those of the double descent are."""
+    base = base_spec(options.dataset or "digits", n_train=options.n_train, epochs=options.epochs)
+    evaluate_at = rising_epochs(options.epochs)
+    trials = [
+        TrialSpec(**base, nc=nc, seed=seed, evaluate_at=evaluate_at)
+        for nc in options.nc
+        for seed in range(options.seeds or 3)
+    ]
+    return Sweep(name="many_small", trials=tuple(trials))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this sweep has beyond the shared options."""
+    parser.add_argument("--nc", type=whole_numbers, default=(4, 8, 16, 32), metavar="LIST", help="[default: 4,8,16,32]")
+    parser.add_argument("--epochs", type=at_least(1), default=50, metavar="N", help="[default: %(default)s]")
+    parser.add_argument("--n-train", type=at_least(50), default=500, metavar="N", help="[default: %(default)s]")
+
+
+if __name__ == "__main__":
+    code = main(declare, __doc__.splitlines()[0], add_options)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+    print(f"peak memory of the driver {peak / 1024:.0f} MiB")
+    sys.exit(code)

@@ -1,0 +1,114 @@
+"""Kill anything at any point, run the same command again: the rows of an undisturbed run, none lost, none double.
+
+Every case starts Ray on this machine in a process of its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vaegen_ray.results import query
+
+SWEEP = Path(__file__).with_name("faulty_sweep.py")
+VARIES = ["wall_seconds", "node", "finished_at"]
+
+
+def start(
+    storage: Path, *options: str, point: str = "none", count: int = 1, victim: str = "worker"
+) -> subprocess.Popen:
+    markers = storage / "markers"
+    markers.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(SWEEP), point, str(count), victim, str(markers), "--storage", str(storage), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    out, err = process.communicate(timeout=240)
+    assert "Traceback" not in out + err, out + err
+    return process.returncode, out
+
+
+def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but times."""
+    folder = storage / "faulty"
+    trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
+    metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
+    return (
+        trials.drop(columns=VARIES).sort_values("trial_id").reset_index(drop=True),
+        metrics.sort_values(["trial_id", "effective_epoch"]).reset_index(drop=True),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    storage = tmp_path_factory.mktemp("undisturbed")
+    code, out = finish(start(storage))
+    assert code == 0, out
+    return storage
+
+
+def assert_same_rows(storage: Path, expected: Path) -> None:
+    for got, wanted in zip(rows(storage), rows(expected), strict=True):
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
+
+
+CASES = [
+    pytest.param("driver", "checkpoint", 3),
+    pytest.param("worker", "step", 4),
+    pytest.param("driver", "step", 1, marks=pytest.mark.slow),
+    pytest.param("driver", "metrics", 2, marks=pytest.mark.slow),
+    pytest.param("driver", "commit", 1, marks=pytest.mark.slow),
+    pytest.param("driver", "committed", 2, marks=pytest.mark.slow),
+    pytest.param("worker", "metrics", 3, marks=pytest.mark.slow),
+    pytest.param("worker", "checkpoint", 2, marks=pytest.mark.slow),
+    pytest.param("worker", "commit", 2, marks=pytest.mark.slow),
+    pytest.param("worker", "committed", 1, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("victim", "point", "count"), CASES)
+def test_a_kill_changes_no_row(victim: str, point: str, count: int, undisturbed: Path, tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, point=point, count=count, victim=victim))
+    assert (tmp_path / "markers" / f"{point}-{count}").exists(), "the fault was never reached"
+    if victim == "driver":
+        assert code == -signal.SIGKILL
+        before = (
+            set(query.load(tmp_path, "faulty").trials["trial_id"]) if (tmp_path / "faulty/trials").exists() else set()
+        )
+        code, out = finish(start(tmp_path))
+        if before:
+            assert f"({len(before)} more are done)" in out
+    assert code == 0, out
+    assert_same_rows(tmp_path, undisturbed)
+
+
+def test_a_finished_sweep_trains_nothing_and_an_extended_one_the_new_seed_only(undisturbed: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in undisturbed.glob("faulty/trials/*")}
+    code, out = finish(start(undisturbed))
+    assert code == 0
+    assert "nothing to train" in out
+    code, out = finish(start(undisturbed, "--seeds", "3"))
+    assert code == 0
+    assert "3 VAEs to train (6 more are done)" in out
+    assert {path: path.stat().st_mtime_ns for path in files} == files, "finished trials were written again"
+    assert sorted(rows(undisturbed)[0]["seed"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_what_runs_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, point="checkpoint", count=2, victim="worker")
+    marker = tmp_path / "markers" / "checkpoint-1"
+    while not marker.exists() and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    code, out = finish(process)
+    assert code in (0, 1, 130), out
+    code, out = finish(start(tmp_path))
+    assert code == 0, out
+    trials, _ = rows(tmp_path)
+    assert len(trials) >= 6

@@ -1,0 +1,112 @@
+"""The benchmarks compare equal work, and their arithmetic is right. No times are asserted."""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaegen_ray.data import catalog
+from vaegen_ray.models.layout import flops_per_image, params_total
+from vaegen_ray.service.options import parser
+from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.cost import CPU_CORE
+from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.trial import TrialSpec
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import bundle_step
+import many_small
+import ordinary
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def digits_spec(**fields) -> TrialSpec:
+    return TrialSpec(**{**base_spec("digits", n_train=500, epochs=20), "evaluate_at": (5, 20), **fields})
+
+
+def test_a_tiny_run_prints_a_line_for_each_case_and_measures_finite_numbers(capsys):
+    sizes = {"mlp-8": ((2, 4, 8), (1, 2), (1, 3)), "residual-8": ((2,), (1,), (1, 2))}
+    cases = list(bundle_step.cases(sizes, sizes, ("float32",), memory=1e9))
+    timings = bundle_step.run(cases, CPU, seconds=0.001, repeats=2)
+    # 3 widths and one larger mz, each at two M; the residual network alone, grouped and in a loop
+    assert len(timings) == len(cases) == 4 * 2 + 3
+    for timing in timings:
+        assert len(timing.seconds) == 2 and all(math.isfinite(s) and s > 0 for s in timing.seconds)
+        flops = 3 * flops_per_image(timing.case.spec) * timing.case.spec.batch_size * timing.case.members
+        assert timing.flops_per_second == pytest.approx(flops / min(timing.seconds))
+    printed = capsys.readouterr().out
+    assert printed.count("grouped") == 1
+    assert printed.count("best M =") == 5
+    assert "flops_per_second=" in printed
+
+
+def test_bundles_that_do_not_fit_are_left_out_but_never_a_single_member():
+    sizes = {"mlp-8": ((8,), (1,), (1, 12))}
+    assert [case.members for case in bundle_step.cases(sizes, sizes, ("float32",), memory=1.0)] == [1]
+
+
+def test_the_fit_finds_the_cost_model_that_made_the_timings():
+    truth = replace(CPU_CORE, launch_seconds=4e-4, member_seconds=3e-5, flops_per_second=2e11, bytes_per_second=1e10)
+    cases = bundle_step.cases(bundle_step.CPU_SIZES, ("mlp-8", "mlp-32"), ("float32",), memory=1e12)
+    timings = [
+        bundle_step.Timing(case=case, seconds=(truth.step_seconds(case.spec, case.members),)) for case in cases
+    ]
+    found = bundle_step.fit(timings)
+    assert found.error < 1e-6
+    for name in ("launch_seconds", "member_seconds", "flops_per_second", "bytes_per_second"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-4), name
+
+
+@pytest.mark.parametrize(("nc", "mz"), [(1, 1), (16, 1), (256, 32)])
+def test_the_ordinary_vae_has_our_number_of_parameters(nc, mz):
+    spec = digits_spec(nc=nc, mz=mz)
+    vae = ordinary.OrdinaryVAE(spec.pixels, spec.nc, spec.latent_dim)
+    assert sum(parameter.numel() for parameter in vae.parameters()) == params_total(spec)
+
+
+def test_both_sides_train_to_the_same_elbo():
+    split = catalog.load("digits", levels=2, n_train=500)
+    specs = tuple(digits_spec(nc=16, seed=seed) for seed in range(2))
+    run = BundleRun(specs, split)
+    run.advance(math.inf)
+    rows = [row for segment in run.take_segments() for row in segment.rows]
+    images = [torch.tensor(part.images.reshape(len(part), -1)).float() for part in (split.train, split.test)]
+    reports: list[dict[str, float]] = []
+    for spec in specs:
+        ordinary.train(ordinary.config_of(spec.as_dict()), *images, report=reports.append)
+
+    def mean(epoch: int, name: str) -> tuple[float, float]:
+        ours = [row[name] for row in rows if row["effective_epoch"] == epoch]
+        theirs = [report[name] for report in reports if report["epoch"] == epoch]
+        assert len(ours) == len(theirs) == 2
+        return sum(ours) / 2, sum(theirs) / 2
+
+    for name in ("elbo_train", "elbo_test"):
+        early, late = mean(5, name), mean(20, name)
+        assert late[0] > early[0] + 3 and late[1] > early[1] + 3  # both have learnt since; 3 nats is a real distance
+        assert late[0] == pytest.approx(late[1], abs=3)
+
+
+def test_a_part_of_the_baseline_is_spread_evenly_over_the_sweep():
+    assert ordinary.spread(list(range(45)), 3) == [0, 15, 30]
+    assert ordinary.spread([1, 2], None) == ordinary.spread([1, 2], 9) == [1, 2]
+
+
+def test_many_small_declares_every_width_with_every_seed():
+    options = parser("")
+    many_small.add_options(options)
+    sweep = many_small.declare(options.parse_args(["--nc", "1,4", "--seeds", "5", "--epochs", "1", "--n-train", "50"]))
+    assert {(spec.nc, spec.seed) for spec in sweep.trials} == {(nc, seed) for nc in (1, 4) for seed in range(5)}
+    assert {spec.steps for spec in sweep.trials} == {1}
