@@ -2,9 +2,9 @@
 
     python benchmarks/bundle_step.py [--quick] [--device cpu|cuda] [--network NAME]
 
-Times the real loop (``Trainer.train``: drawing of order and noise, forward, backward, Adam) on random images, on one CPU
-core or one GPU, for bundles of M members. No Ray. FLOPs are three times those of the forward pass, products with weights
-alone. The limit is the best rate of a few large matrix products in the same arithmetic, measured in the same run.
+Times the real loop (``Trainer.train``: drawing of order and noise, forward, backward, Adam) on random images, on one
+CPU core or one GPU, for bundles of M members. No Ray. FLOPs are three times those of the forward pass, products with
+weights alone. The limit is the best rate of large matrix products in the same arithmetic, measured in the same run.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +26,14 @@ from vaegen_ray.models.layout import flops_per_image, member_bytes, params_total
 from vaegen_ray.sweep.cost import OPTIMISER_BYTES
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.trial import PRECISIONS, TrialSpec
 
 REPEATS = 5
 MEMORY_SHARE = 0.7
 """Part of the device's memory that a bundle may be expected to take; larger ones are left out."""
 CPU_MEMORY = 4 * 2**30
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "mlp-8": {"n_train": 500},
     "mlp-32": {"image_shape": (1, 32, 32), "latent_per_mz": 16, "batch_size": 100},
     "residual-8": {"architecture": "residual", "latent_per_mz": 4, "learning_rate": 1e-4},
@@ -112,7 +113,7 @@ class Timing:
 
 def spec_of(network: str, nc: int, mz: int, precision: str, steps: int = 4) -> TrialSpec:
     """A trial of about ``steps`` optimiser steps, in whole epochs."""
-    fields = {"batch_size": 50, **NETWORKS[network]}
+    fields: dict[str, Any] = {"batch_size": 50, **NETWORKS[network]}
     n_train = fields.setdefault("n_train", 2 * fields["batch_size"])
     epochs = max(1, math.ceil(steps * fields["batch_size"] / n_train))
     return TrialSpec(**fields, nc=nc, mz=mz, precision=precision, epochs=epochs, evaluate_at=(epochs,))
@@ -295,11 +296,11 @@ def main() -> int:
     print(describe("torch"))
     if device.type == "cuda":
         print(torch.cuda.get_device_name(device))
-        sizes, precisions = CUDA_SIZES, ("float32", "tf32", "bf16")
+        sizes, precisions = CUDA_SIZES, list(PRECISIONS)
         memory = MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
     else:
         print("one core of the CPU (1 thread)")
-        sizes, precisions, memory = CPU_SIZES, ("float32",), MEMORY_SHARE * CPU_MEMORY
+        sizes, precisions, memory = CPU_SIZES, ["float32"], MEMORY_SHARE * CPU_MEMORY
     sizes = QUICK_SIZES if options.quick else sizes
     chosen = list(cases(sizes, options.network or NETWORKS, precisions, memory))
     run(chosen, device, seconds=0.1 if options.quick else 0.4, repeats=3 if options.quick else REPEATS)

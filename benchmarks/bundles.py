@@ -110,7 +110,9 @@ def fixed_cost(counts: Sequence[int], repeats: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scenario", choices=(*SCENARIOS, "fixed", "all"), default="all", help="[default: %(default)s]")
+    parser.add_argument(
+        "--scenario", choices=(*SCENARIOS, "fixed", "all"), default="all", help="[default: %(default)s]"
+    )
     parser.add_argument(
         "--baseline-trials", type=int, metavar="N", help="ordinary trials to run, scaled up to all [default: all]"
     )

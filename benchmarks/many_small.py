@@ -2,7 +2,7 @@
 
     python benchmarks/many_small.py --nc 4,8,16,32 --seeds 50 --epochs 50 --n-train 500 --storage DIR
 
-It takes the options of all sweeps. The last line tells the peak memory of this process, the driver, without the workers.
+It takes the options of all sweeps. The last line tells the peak memory of this process, the driver, without workers.
 """
 
 import argparse

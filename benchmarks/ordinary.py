@@ -7,12 +7,13 @@ from ``torch.nn``, an eager loop over shuffled indices, Adam, the ELBO on both d
 defaults with one CPU core a trial (on a machine with a GPU, an equal share of it too).
 
 Three things favour this program: PyTorch runs on one thread in a trial, so that trials do not fight for cores;
-denormals are flushed to zero, which few programs do (``--keep-denormals`` does not); and nothing is stored but what Tune
-itself writes, neither weights nor checkpoints. ``benchmarks/bundles.py`` calls it.
+denormals are flushed to zero, which few programs do (``--keep-denormals`` does not); and nothing is stored but what
+Tune itself writes, neither weights nor checkpoints. ``benchmarks/bundles.py`` calls it.
 """
 
 import argparse
 import json
+import logging
 import math
 import os
 import sys
@@ -60,7 +61,7 @@ def train(config: dict[str, Any], train_images: Tensor, test_images: Tensor, rep
     """Trains one VAE and reports its ELBOs at the epochs ``config["evaluate_at"]``; returns it.
 
     Args:
-        config: ``pixels``, ``nc``, ``latent``, ``seed``, ``epochs``, ``batch_size``, ``learning_rate``, ``evaluate_at``.
+        config: what ``config_of`` gives.
         train_images: 0 and 1, float32 [N, pixels], on the device of the training.
         test_images: the same for D_test.
         report: is given ``epoch``, ``elbo_train``, ``elbo_test``, nats an image.
@@ -92,8 +93,8 @@ def trainable(config: dict[str, Any], train_images: Any, test_images: Any, keep_
     torch.set_num_threads(1)
     torch.set_flush_denormal(not keep_denormals)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images = [torch.tensor(pixels, dtype=torch.float32, device=device) for pixels in (train_images, test_images)]
-    train(config, *images, report=tune.report)
+    on_device = [torch.tensor(pixels, dtype=torch.float32, device=device) for pixels in (train_images, test_images)]
+    train(config, on_device[0], on_device[1], tune.report)
 
 
 def config_of(trial: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +115,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", help="a sweep.json")
     parser.add_argument("--limit", type=int, metavar="N", help="train N of the VAEs, evenly spread [default: all]")
-    parser.add_argument("--keep-denormals", action="store_true", help="leave denormals to the CPU [default: flush them]")
     parser.add_argument(
-        "--reuse-actors", action="store_true", help="one process for many trials [default: a process each, as Tune does]"
+        "--keep-denormals", action="store_true", help="leave denormals to the CPU [default: flush them]"
+    )
+    parser.add_argument(
+        "--reuse-actors",
+        action="store_true",
+        help="one process for many trials [default: a process each, as Tune does]",
     )
     options = parser.parse_args()
     with open(options.sweep) as file:
@@ -136,7 +141,7 @@ def main() -> int:
         include_dashboard=False,
         object_store_memory=256 * 2**20,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     resources = {"cpu": 1.0}
     if "GPU" in ray.cluster_resources():

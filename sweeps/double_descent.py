@@ -7,6 +7,7 @@ curve is U- or L-shaped; plotted against all parameters it goes down, up, and do
 import argparse
 import sys
 
+from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import whole_numbers
 from vaegen_ray.sweep.base import base_spec
@@ -56,6 +57,8 @@ def declare(options: argparse.Namespace) -> Sweep:
     chosen = preset(options.preset, PRESETS)
     nc, mz = options.nc or chosen["nc"], options.mz or chosen["mz"]
     turn = options.turn or (chosen["turn"] if chosen["turn"] in nc else max(nc))
+    if turn not in nc:
+        raise SpecError(allowed("--turn", turn, nc))
     base = base_spec(options.dataset or chosen["dataset"], **chosen["training"])
     evaluate_at = rising_epochs(base["epochs"])
     trials = [

@@ -60,9 +60,7 @@ def test_bundles_that_do_not_fit_are_left_out_but_never_a_single_member():
 def test_the_fit_finds_the_cost_model_that_made_the_timings():
     truth = replace(CPU_CORE, launch_seconds=4e-4, member_seconds=3e-5, flops_per_second=2e11, bytes_per_second=1e10)
     cases = bundle_step.cases(bundle_step.CPU_SIZES, ("mlp-8", "mlp-32"), ("float32",), memory=1e12)
-    timings = [
-        bundle_step.Timing(case=case, seconds=(truth.step_seconds(case.spec, case.members),)) for case in cases
-    ]
+    timings = [bundle_step.Timing(case=case, seconds=(truth.step_seconds(case.spec, case.members),)) for case in cases]
     found = bundle_step.fit(timings)
     assert found.error < 1e-6
     for name in ("launch_seconds", "member_seconds", "flops_per_second", "bytes_per_second"):

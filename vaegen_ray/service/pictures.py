@@ -2,7 +2,6 @@
 
 from vaegen_ray import figures
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.results import query
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
 
@@ -10,6 +9,7 @@ from vaegen_ray.trial import TrialSpec
 def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
     """Draws figures from the Parquet files alone, as PNG and PDF; says and returns where they are."""
     from vaegen_ray.figures.style import to_bytes
+    from vaegen_ray.results import query
 
     results = query.load(store.storage, store.name)
     for note in results.notes:

@@ -19,6 +19,7 @@ from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.sweep.spec import data_key
 from vaegen_ray.trial import TrialSpec
 
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the driver tells every worker."""

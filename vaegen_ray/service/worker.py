@@ -2,8 +2,8 @@
 
     start(bundle) -> [restore] -> advance -> segments to metrics/ -> checkpoint when due -> ... -> commit
 
-Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end
-is: metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the bundle.
+Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end:
+metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the bundle.
 """
 
 import platform
@@ -71,7 +71,7 @@ class Worker:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
         else:
             self._after_training(self._run)
             return
@@ -132,6 +132,7 @@ class Worker:
             error = f"out of memory on {self._device} even alone: {reason}"
             self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0)
             return
+        self._store.delete_checkpoint(bundle_id(bundle))  # the halves have checkpoints of their own
         half = len(bundle) // 2
         self._waiting[:1] = [bundle[:half], bundle[half:]]
         self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")

@@ -15,8 +15,8 @@ def base_spec(
     """Fields of a ``TrialSpec`` for a data set: images, network, likelihood and optimiser.
 
     The fully-connected network is trained with Adam at 1e-3, and batches of 50 (embedded data) or 100; the residual
-    network, default for colour images, with Adam at 1e-4 and batches of 100. The paper gives no optimiser; these are the
-    values of related code.
+    network, default for colour images, with Adam at 1e-4 and batches of 100. The paper gives no optimiser; these are
+    the values of related code.
 
     Args:
         dataset: name in the catalog.

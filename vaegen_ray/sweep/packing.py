@@ -6,6 +6,7 @@ same devices is therefore packed the same way after a crash, and what a bundle c
 
 import heapq
 from collections.abc import Sequence
+from itertools import pairwise
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.sweep.cost import Device
@@ -18,14 +19,14 @@ Bundle = tuple[TrialSpec, ...]
 def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_size: int | None = None) -> list[Bundle]:
     """Splits trials into bundles, the longest first.
 
-    Trials of one shape go together up to the size at which the device has no more to gain; then the longest bundle is
-    halved as long as that lets the whole sweep end earlier on ``devices`` devices.
+    Trials of one shape go together up to the size at which the device has no more to gain; then the shape of the
+    longest bundle is split further as long as that lets the whole sweep end earlier on ``devices`` devices.
 
     Args:
         trials: any number of trials, of any shapes.
         device: what one device can do.
         devices: how many there are.
-        bundle_size: exactly this many members where the shape has them; None to decide from ``device``.
+        bundle_size: at most this many members, in parts of nearly equal size; None to decide from ``device``.
 
     Raises:
         SpecError: ``bundle_size`` or ``devices`` is below 1.
@@ -34,16 +35,14 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         raise SpecError(f"bundle_size must be a whole number >= 1; got {bundle_size}")
     if devices < 1:
         raise SpecError(f"a sweep needs at least 1 device; got {devices}")
-    groups: dict[str, list[TrialSpec]] = {}
+    shapes: dict[str, list[TrialSpec]] = {}
     for spec in trials:
-        groups.setdefault(spec.shape_key, []).append(spec)
-    bundles: list[Bundle] = []
-    for group in groups.values():
-        size = bundle_size or device.most_members(group[0])
-        bundles += _even_parts(tuple(group), -(-len(group) // size))
+        shapes.setdefault(spec.shape_key, []).append(spec)
+    groups = [tuple(group) for group in shapes.values()]
+    parts = [-(-len(group) // (bundle_size or device.most_members(group[0]))) for group in groups]
     if bundle_size is None:
-        bundles = _halve_while_it_pays(bundles, device, devices)
-    return sorted(bundles, key=lambda bundle: _order(bundle, device))
+        parts = _split_while_it_pays(groups, parts, device, devices)
+    return sorted(_split(groups, parts), key=lambda bundle: _order(bundle, device))
 
 
 def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] = ()) -> list[Bundle]:
@@ -79,24 +78,38 @@ def seconds_of(bundle: Bundle, device: Device) -> float:
     return device.training_seconds(bundle[0], len(bundle))
 
 
-def _even_parts(members: Bundle, parts: int) -> list[Bundle]:
-    """Splits into ``parts`` bundles whose sizes differ by at most one."""
-    ends = [len(members) * i // parts for i in range(parts + 1)]
-    return [members[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+def _split_while_it_pays(groups: list[Bundle], parts: list[int], device: Device, devices: int) -> list[int]:
+    """Gives the shape with the longest bundle one part more, again and again, from ``parts`` of each group on.
+
+    Returns:
+        The last parts that let the sweep end at least 1 % earlier. A further part need not bring a gain by itself, as
+        where two shapes take equally long, so up to ``devices`` in a row may bring none.
+    """
+    best, best_seconds = parts, makespan(_split(groups, parts), device, devices)
+    in_vain = 0
+    while in_vain < devices:
+        seconds = [
+            device.training_seconds(group[0], -(-len(group) // n)) if n < len(group) else 0.0
+            for group, n in zip(groups, parts, strict=True)
+        ]
+        longest = seconds.index(max(seconds))
+        if not seconds[longest]:
+            break
+        parts = [n + (i == longest) for i, n in enumerate(parts)]
+        span = makespan(_split(groups, parts), device, devices)
+        in_vain += 1
+        if span < best_seconds * 0.99:
+            best, best_seconds, in_vain = parts, span, 0
+    return best
 
 
-def _halve_while_it_pays(bundles: list[Bundle], device: Device, devices: int) -> list[Bundle]:
-    bundles = sorted(bundles, key=lambda bundle: _order(bundle, device))
-    best = makespan(bundles, device, devices)
-    while True:
-        longest = next((i for i, bundle in enumerate(bundles) if len(bundle) > 1), None)
-        if longest is None:
-            return bundles
-        tried = bundles[:longest] + _even_parts(bundles[longest], 2) + bundles[longest + 1 :]
-        seconds = makespan(tried, device, devices)
-        if seconds >= best * 0.99:
-            return bundles
-        bundles, best = sorted(tried, key=lambda bundle: _order(bundle, device)), seconds
+def _split(groups: list[Bundle], parts: list[int]) -> list[Bundle]:
+    """Splits each group into its number of bundles, whose sizes differ by at most one."""
+    bundles = []
+    for group, n in zip(groups, parts, strict=True):
+        ends = [len(group) * i // n for i in range(n + 1)]
+        bundles += [group[a:b] for a, b in pairwise(ends)]
+    return bundles
 
 
 def _order(bundle: Bundle, device: Device) -> tuple[float, str]:

@@ -18,8 +18,8 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
     todo = [spec for bundle in bundles for spec in bundle]
     first = sweep.trials[0]
     lines = [
-        f"sweep          {sweep.name}: {first.dataset} ({'x'.join(map(str, first.image_shape))}, {first.levels} levels, "
-        f"{first.n_train:,} training images), {first.architecture}, {first.likelihood}",
+        f"sweep          {sweep.name}: {first.dataset} ({'x'.join(map(str, first.image_shape))}, "
+        f"{first.levels} levels, {first.n_train:,} training images), {first.architecture}, {first.likelihood}",
         f"trials         {len(sweep.trials):,} declared, {len(todo):,} to train",
     ]
     if not todo:

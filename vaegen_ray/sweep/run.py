@@ -8,7 +8,9 @@ run that starts again from a checkpoint writes the same files with the same rows
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,7 +49,7 @@ def segments_of(epochs: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Groups evaluation epochs into at most ``SEGMENTS`` runs of nearly equal length."""
     parts = min(SEGMENTS, len(epochs))
     ends = [len(epochs) * i // parts for i in range(parts + 1)]
-    return [epochs[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [epochs[a:b] for a, b in pairwise(ends)]
 
 
 class BundleRun:
@@ -119,18 +121,19 @@ class BundleRun:
                 pace *= 2
         self.wall_seconds += time.monotonic() - started
 
-    def take_segments(self) -> list[Segment]:
-        """The segments that are complete and were not handed out before."""
+    def take_segments(self) -> Iterator[Segment]:
+        """The segments that are complete and were not handed out before.
+
+        A segment counts as handed out when the next one is asked for: one whose writing failed is handed out again.
+        """
         groups = segments_of(self.spec.evaluate_at)
-        done = []
         while self._segments_taken < len(groups):
             epochs = groups[self._segments_taken]
             if epochs[-1] in self._due():
                 break
             rows = [row for row in self._rows if row["effective_epoch"] in epochs]
-            done.append(Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows))
+            yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows)
             self._segments_taken += 1
-        return done
 
     def outcomes(self) -> list[Outcome]:
         """How each member ended; to be asked when the run is finished."""

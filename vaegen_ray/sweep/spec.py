@@ -6,7 +6,7 @@ from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.trial import TrialSpec
 
 PRESETS = ("smoke", "laptop", "paper")
-"""smoke: seconds, for tests. laptop: minutes on 2 CPU cores, embedded data. paper: the paper's data and sizes, for GPUs."""
+"""smoke: seconds, a test. laptop: minutes on 2 CPU cores, embedded data. paper: the paper's data and sizes, on GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,152 @@
+"""A worker without Ray: commits, checkpoints, damaged checkpoints, out of memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.results import query
+from vaegen_ray.results.store import Storage, SweepStore
+from vaegen_ray.service import worker as worker_module
+from vaegen_ray.service.worker import Worker
+from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.trial import TrialSpec, bundle_id
+
+BUNDLE = tuple(
+    TrialSpec(nc=4, n_train=60, batch_size=20, epochs=6, evaluate_at=(1, 3, 6), seed=seed) for seed in range(4)
+)
+VARIES = ["wall_seconds", "finished_at"]
+
+
+def split_of(spec: TrialSpec) -> Split:
+    draw = np.random.default_rng(0)
+    sets = [ImageSet(images=draw.integers(0, 2, (n, 1, 8, 8), dtype=np.uint8), levels=2) for n in (60, 40)]
+    return Split(train=sets[0], test=sets[1])
+
+
+def worker_at(folder: Path) -> Worker:
+    store = SweepStore(Storage.open(folder), "s")
+    return Worker(store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e9)
+
+
+def work(worker: Worker, seconds: float = 60.0) -> Worker:
+    worker.start(BUNDLE)
+    while not worker.finished:
+        worker.advance(seconds)
+    return worker
+
+
+def frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    found = query.load(folder, "s")
+    return found.trials.drop(columns=VARIES), found.metrics
+
+
+def assert_equal_rows(folder: Path, other: Path) -> None:
+    for got, wanted in zip(frames(folder), frames(other), strict=True):
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    work(worker_at(folder))
+    return folder
+
+
+def test_a_bundle_ends_committed(undisturbed: Path) -> None:
+    trials, metrics = frames(undisturbed)
+    assert sorted(trials["seed"]) == [0, 1, 2, 3]
+    assert set(trials["status"]) == {"completed"}
+    assert set(trials["params_total"]) == {trials["params_z"][0] + trials["params_rest"][0]}
+    assert len(metrics) == 4 * 3
+    store = SweepStore(Storage.open(undisturbed), "s")
+    assert store.read_model(bundle_id(BUNDLE)) is not None
+    assert store.checkpoints() == [] and store.started_bundles() == []
+
+
+def test_progress_counts_members(tmp_path: Path) -> None:
+    worker = worker_at(tmp_path)
+    worker.start(BUNDLE)
+    assert worker.progress == {"finished_members": 0, "fraction": 0.0}
+    while not worker.finished:
+        worker.advance(60.0)
+    assert worker.progress == {"finished_members": 4, "fraction": 1.0}
+
+
+@pytest.mark.parametrize("slices", [1, 3, 6])
+def test_an_interrupted_worker_loses_nothing(slices: int, undisturbed: Path, tmp_path: Path) -> None:
+    first = worker_at(tmp_path)
+    first.start(BUNDLE)
+    for _ in range(slices):
+        first.advance(0.0)
+    first.save_checkpoint()
+    assert SweepStore(Storage.open(tmp_path), "s").started_bundles() == [[spec.trial_id for spec in BUNDLE]]
+    work(worker_at(tmp_path))
+    assert_equal_rows(tmp_path, undisturbed)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_bundle_starts_anew(undisturbed: Path, tmp_path: Path) -> None:
+    first = worker_at(tmp_path)
+    first.start(BUNDLE)
+    first.advance(0.0)
+    first.save_checkpoint()
+    path = tmp_path / "s" / "checkpoints" / f"{bundle_id(BUNDLE)}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    second = work(worker_at(tmp_path))
+    assert any("damaged" in note for note in second.notes)
+    assert list((tmp_path / "s" / "set-aside").iterdir())
+    assert_equal_rows(tmp_path, undisturbed)
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, members: int) -> None:
+    """More than so many members run out of memory."""
+    advance = BundleRun.advance
+
+    def limited(run: BundleRun, seconds: float) -> None:
+        if len(run.specs) > members:
+            raise torch.OutOfMemoryError(f"tried to allocate for {len(run.specs)} members")
+        advance(run, seconds)
+
+    monkeypatch.setattr(worker_module.BundleRun, "advance", limited)
+
+
+def test_out_of_memory_halves_the_bundle(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_memory(monkeypatch, 2)
+    worker = work(worker_at(tmp_path))
+    assert any("halved" in note for note in worker.notes)
+    got, wanted = frames(tmp_path), frames(undisturbed)
+    assert list(got[0]["trial_id"]) == list(wanted[0]["trial_id"])
+    assert set(got[0]["bundle_members"]) == {2}
+    numbers = ["elbo_train", "elbo_test", "rate_test", "distortion_test"]
+    np.testing.assert_allclose(got[1][numbers], wanted[1][numbers], rtol=1e-4)
+
+
+def test_a_trial_too_large_alone_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_memory(monkeypatch, 0)
+    work(worker_at(tmp_path))
+    trials, metrics = frames(tmp_path)
+    assert list(trials["status"]) == ["failed"] * 4
+    assert all("out of memory on cpu even alone" in error for error in trials["error"])
+    assert metrics.empty
+
+
+def test_other_errors_are_not_taken_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run: BundleRun, seconds: float) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(worker_module.BundleRun, "advance", broken)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        work(worker_at(tmp_path))
+
+
+def test_committing_twice_leaves_one_set_of_rows(undisturbed: Path, tmp_path: Path) -> None:
+    work(worker_at(tmp_path))
+    names = sorted(path.name for path in (tmp_path / "s").rglob("*.parquet"))
+    work(worker_at(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "s").rglob("*.parquet")) == names
+    assert_equal_rows(tmp_path, undisturbed)

@@ -1,0 +1,125 @@
+"""Commands and sweep scripts as a user types them: what they print, their exit codes, one line for every error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vaegen_ray.cli import main
+from vaegen_ray.results.schema import trial_row
+from vaegen_ray.results.store import Storage, SweepStore
+from vaegen_ray.trial import TrialSpec, bundle_id
+
+ROOT = Path(__file__).parents[1]
+
+
+def double_descent(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "sweeps" / "double_descent.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--presett", "smoke"], "--presett"),
+        (["--preset", "huge"], "huge"),
+        (["--dataset", "imagenet"], "dataset must be one of digits, mnist5k"),
+        (["--nc", "0"], "'0'"),
+        (["--nc", "8,x"], "'8,x'"),
+        (["--mz", "-2"], "-2"),
+        (["--turn", "7"], "7"),
+        (["--seeds", "none"], "'none'"),
+        (["--bundle-size", "0"], "'0'"),
+        (["--storage", "/proc/nowhere"], "/proc/nowhere"),
+        (["--storage", "ftp://host/x"], "ftp"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_exit_code_2(options: list[str], said: str) -> None:
+    done = double_descent("--preset", "smoke", *options)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ") and said in done.stderr
+
+
+def test_absent_data_is_said_before_ray_starts(tmp_path: Path) -> None:
+    done = double_descent("--dataset", "cifar10", "--storage", str(tmp_path / "r"), VAEGEN_DATA=str(tmp_path))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path) in done.stderr and "vaegen datasets --get cifar10" in done.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
+    done = double_descent("--preset", "paper", "--dry-run", "--storage", str(tmp_path / "none"))
+    assert done.returncode == 0, done.stderr
+    for word in ("trials", "bundles", "parameters", "FLOPs", "memory", "expected"):
+        assert word in done.stdout
+    assert "cifar10" in done.stdout and "residual" in done.stdout
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_smoke_preset_from_nothing_to_the_picture(tmp_path: Path) -> None:
+    done = double_descent("--preset", "smoke", "--storage", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "double_descent"
+    trials = pd.concat(map(pd.read_parquet, folder.glob("trials/*.parquet")))
+    assert len(trials) == trials["trial_id"].nunique() == 12
+    for name in ("double_descent.png", "double_descent.pdf", "complexity_axes.png", "complexity_axes.pdf"):
+        assert (folder / "figures" / name).stat().st_size > 1000
+    again = (folder / "figures" / "double_descent.png").read_bytes()
+    (folder / "figures" / "double_descent.png").unlink()
+    assert main(["figure", "double_descent", "--storage", str(tmp_path)]) == 0
+    assert (folder / "figures" / "double_descent.png").read_bytes() == again
+
+
+def test_datasets_lists_all_with_what_is_present(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    present = {line.split()[0]: line.split()[1] for line in out.splitlines() if line and not line.startswith(" ")}
+    assert (present["digits"], present["cifar10"]) == ("yes", "no")
+    assert "vaegen datasets --get cifar10" in out
+    assert main(["datasets", "--get", "digits"]) == 0
+    assert "1000 training and 797 test images" in capsys.readouterr().out
+
+
+def test_results_average_over_seeds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    specs = [TrialSpec(nc=8, seed=seed) for seed in (0, 1)]
+    name = bundle_id(specs)
+    keys = {"effective_epoch": 300, "step": 3000}
+    store.write_metrics(
+        name,
+        300,
+        300,
+        [
+            {"trial_id": spec.trial_id, **keys, "elbo_test": elbo, "generalization_gap": 1.0}
+            for spec, elbo in zip(specs, (-20.0, -22.0), strict=True)
+        ],
+    )
+    counts = {"params_z": 10, "params_rest": 90}
+    store.commit_trials(name, [trial_row(s, sweep="s", bundle_id=name, status="completed", **counts) for s in specs])
+    assert main(["results", "s", "--storage", str(tmp_path), "--csv"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    got = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (got["seeds"], float(got["elbo_test"]), float(got["elbo_test_min"])) == ("2", -21.0, -22.0)
+    assert float(got["params_total"]) == 100
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], ["fly"], ["figure", "nothing"], ["results", "../x"], ["results", "absent"], ["datasets", "--get", "imagenet"]],
+)
+def test_a_wrong_command_is_one_line(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
