@@ -215,7 +215,7 @@ def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:
 
 
 def rising_epochs(last: int, count: int = 12) -> tuple[int, ...]:
-    """About ``count`` effective epochs from 1 to ``last``, evenly spaced in the logarithm: where learning curves bend."""
+    """About ``count`` effective epochs from 1 to ``last``, evenly spaced in the logarithm, where curves bend."""
     if last < 1:
         raise SpecError(f"epochs must be a whole number >= 1; got {last!r}")
     if count < 2:

@@ -3,8 +3,9 @@
     python faulty_sweep.py POINT COUNT VICTIM MARKERS [options of a sweep]
 
 POINT is ``step``, ``metrics``, ``checkpoint``, ``commit`` or ``committed``: before a report, before a metrics file, a
-checkpoint or a commit mark is written, or after a commit mark was written. At the COUNT-th time that any worker comes to
-POINT, VICTIM (``worker`` or ``driver``) gets SIGKILL. MARKERS is a folder for the counters. POINT ``none`` kills nobody.
+checkpoint or a commit mark is written, or after a commit mark was written. At the COUNT-th time that any worker comes
+to POINT, VICTIM (``worker`` or ``driver``) gets SIGKILL. MARKERS is a folder for the counters.
+POINT ``none`` kills nobody.
 """
 
 import os

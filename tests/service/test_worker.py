@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.store import Storage, SweepStore
 from vaegen_ray.service import worker as worker_module
@@ -124,6 +125,47 @@ def test_out_of_memory_halves_the_bundle(undisturbed: Path, tmp_path: Path, monk
     assert set(got[0]["bundle_members"]) == {2}
     numbers = ["elbo_train", "elbo_test", "rate_test", "distortion_test"]
     np.testing.assert_allclose(got[1][numbers], wanted[1][numbers], rtol=1e-4)
+
+
+def test_halving_leaves_no_checkpoint_of_the_whole_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = worker_at(tmp_path)
+    worker.start(BUNDLE)
+    worker.advance(0.0)
+    worker.save_checkpoint()
+    limit_memory(monkeypatch, 2)
+    while not worker.finished:
+        worker.advance(60.0)
+    checkpoints = tmp_path / "s" / "checkpoints"
+    assert list(checkpoints.iterdir()) == []
+
+
+def test_memory_errors_without_a_word_are_halved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wordless(run: BundleRun, seconds: float) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(worker_module.BundleRun, "advance", wordless)
+    work(worker_at(tmp_path))
+    trials, _ = frames(tmp_path)
+    assert all(error.endswith("MemoryError") for error in trials["error"])
+
+
+def test_metrics_that_could_not_be_written_are_not_lost(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_at(tmp_path)
+    worker.start(BUNDLE)
+
+    def full(*args: object) -> None:
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepStore, "write_metrics", full)
+        with pytest.raises(StorageError):
+            while True:
+                worker.advance(0.0)
+    worker.save_checkpoint()
+    work(worker_at(tmp_path))
+    assert_equal_rows(tmp_path, undisturbed)
 
 
 def test_a_trial_too_large_alone_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

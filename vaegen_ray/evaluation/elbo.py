@@ -63,7 +63,8 @@ def _noise(spec: TrialSpec, index: int, images: int, device: torch.device) -> Te
 def evaluate_elbo(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor) -> list[dict[str, float]]:
     """ELBO, rate and distortion on D_train and D_test, generalization gap and bits per dimension: a row a member.
 
-    ``elbo_source``, the ELBO on the distribution trained on (xiao2024, Figure 13), is that on D_train for normal training.
+    ``elbo_source``, the ELBO on the distribution trained on (xiao2024, Figure 13), is for normal training that on
+    D_train.
     """
     parts = [rate_and_distortion(vae, specs, images, stream=i) for i, images in enumerate((train, test))]
     (rate_train, distortion_train), (rate_test, distortion_test) = [(r.tolist(), d.tolist()) for r, d in parts]

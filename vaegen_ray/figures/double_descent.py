@@ -30,8 +30,8 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
 
     Args:
         rows: one row a finished trial at its last evaluation, with ``dataset, architecture, likelihood, method, nc, mz,
-            params_total, status, elbo_test, generalization_gap, epochs, n_train``. ELBO and gap in nats an image. Trials
-            that failed or have no finite ELBO are left out, and counted in a footnote.
+            params_total, status, elbo_test, generalization_gap, epochs, n_train``. ELBO and gap in nats an image.
+            Trials that failed or have no finite ELBO are left out, and counted in a footnote.
 
     Raises:
         VaegenError: no completed trial with a finite ELBO.
@@ -45,9 +45,9 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
 def path_order(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``frame`` that lie on the path of Figure 8, in the order of the path.
 
-    The path is read from the points (nc, mz) that are there. It turns at the nc with the most values of mz; among equals
-    (a full grid, say) at the largest that leaves a larger nc for the last stretch. Points of a grid off the path are
-    dropped. Rows with the same point keep their order.
+    The path is read from the points (nc, mz) that are there. It turns at the nc with the most values of mz; among
+    equals (a full grid, say) at the largest that leaves a larger nc for the last stretch. Points of a grid off the
+    path are dropped. Rows with the same point keep their order.
     """
     points = frame[["nc", "mz"]].drop_duplicates()
     low, high = points["mz"].min(), points["mz"].max()

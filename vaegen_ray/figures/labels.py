@@ -39,7 +39,7 @@ class Places:
     boxes: Array
     """(C, 4), padded."""
     leaders: Array
-    """(C, D, 2), up to the box, from the first distance on: nearer the point its own marker and lines are in the way."""
+    """(C, D, 2), up to the box, from the first distance on: nearer the point its marker and lines are in the way."""
     distances: Array
     """(C,) in typographic points."""
 

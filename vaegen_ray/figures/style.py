@@ -114,8 +114,8 @@ def legend(axes: Axes, handles: Sequence[Line2D], title: str | None = None) -> N
     """A quiet legend where it hides least; none without handles."""
     if handles:
         font = {"family": FONT, "size": SMALL_SIZE}
-        box = axes.legend(handles=handles, loc="best", prop=font, title=title, title_fontproperties=font, labelcolor=INK,
-                          edgecolor=GRID, framealpha=0.9, handlelength=3.2, alignment="left")  # fmt: skip
+        look = {"labelcolor": INK, "edgecolor": GRID, "framealpha": 0.9, "handlelength": 3.2, "alignment": "left"}
+        box = axes.legend(handles=handles, loc="best", prop=font, title=title, title_fontproperties=font, **look)
         box.get_frame().set_linewidth(0.6)
 
 

@@ -122,24 +122,29 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
             Layer(name="out", kind="linear", n_in=spec.nc, n_out=channels * height * width),
         )
     half, grid = height * width // 4, height * width // 16
-    up = {
-        "kind": "transposed",
-        "n_in": spec.nc,
-        "n_out": spec.nc,
-        "kernel": 4,
-        "stride": 2,
-        "bias": False,
-        "norm": True,
-    }
     return (
         Layer(
             name="latent", kind="conv", n_in=spec.mz, n_out=spec.nc, cells=grid, bias=False, norm=True, touches_z=True
         ),
         *_residual_block("block1", spec, grid),
         *_residual_block("block2", spec, grid),
-        Layer(name="up1", cells=grid, **up),
-        Layer(name="up2", cells=half, **up),
+        _upsampling("up1", spec, grid),
+        _upsampling("up2", spec, half),
         Layer(name="out", kind="conv", n_in=spec.nc, n_out=channels, cells=height * width),
+    )
+
+
+def _upsampling(name: str, spec: TrialSpec, cells: int) -> Layer:
+    return Layer(
+        name=name,
+        kind="transposed",
+        n_in=spec.nc,
+        n_out=spec.nc,
+        kernel=4,
+        stride=2,
+        cells=cells,
+        bias=False,
+        norm=True,
     )
 
 

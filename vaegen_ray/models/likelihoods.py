@@ -1,6 +1,7 @@
 """Likelihoods p(x|z) of images, every normalising constant kept; log-probabilities are in nats an image.
 
-Letters: ... any leading dimensions (members, batch), C colours, K channels of the decoder, H and W pixels, L grey levels.
+Letters: ... any leading dimensions (members, batch), C colours, K channels of the decoder, H and W pixels, L grey
+levels.
 A likelihood has two parts: ``scale`` turns pixel values 0 .. L-1 into the numbers that the encoder reads and that
 ``log_prob`` expects, and ``log_prob`` sums over all pixels of an image.
 """

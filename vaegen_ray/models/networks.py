@@ -28,6 +28,8 @@ class MemberLayer(nn.Module):
     def __init__(self, layer: Layer, members: int) -> None:
         super().__init__()
         self.layer = layer
+        self.running_mean: Tensor
+        self.running_var: Tensor
         self.weight = nn.Parameter(torch.empty(members, *layer.weight_shape))
         if layer.bias:
             shape = (members, 1, layer.n_out) if layer.kind == "linear" else (members, layer.n_out)
@@ -42,10 +44,10 @@ class MemberLayer(nn.Module):
 
     def initialise(self, member: int, generator: torch.Generator) -> None:
         """Draws a member's weights and bias uniformly in +-1/sqrt(fan_in), PyTorch's default for these layers."""
-        weight = self.weight.data[member]
+        weight = self.weight.detach()[member]
         fan_in = self.layer.n_in if self.layer.kind == "linear" else math.prod(weight.shape[1:])
         bound = 1 / math.sqrt(fan_in)
-        for target in (weight,) if self.bias is None else (weight, self.bias.data[member]):
+        for target in (weight,) if self.bias is None else (weight, self.bias.detach()[member]):
             target.copy_(torch.empty(target.shape).uniform_(-bound, bound, generator=generator))
 
     def forward(self, x: Tensor, member: int | None = None) -> Tensor:
@@ -119,7 +121,7 @@ class ConvolutionalNetwork(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """[M, B, C, H, W] -> [M, B, C', H', W']."""
-        members, batch = x.shape[:2]
+        members = x.shape[0]
         if self.loop_over_members or members == 1:
             return torch.stack([self.apply_layers(x[m], m) for m in range(members)])
         stacked = x.transpose(0, 1).flatten(1, 2)
@@ -150,7 +152,7 @@ class ResidualEncoder(ConvolutionalNetwork):
 
 
 class ResidualDecoder(ConvolutionalNetwork):
-    """xiao2024, Table 5, with two transposed convolutions: mz channels on the latent grid to K channels on the image."""
+    """xiao2024, Table 5, with two transposed convolutions: mz channels on the latent grid to K on the image."""
 
     def __init__(self, layers: tuple[Layer, ...], members: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(layers, members)

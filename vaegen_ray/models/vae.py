@@ -2,7 +2,7 @@
 
 Letters: M members, B batch, C colours, H and W pixels, Z latent dimensions, K likelihood channels.
 
-    ELBO(x) = E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate       (xiao2024, Eq. 2; bozkurt2021, Eq. 6)
+    ELBO(x) = E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate    (xiao2024, Eq. 2; bozkurt2021, Eq. 6)
 
 with a standard normal prior p(z) and a factorised Gaussian q(z|x). Rate and distortion are in nats an image.
 """
@@ -18,7 +18,7 @@ from vaegen_ray.models.networks import ConvolutionalNetwork, build_networks
 from vaegen_ray.trial import TrialSpec
 
 MIN_STD = 1e-6
-"""Lower clamp of the posterior's standard deviation, far below what training reaches, so that its logarithm is finite."""
+"""Lower clamp of the posterior's standard deviation, far below what training reaches; keeps its logarithm finite."""
 
 
 class Posterior(NamedTuple):

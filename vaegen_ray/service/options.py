@@ -49,7 +49,7 @@ def parser(description: str) -> OneLineParser:
         "--preset",
         choices=PRESETS,
         default="laptop",
-        help="size of the experiment: smoke (seconds), laptop (minutes, embedded data), paper (GPUs) [default: %(default)s]",
+        help="smoke (seconds), laptop (minutes, embedded data) or paper (GPUs) [default: %(default)s]",
     )
     made.add_argument("--dataset", metavar="NAME", help="data set, see `vaegen datasets` [default: that of the preset]")
     made.add_argument(

@@ -1,6 +1,7 @@
 """The driver of a sweep.
 
-    declare -> trials - committed = to do -> bundles -> Ray Tune (a Tune trial a bundle) -> rows in the storage -> figures
+    declare -> trials - committed = to do -> bundles -> Ray Tune (a Tune trial a bundle) -> rows in the storage
+                                                                                                       -> figures
                           ^                                        |
                           +------ same command after a crash ------+
 
@@ -67,9 +68,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         finally:
             _disconnect()
     done = len(sweep.trials) - len(_todo(sweep, store, False))
-    print(
-        f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {clock(time.monotonic() - started)}"
-    )
+    took = clock(time.monotonic() - started)
+    print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
     if done:
         draw_figures(store, sweep.figures)
     return 0 if complete and done == len(sweep.trials) else 1

@@ -38,7 +38,7 @@ class BundleTrainable(tune.Trainable):
     report_seconds = 1.0
     """Training time between two reports."""
 
-    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:
+    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
         self._plan = plan
         self._images = images

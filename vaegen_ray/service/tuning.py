@@ -74,10 +74,9 @@ def fit(
         results = tuner.fit()
     finally:
         watcher.heartbeat(now=True)
-    for result in results:
-        if result.error is not None:
-            reason = str(result.error).strip().splitlines()[-1]
-            progress.say(f"a bundle was given up after {tries} tries: {reason}; the same command tries again")
+    for error in results.errors:
+        reason = str(error).strip().splitlines()[-1]
+        progress.say(f"a bundle was given up after {tries} tries: {reason}; the same command tries again")
     return results.num_errors == 0 and results.num_terminated == len(bundles)
 
 

@@ -1,0 +1,57 @@
+"""The options that all sweep scripts share: their values, and one line for every wrong one."""
+
+import argparse
+
+import pytest
+
+from vaegen_ray.errors import SpecError
+from vaegen_ray.service.options import at_least, parser, whole_numbers
+
+
+def test_without_options_everything_has_a_default() -> None:
+    options = vars(parser("a sweep").parse_args([]))
+    assert options == {
+        "preset": "laptop",
+        "dataset": None,
+        "storage": "results",
+        "address": None,
+        "bundle_size": None,
+        "seeds": None,
+        "dry_run": False,
+        "fresh": False,
+        "retry_failed": False,
+        "data_dir": None,
+        "checkpoint_seconds": 10,
+    }
+
+
+def test_every_option_says_its_default() -> None:
+    for action in parser("a sweep")._actions:
+        assert action.dest == "help" or "[default: " in str(action.help), action.dest
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--bundle-size", "0"], "must be a whole number >= 1; got '0'"),
+        (["--seeds", "1.5"], "must be a whole number >= 1; got '1.5'"),
+        (["--preset", "big"], "invalid choice: 'big'"),
+        (["--dry"], "unrecognized arguments: --dry"),
+        (["--storage"], "expected one argument"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options: list[str], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parser("a sweep").parse_args(options)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_whole_numbers() -> None:
+    assert whole_numbers("1,8,64") == (1, 8, 64)
+    assert at_least(2)("2") == 2
+    for text in ("", "1,,2", "0,1", "a", "1.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be whole numbers >= 1"):
+            whole_numbers(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number >= 2; got '1'"):
+        at_least(2)("1")
