@@ -9,7 +9,7 @@ import sys
 
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import whole_numbers
+from vaegen_ray.service.options import of_every_trial, whole_numbers
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec, rising_epochs
@@ -59,7 +59,10 @@ def declare(options: argparse.Namespace) -> Sweep:
     turn = options.turn or (chosen["turn"] if chosen["turn"] in nc else max(nc))
     if turn not in nc:
         raise SpecError(allowed("--turn", turn, nc))
-    base = base_spec(options.dataset or chosen["dataset"], **chosen["training"])
+    training = (
+        chosen["training"] if options.dataset in (None, chosen["dataset"]) else {"epochs": chosen["training"]["epochs"]}
+    )
+    base = base_spec(options.dataset or chosen["dataset"], **{**training, **of_every_trial(options)})
     evaluate_at = rising_epochs(base["epochs"])
     trials = [
         TrialSpec(**base, nc=n, mz=m, seed=seed, evaluate_at=evaluate_at)

@@ -40,7 +40,7 @@ def imports(source: str) -> list[tuple[str, bool]]:
             if isinstance(child, ast.Import):
                 found.extend((alias.name, top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
-                base = child.module or ""
+                base = "." * child.level + (child.module or "")
                 found.append((base, top))
                 if base == "vaegen_ray":
                     found.extend((f"vaegen_ray.{alias.name}", top) for alias in child.names)
@@ -54,6 +54,8 @@ def faults(part: str, where: str, source: str) -> list[str]:
     """What a module of ``part`` imports that it must not."""
     said = []
     for name, top in imports(source):
+        if name.startswith("."):
+            said.append(f"{where} imports {name} by a relative name; write it in full")
         root, *rest = name.split(".")
         if root == "vaegen_ray" and rest and rest[0] in ORDER and ORDER.index(rest[0]) > ORDER.index(part):
             said.append(f"{where} ({part}) imports {name}, which comes after it")
@@ -83,10 +85,32 @@ def test_imports_point_upwards(path: Path) -> None:
         ("sweep", "import ray.tune"),
         ("training", "from pyarrow import fs"),
         ("data", "import torch"),
+        ("data", "if True:\n    import torch.nn"),
+        ("data", "from ..service import runner"),
     ],
 )
 def test_the_check_finds_what_is_wrong(part: str, source: str) -> None:
     assert len(faults(part, f"{part}/x.py", source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("sweep", "from vaegen_ray.trial import TrialSpec"),
+        ("sweep", "from vaegen_ray.sweep import cost"),
+        ("service", "import ray"),
+        ("data", "def f():\n    import torch"),
+        ("data", "if TYPE_CHECKING:\n    import torch"),
+    ],
+)
+def test_the_check_lets_pass_what_is_right(part: str, source: str) -> None:
+    assert faults(part, f"{part}/x.py", source) == []
+
+
+def modules_of(*parts: str) -> str:
+    """All modules of these parts, as an import statement names them."""
+    paths = [path.relative_to(ROOT.parent) for part in parts for path in (ROOT / part).rglob("*.py")]
+    return ", ".join(sorted(path.with_suffix("").as_posix().replace("/", ".") for path in paths))
 
 
 def loaded_after(statement: str, *blocked: str) -> set[str]:
@@ -102,6 +126,16 @@ def test_planning_and_the_command_line_start_light() -> None:
     assert not loaded_after(statement) & {"torch", "ray", "pandas", "matplotlib", "sklearn", "torchvision"}
 
 
+def test_packages_alone_load_nothing() -> None:
+    packages = ", ".join(f"vaegen_ray.{path.parent.name}" for path in ROOT.glob("*/__init__.py"))
+    assert not loaded_after(f"import {packages}") & {"torch", "ray", "pandas", "matplotlib", "numpy", "pyarrow"}
+
+
 def test_science_needs_no_service() -> None:
-    modules = "vaegen_ray.sweep.run, vaegen_ray.evaluation.elbo, vaegen_ray.training.checkpoint"
+    modules = modules_of("data", "models", "training", "evaluation", "sweep")
     assert "torch" in loaded_after(f"import {modules}", "ray", "pyarrow", "matplotlib", "pandas")
+
+
+def test_results_and_figures_need_neither_ray_nor_torch() -> None:
+    loaded = loaded_after(f"import vaegen_ray.service.pictures, {modules_of('results', 'figures')}", "ray", "torch")
+    assert {"pyarrow", "matplotlib"} <= loaded

@@ -126,6 +126,7 @@ def test_kept_activations_are_at_least_what_autograd_saves_for_an_image(spec):
     vae = VAE([spec])
     weights = {p.untyped_storage().data_ptr() for p in [*vae.parameters(), *vae.buffers()]}
     saved: dict[int, int] = {}
+    kept: list[torch.Tensor] = []  # alive, so that no storage's address is used twice
 
     def remember(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -134,14 +135,13 @@ def test_kept_activations_are_at_least_what_autograd_saves_for_an_image(spec):
         kept.append(tensor)
         return tensor
 
-    kept: list[torch.Tensor] = []
     x = vae.likelihood.scale(torch.ones(1, batch, *spec.image_shape))
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
         rate, distortion = vae.rate_and_distortion(x, torch.zeros(1, batch, spec.latent_dim))
     assert rate.requires_grad and distortion.requires_grad
     measured, estimate = sum(saved.values()) / batch, activation_bytes(spec)
     print("RATIO", measured / estimate)
-    assert 0.3 * estimate < measured < 1.3 * estimate
+    assert estimate / 4 < measured <= estimate
     assert member_bytes(spec) == state_bytes(spec) + spec.batch_size * estimate
 
 

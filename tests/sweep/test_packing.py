@@ -1,6 +1,7 @@
 """Packing: every trial once, one shape a bundle, the longest first, no idle device, the same after a crash."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -36,10 +37,9 @@ def test_a_given_size_is_kept() -> None:
     assert sorted(len(bundle) for bundle in pack(one_shape, CPU_CORE, 1, 3)) == [2, 2, 3]
 
 
-def test_the_order_of_the_trials_does_not_matter_for_who_shares_a_bundle() -> None:
-    parts = [frozenset(spec.trial_id for spec in bundle) for bundle in pack(TRIALS, CPU_CORE, 2)]
-    again = [frozenset(spec.trial_id for spec in bundle) for bundle in pack(TRIALS, CPU_CORE, 2)]
-    assert parts == again
+def test_a_sweep_declared_anew_is_packed_the_same_way() -> None:
+    again = tuple(TrialSpec.from_dict(spec.as_dict()) for spec in TRIALS)
+    assert pack(again, CPU_CORE, 16) == pack(TRIALS, CPU_CORE, 16)
 
 
 def test_many_devices_share_one_shape() -> None:
@@ -48,6 +48,24 @@ def test_many_devices_share_one_shape() -> None:
     assert len(alone) == 1
     assert len(shared) >= 4
     assert makespan(shared, CPU_CORE, 4) < makespan(alone, CPU_CORE, 4)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 4, 8, 20])
+@pytest.mark.parametrize("members", [1, 3, 8, 9, 16])
+@pytest.mark.parametrize("device", [CPU_CORE, H200])
+def test_no_even_split_of_one_shape_would_end_earlier(device: Device, members: int, devices: int) -> None:
+    trials = tuple(TrialSpec(nc=4, seed=seed) for seed in range(members))
+    splits = [pack(trials, device, devices, size) for size in range(1, members + 1)]
+    best = min(makespan(split, device, devices) for split in splits)
+    assert makespan(pack(trials, device, devices), device, devices) <= 1.01 * best
+
+
+def test_shapes_that_take_equally_long_are_split_together() -> None:
+    pair = tuple(TrialSpec(nc=64, n_train=n, seed=seed) for n in (500, 1000) for seed in range(8))
+    pair = tuple(replace(spec, epochs=600_000 // spec.n_train, evaluate_at=(600_000 // spec.n_train,)) for spec in pair)
+    bundles = pack(pair, CPU_CORE, 4)
+    assert len({spec.steps for spec in pair}) == 1
+    assert [len(bundle) for bundle in bundles] == [4, 4, 4, 4]
 
 
 def test_bundles_fit_memory_and_cache() -> None:

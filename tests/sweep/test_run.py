@@ -61,6 +61,17 @@ def test_segments_hold_every_evaluation_once(last: int) -> None:
     assert 1 <= len(segments_of(epochs)) <= 4
 
 
+def test_a_segment_whose_writing_failed_is_handed_out_again(split: Split) -> None:
+    run = BundleRun(SPECS, split)
+    while not run.finished:
+        run.advance(60.0)
+    lost = next(run.take_segments())
+    kept = BundleRun(SPECS, split, checkpoint=run.checkpoint())
+    assert next(kept.take_segments()) == lost
+    list(kept.take_segments())
+    assert list(kept.take_segments()) == []
+
+
 def test_a_member_that_becomes_non_finite_fails_with_its_epoch(split: Split) -> None:
     run = BundleRun(SPECS, split)
     while run.trainer.epoch < 3:

@@ -1,10 +1,12 @@
 """The options that all sweep scripts share. A wrong one is one line and exit code 2."""
 
 import argparse
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.sweep.spec import PRESETS
+from vaegen_ray.trial import ARCHITECTURES, PRECISIONS
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -14,7 +16,7 @@ class OneLineParser(argparse.ArgumentParser):
         raise SpecError(f"{message} (see --help)")
 
 
-def at_least(least: int):
+def at_least(least: int) -> Callable[[str], int]:
     """A type for whole numbers >= ``least``."""
 
     def parse(text: str) -> int:
@@ -86,6 +88,16 @@ def parser(description: str) -> OneLineParser:
     made.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
+    trial = made.add_argument_group("every trial", "in place of what the preset says")
+    trial.add_argument("--architecture", choices=ARCHITECTURES, help="network [default: by data set]")
+    trial.add_argument(
+        "--levels", type=at_least(2), metavar="N", help="grey levels, 2 is binarised [default: by data set]"
+    )
+    trial.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: by preset]")
+    trial.add_argument("--epochs", type=at_least(1), metavar="N", help="effective epochs [default: by preset]")
+    trial.add_argument(
+        "--precision", choices=PRECISIONS, help="arithmetic of training; tf32 and bf16 are for GPUs [default: float32]"
+    )
     made.add_argument(
         "--checkpoint-seconds",
         type=at_least(1),
@@ -94,3 +106,9 @@ def parser(description: str) -> OneLineParser:
         help="seconds between two checkpoints of a bundle [default: %(default)s]",
     )
     return made
+
+
+def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a trial that the user gave, by name."""
+    names = ("architecture", "levels", "n_train", "epochs", "precision")
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
