@@ -22,7 +22,7 @@ import torch
 from machine import describe
 from scipy.optimize import nnls
 
-from vaegen_ray.models.layout import flops_per_image, member_bytes, params_total, state_bytes
+from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total, state_bytes
 from vaegen_ray.sweep.cost import OPTIMISER_BYTES
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.trainer import Trainer
@@ -185,7 +185,7 @@ def _synchronise(device: torch.device) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The cost model's values, with the names of ``sweep.cost.Device``; infinite where no cost was seen."""
+    """The cost model's values, with the names of ``sweep.cost``, a layer; infinite where no cost was seen."""
 
     launch_seconds: float
     member_seconds: float
@@ -201,7 +201,8 @@ def fit(timings: list[Timing]) -> Fit:
     for timing in timings:
         spec, members = timing.case.spec, timing.case.members
         flops = 3 * flops_per_image(spec) * spec.batch_size
-        rows.append([1.0, members, members * flops, members * OPTIMISER_BYTES * params_total(spec)])
+        count = len(layers(spec))
+        rows.append([count, count * members, members * flops, members * OPTIMISER_BYTES * params_total(spec)])
         seconds.append(timing.best)
     relative = np.array(rows) / np.array(seconds)[:, None]
     scale = relative.max(axis=0)  # the columns differ by ten orders of magnitude
@@ -252,15 +253,15 @@ def where_fusing_stops(timings: list[Timing]) -> Iterator[str]:
 
 
 def fits(timings: list[Timing]) -> Iterator[str]:
-    """The cost model fitted to all steps in one arithmetic and to each architecture, with the faster convolution."""
+    """The cost model fitted to each architecture and arithmetic, with the faster convolution."""
     for precision in dict.fromkeys(timing.case.spec.precision for timing in timings):
         of_precision = [timing for timing in timings if timing.case.spec.precision == precision]
         fastest: dict[tuple, Timing] = {}
         for timing in of_precision:
             key = (*timing.case.shape, timing.case.members)
             fastest[key] = min(fastest.get(key, timing), timing, key=lambda each: each.best)
-        for kind in ("all", *dict.fromkeys(timing.case.spec.architecture for timing in of_precision)):
-            chosen = [timing for timing in fastest.values() if kind in ("all", timing.case.spec.architecture)]
+        for kind in dict.fromkeys(timing.case.spec.architecture for timing in of_precision):
+            chosen = [timing for timing in fastest.values() if kind == timing.case.spec.architecture]
             if len(chosen) < 6:  # the model has four values
                 continue
             values = fit(chosen)

@@ -10,7 +10,7 @@ import resource
 import sys
 
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least, whole_numbers
+from vaegen_ray.service.options import of_every_trial, whole_numbers
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.spec import Sweep
 from vaegen_ray.trial import TrialSpec, rising_epochs
@@ -18,8 +18,8 @@ from vaegen_ray.trial import TrialSpec, rising_epochs
 
 def declare(options: argparse.Namespace) -> Sweep:
     """``--seeds`` VAEs for each width, evaluated along the way as those of the double descent are."""
-    base = base_spec(options.dataset or "digits", n_train=options.n_train, epochs=options.epochs)
-    evaluate_at = rising_epochs(options.epochs)
+    base = base_spec(options.dataset or "digits", **{"n_train": 500, "epochs": 50, **of_every_trial(options)})
+    evaluate_at = rising_epochs(base["epochs"])
     trials = [
         TrialSpec(**base, nc=nc, seed=seed, evaluate_at=evaluate_at)
         for nc in options.nc
@@ -31,8 +31,6 @@ def declare(options: argparse.Namespace) -> Sweep:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this sweep has beyond the shared options."""
     parser.add_argument("--nc", type=whole_numbers, default=(4, 8, 16, 32), metavar="LIST", help="[default: 4,8,16,32]")
-    parser.add_argument("--epochs", type=at_least(1), default=50, metavar="N", help="[default: %(default)s]")
-    parser.add_argument("--n-train", type=at_least(50), default=500, metavar="N", help="[default: %(default)s]")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -104,13 +105,42 @@ def test_results_average_over_seeds(capsys: pytest.CaptureFixture[str], tmp_path
             for spec, elbo in zip(specs, (-20.0, -22.0), strict=True)
         ],
     )
-    counts = {"params_z": 10, "params_rest": 90}
+    counts: dict[str, Any] = {"params_z": 10, "params_rest": 90}
     store.commit_trials(name, [trial_row(s, sweep="s", bundle_id=name, status="completed", **counts) for s in specs])
     assert main(["results", "s", "--storage", str(tmp_path), "--csv"]) == 0
     header, row = capsys.readouterr().out.splitlines()
     got = dict(zip(header.split(","), row.split(","), strict=True))
     assert (got["seeds"], float(got["elbo_test"]), float(got["elbo_test_min"])) == ("2", -21.0, -22.0)
     assert float(got["params_total"]) == 100
+
+
+def test_results_keep_apart_what_differs_in_more_than_the_seed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    specs = [TrialSpec(n_train=n, seed=seed) for n in (200, 500) for seed in (0, 1)]
+    name = bundle_id(specs)
+    rows = [
+        {"trial_id": s.trial_id, "effective_epoch": 300, "elbo_test": -2.0 * s.n_train, "generalization_gap": 0.125}
+        for s in specs[:3]
+    ]
+    store.write_metrics(name, 300, 300, rows)
+    keys: dict[str, Any] = {"sweep": "s", "bundle_id": name, "params_z": 1000, "params_rest": 234}
+    done = [trial_row(spec, status="completed", **keys) for spec in specs[:3]]
+    store.commit_trials(name, [*done, trial_row(specs[3], status="failed", error="not finite", **keys)])
+    assert main(["results", "s", "--storage", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    words = [line.split() for line in out.splitlines()]
+    assert words[0][:7] == ["dataset", "method", "nc", "mz", "n_train", "seeds", "params_total"]
+    assert words[1] == ["digits", "normal", "256", "1", "200", "2", "1,234", "-400.00", "-400.00", "-400.00", "0.12"]
+    assert words[2] == ["digits", "normal", "256", "1", "500", "1", "1,234", "-1000.00", "-1000.00", "-1000.00", "0.12"]
+    assert len({len(line) for line in out.splitlines()}) == 1
+    assert err == "1 of 4 trials failed and are left out\n"
+
+
+def test_the_table_of_data_sets_fits_100_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(

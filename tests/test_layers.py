@@ -30,7 +30,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
 def imports(source: str) -> list[tuple[str, bool]]:
     """Dotted names that a module imports, and whether at its top level (outside of functions and TYPE_CHECKING)."""
-    found = []
+    found: list[tuple[str, bool]] = []
 
     def walk(node: ast.AST, top: bool) -> None:
         for child in ast.iter_child_nodes(node):

@@ -7,7 +7,7 @@ traced to its cause and a finished trial is never trained twice. ``shape_key`` s
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -84,8 +84,11 @@ class TrialSpec:
     """Reparameterised samples an image in the evaluation of the ELBO."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        object.__setattr__(self, "evaluate_at", tuple(self.evaluate_at))
+        for name in ("image_shape", "evaluate_at"):
+            value = getattr(self, name)
+            if not isinstance(value, (list, tuple)) or not all(type(number) is int for number in value):
+                raise SpecError(f"{name} must be a tuple of whole numbers; got {value!r}")
+            object.__setattr__(self, name, tuple(value))
         for name, choices in (
             ("architecture", ARCHITECTURES),
             ("likelihood", LIKELIHOODS),
@@ -116,7 +119,7 @@ class TrialSpec:
         if not (isinstance(self.beta, (int, float)) and math.isfinite(self.beta) and self.beta >= 0):
             raise SpecError(f"beta must be a finite number >= 0; got {self.beta!r}")
         object.__setattr__(self, "beta", float(self.beta))
-        if self.residual_kernel not in (1, 3):
+        if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
             raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):
             raise SpecError(
@@ -136,8 +139,7 @@ class TrialSpec:
         if self.batch_size > self.n_train:
             raise SpecError(f"batch_size must be <= n_train ({self.n_train}); got {self.batch_size}")
         epochs = self.evaluate_at
-        whole = all(isinstance(e, int) and 1 <= e <= self.epochs for e in epochs)
-        if not epochs or not whole or list(epochs) != sorted(set(epochs)) or epochs[-1] != self.epochs:
+        if not epochs or epochs[0] < 1 or list(epochs) != sorted(set(epochs)) or epochs[-1] != self.epochs:
             raise SpecError(
                 f"evaluate_at must be rising whole epochs from 1 on that end with epochs ({self.epochs}); got {epochs}"
             )
@@ -175,7 +177,8 @@ class TrialSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, tuples as lists, as they go into JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialSpec":

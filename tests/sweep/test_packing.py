@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.models.layout import member_bytes, state_bytes
+from vaegen_ray.models.layout import member_bytes
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 from vaegen_ray.sweep.packing import makespan, pack, remaining, seconds_of
 from vaegen_ray.trial import TrialSpec
@@ -72,15 +72,14 @@ def test_bundles_fit_memory_and_cache() -> None:
     spec = TRIALS[-1]
     small = Device(
         kind="cpu",
-        launch_seconds=1e-3,
-        member_seconds=0.0,
-        flops_per_second=1e11,
+        linear=CPU_CORE.linear,
+        conv=CPU_CORE.conv,
         bytes_per_second=1e10,
         memory_bytes=int(2.5 * member_bytes(spec)),
     )
     assert small.most_members(spec) == 2
     assert max(len(bundle) for bundle in pack(TRIALS[-7:], small, 1)) == 2
-    cached = Device(**{**vars(small), "memory_bytes": 2**40, "cache_bytes": 3 * state_bytes(spec)})
+    cached = Device(**{**vars(small), "memory_bytes": 2**40, "cache_bytes": 3 * member_bytes(spec)})
     assert cached.most_members(spec) == 3
     tiny = Device(**{**vars(small), "memory_bytes": 1})
     assert tiny.most_members(spec) == 1

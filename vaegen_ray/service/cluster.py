@@ -15,9 +15,13 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""No usage reports; no files for each Tune trial and no snapshots, since results are ours and resume needs neither."""
+"""No usage reports; no files for each Tune trial and no snapshots, since results are ours and resume needs neither.
+glibc keeps freed tensors instead of giving them back to the system at every step, which halves the time of a
+convolutional step on a CPU (benchmarks/bundle_step.py)."""
 
 
 def connect(address: str | None) -> None:

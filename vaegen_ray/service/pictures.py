@@ -8,6 +8,8 @@ from vaegen_ray.trial import TrialSpec
 
 def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
     """Draws figures from the Parquet files alone, as PNG and PDF; says and returns where they are."""
+    if not names:
+        return []
     from vaegen_ray.figures.style import to_bytes
     from vaegen_ray.results import query
 

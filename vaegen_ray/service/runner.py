@@ -45,8 +45,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.dry_run:
         _dry_run(sweep, options)
         return 0
-    for spec in sweep.datasets:
-        _check_data(spec.dataset, options.data_dir)
+    absent = [name for name in {spec.dataset for spec in sweep.trials} if not _is_present(name, options.data_dir)]
     storage = Storage.open(options.storage)
     storage.probe()
     store = SweepStore(storage, sweep.name)
@@ -61,7 +60,9 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         draw_figures(store, sweep.figures)
         return 0
     with ThreadPoolExecutor(1) as loader:
-        images = loader.submit(_load_images, sweep, options.data_dir)  # while Ray starts
+        images = loader.submit(_load_images, sweep, options.data_dir)  # while Ray starts,
+        if absent:
+            images.result()  # or before it, where a download may fail
         cluster.connect(options.address)
         try:
             complete = _train(sweep, store, todo, options, images.result)
@@ -79,11 +80,12 @@ def _todo(sweep: Sweep, store: SweepStore, retry_failed: bool) -> set[str]:
     return {spec.trial_id for spec in sweep.trials} - store.committed(retry_failed)
 
 
-def _check_data(name: str, folder: str | None) -> None:
-    """A data set whose package is absent is said before anything starts; files may still be downloaded."""
+def _is_present(name: str, folder: str | None) -> bool:
+    """Whether a data set is on this machine. Files may still be downloaded, an absent package is an error at once."""
     there = catalog.presence(name, folder)
     if not there.present and catalog.info(name).package:
         raise DataMissingError(f"data set {name!r} is not in {there.where}; get it with: {there.how}")
+    return there.present
 
 
 def _load_images(sweep: Sweep, folder: str | None) -> dict[str, tuple]:

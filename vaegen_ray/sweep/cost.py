@@ -1,18 +1,31 @@
 """How long a training step takes on a device, and how many members fit: the model behind packing and dry runs.
 
-    seconds of a step of M members = launch + M * (member + FLOPs / rate + optimiser bytes / bandwidth)
+    seconds of a step of M members = sum over layers (launch + M * member)
+                                     + M * (FLOPs / rate + optimiser bytes / bandwidth)
 
-The launch is paid once a bundle, which is why small VAEs gain from fusing. On a CPU fusing stops paying when the
-weights, gradients and moments of the members leave the cache. ``benchmarks/bundle_step.py`` measures all of it.
+The launches are paid once a bundle, which is why small VAEs gain from fusing. On a CPU fusing stops paying when what
+the members touch in a step leaves the cache. ``benchmarks/bundle_step.py`` measures all of it.
 """
 
 from dataclasses import dataclass
 
-from vaegen_ray.models.layout import flops_per_image, member_bytes, params_total, state_bytes
+from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total
 from vaegen_ray.trial import TrialSpec
 
 OPTIMISER_BYTES = 28
 """Bytes that a fused Adam step moves for a parameter: weight, gradient and two moments read, three of them written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """What the layers of one kind cost in a training step, forward and backward."""
+
+    launch_seconds: float
+    """Fixed cost of a layer."""
+    member_seconds: float
+    """Fixed cost of a member in a layer."""
+    flops_per_second: float
+    """Sustained rate of the products in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +34,29 @@ class Device:
 
     kind: str
     """``cpu`` (one core) or ``cuda`` (one GPU)."""
-    launch_seconds: float
-    """Fixed cost of a step, seconds."""
-    member_seconds: float
-    """Fixed cost of a member in a step, seconds."""
-    flops_per_second: float
-    """Sustained rate of matrix products and convolutions in float32."""
+    linear: LayerCost
+    """Fully-connected layers."""
+    conv: LayerCost
+    """Convolutions, with their BatchNorm."""
     bytes_per_second: float
     """Sustained rate at which the optimiser moves its state."""
     memory_bytes: int
     """Memory that a bundle may take."""
     cache_bytes: int | None = None
-    """Optimiser state of a bundle beyond which fusing stops paying; None where it does not."""
+    """What the members of a bundle may take before fusing stops paying; None where it does not."""
     measured: bool = True
     """False for figures taken from a data sheet."""
 
+    def layer_cost(self, spec: TrialSpec) -> LayerCost:
+        """The costs of the layers that a trial's network is made of."""
+        return self.linear if spec.architecture == "fully_connected" else self.conv
+
     def step_seconds(self, spec: TrialSpec, members: int) -> float:
         """Expected duration of a training step of a bundle."""
+        cost, count = self.layer_cost(spec), len(layers(spec))
         flops = 3 * flops_per_image(spec) * spec.batch_size
-        each = flops / self.flops_per_second + OPTIMISER_BYTES * params_total(spec) / self.bytes_per_second
-        return self.launch_seconds + members * (self.member_seconds + each)
+        each = flops / cost.flops_per_second + OPTIMISER_BYTES * params_total(spec) / self.bytes_per_second
+        return count * cost.launch_seconds + members * (count * cost.member_seconds + each)
 
     def training_seconds(self, spec: TrialSpec, members: int) -> float:
         """Expected duration of the training of a bundle, evaluations not counted."""
@@ -48,18 +64,15 @@ class Device:
 
     def most_members(self, spec: TrialSpec) -> int:
         """Members that fit into memory and for which fusing pays; at least one."""
-        most = self.memory_bytes // member_bytes(spec)
-        if self.cache_bytes is not None:
-            most = min(most, self.cache_bytes // state_bytes(spec))
-        return max(1, most)
+        most = min(self.memory_bytes, self.cache_bytes or self.memory_bytes)
+        return max(1, most // member_bytes(spec))
 
 
 CPU_CORE = Device(
     kind="cpu",
-    launch_seconds=5.0e-4,
-    member_seconds=5.0e-5,
-    flops_per_second=1.1e11,
-    bytes_per_second=2.4e10,
+    linear=LayerCost(launch_seconds=7e-5, member_seconds=5e-6, flops_per_second=1.2e11),
+    conv=LayerCost(launch_seconds=2.6e-4, member_seconds=7.5e-5, flops_per_second=6.7e10),
+    bytes_per_second=2.8e10,
     memory_bytes=2 * 2**30,
     cache_bytes=48 * 2**20,
 )
@@ -67,9 +80,8 @@ CPU_CORE = Device(
 
 H200 = Device(
     kind="cuda",
-    launch_seconds=1.0e-3,
-    member_seconds=0.0,
-    flops_per_second=2.5e13,
+    linear=LayerCost(launch_seconds=1.5e-4, member_seconds=0.0, flops_per_second=2.5e13),
+    conv=LayerCost(launch_seconds=3e-4, member_seconds=0.0, flops_per_second=2.5e13),
     bytes_per_second=3.0e12,
     memory_bytes=100 * 2**30,
     measured=False,

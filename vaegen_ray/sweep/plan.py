@@ -33,6 +33,7 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
     work = sum(seconds_of(bundle, device) for bundle in bundles)
     span = makespan(bundles, device, devices)
     where = f"{devices} {'GPUs' if device.kind == 'cuda' else 'CPU cores'}"
+    cost = device.layer_cost(first)
     source = "measured" if device.measured else "assumed"
     lines += [
         f"bundles        {len(bundles):,} of {min(sizes)} to {max(sizes)} VAEs",
@@ -42,7 +43,7 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
         f"memory         {_size(memory)} for the largest bundle",
         f"storage        {_size(stored)} of weights",
         f"expected       {_hours(span)} on {where}, {_hours(work)} of one of them "
-        f"({source}: {device.flops_per_second / 1e12:.3g} TFLOP/s, {device.launch_seconds * 1e3:.2g} ms a launch); "
+        f"({source}: {cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
         f"evaluations and Ray's start not counted",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.training.adam import Adam
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.sources import source_of
@@ -64,7 +65,7 @@ class Trainer:
         self.device = torch.device(device)
         assert len(train) == self.spec.n_train, (len(train), self.spec.n_train)
         self.vae = VAE(specs, loop_over_members=loop_over_members).to(self.device)
-        self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=self.spec.learning_rate, fused=True)
+        self.adam = Adam(self.vae.named_parameters(), self.spec.learning_rate)
         self.step = 0
         self.failed: dict[int, tuple[str, int]] = {}
         self._objective = objective
@@ -106,9 +107,9 @@ class Trainer:
         loss = self._objective(self.vae, self.vae.likelihood.scale(pixels), noise, self._beta)
         if self.failed:
             loss = torch.where(self._alive, loss, 0.0)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.adam.zero_grad()
         loss.sum().backward()
-        self.optimizer.step()
+        self.adam.step()
         self._loss_sum += loss.detach()
 
     def _block(self, number: int) -> tuple[Tensor, Tensor, int]:
@@ -141,33 +142,23 @@ class Trainer:
         self.failed[member] = (reason, self.epoch)
         self._alive[member] = False
         with torch.no_grad():
-            for parameter in self.vae.parameters():
-                parameter[member] = 0.0
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    self.optimizer.state[parameter][moment][member] = 0.0
+            for name, parameter in self.vae.named_parameters():
+                for tensor in (parameter, *self.adam.moments[name]):
+                    tensor[member] = 0.0
             for name, buffer in self.vae.named_buffers():
                 buffer[member] = 1.0 if name.endswith("running_var") else 0.0
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Everything that the rest of the training depends on: tensors by name, and plain values."""
         tensors = {f"vae.{name}": tensor for name, tensor in self.vae.state_dict().items()}
-        for name, parameter in self.vae.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"adam.{key}.{name}"] = value
+        tensors |= {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
         tensors["loss_sum"] = self._loss_sum
         return tensors, {"step": self.step, "failed": {str(m): list(f) for m, f in self.failed.items()}}
 
     def load_state(self, tensors: dict[str, Tensor], values: dict) -> None:
         """The inverse of ``state``; the training goes on as if it had never stopped."""
-        parts = {name.removeprefix("vae."): t for name, t in tensors.items() if name.startswith("vae.")}
-        self.vae.load_state_dict(parts)
-        for name, parameter in self.vae.named_parameters():
-            keys = {key: f"adam.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            if keys["step"] in tensors:
-                # The fused optimiser keeps its step beside the weights; moments take the device of their weights.
-                self.optimizer.state[parameter] = {
-                    key: tensors[stored].to(parameter.device).clone() for key, stored in keys.items()
-                }
+        for prefix, load in (("vae.", self.vae.load_state_dict), ("adam.", self.adam.load_state)):
+            load({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
         self._loss_sum.copy_(tensors["loss_sum"])
         self.step = int(values["step"])
         self.failed = {int(m): (str(reason), int(epoch)) for m, (reason, epoch) in values["failed"].items()}

@@ -1,0 +1,193 @@
+import json
+import re
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+
+from vaegen_ray.errors import SpecError
+from vaegen_ray.trial import MEMBER_FIELDS, TrialSpec, bundle_id, rising_epochs
+
+RESIDUAL = {"architecture": "residual", "latent_per_mz": 4}
+BASE = {"levels": 256, "n_train": 400, **RESIDUAL}
+"""A trial in which every field below can be changed alone."""
+CHANGES = {
+    "dataset": "mnist",
+    "levels": 17,
+    "n_train": 401,
+    "image_shape": (3, 8, 8),
+    "architecture": "fully_connected",
+    "nc": 257,
+    "mz": 2,
+    "latent_per_mz": 3,
+    "residual_kernel": 1,
+    "posterior_scale": "log_std",
+    "likelihood": "gaussian",
+    "sigma": 0.04,
+    "mixture_components": 5,
+    "beta": 0.5,
+    "method": None,  # there is one method so far
+    "seed": 1,
+    "epochs": None,  # together with evaluate_at, below
+    "batch_size": 49,
+    "learning_rate": 2e-3,
+    "precision": "bf16",
+    "evaluate_at": (150, 300),
+    "elbo_samples": 2,
+}
+PAIRS = {
+    "epochs": {"epochs": 301, "evaluate_at": (301,)},
+    "latent_per_mz": {"latent_per_mz": 8, "image_shape": (1, 8, 16)},
+}
+
+
+def changed(name: str) -> TrialSpec:
+    return TrialSpec(**{**BASE, **PAIRS.get(name, {name: CHANGES[name]})})
+
+
+NAMES = [name for name in CHANGES if name in PAIRS or CHANGES[name] is not None]
+
+
+def test_every_field_is_tried():
+    assert set(CHANGES) == {field.name for field in fields(TrialSpec)}
+    assert set(CHANGES) - set(NAMES) == {"method"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_trial_id_changes_with_every_field(name):
+    assert changed(name).trial_id != TrialSpec(**BASE).trial_id
+
+
+def test_no_two_changes_share_an_id():
+    assert len({changed(name).trial_id for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shape_key_changes_with_what_changes_the_program(name):
+    assert (changed(name).shape_key == TrialSpec(**BASE).shape_key) == (name in MEMBER_FIELDS)
+
+
+def test_members_differ_in_seed_beta_and_method():
+    assert set(MEMBER_FIELDS) == {"seed", "beta", "method"}
+
+
+def test_pinned_trial_id():
+    """When this fails, finished trials in every storage are no longer found: raise NUMERICS_VERSION on purpose or mend."""
+    assert TrialSpec().trial_id == "28b78d1ab1f367595095"
+    assert TrialSpec(**BASE, seed=3, beta=0.1).trial_id == "2a2d20f1d4c6fe7e5ef3"
+
+
+def test_a_list_is_a_tuple_and_a_whole_number_a_float():
+    written = TrialSpec(image_shape=[1, 8, 8], evaluate_at=[10, 300], beta=2, sigma=1, learning_rate=1)
+    meant = TrialSpec(image_shape=(1, 8, 8), evaluate_at=(10, 300), beta=2.0, sigma=1.0, learning_rate=1.0)
+    assert written == meant and hash(written) == hash(meant)
+    assert written.trial_id == meant.trial_id and written.shape_key == meant.shape_key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip_through_json(name):
+    spec = changed(name)
+    again = TrialSpec.from_dict(json.loads(json.dumps(spec.as_dict())))
+    assert again == spec and again.trial_id == spec.trial_id
+
+
+def test_the_json_of_a_trial_holds_all_fields_and_the_version_of_the_numerics():
+    spec = TrialSpec()
+    values = json.loads(spec.spec_json)
+    assert values.pop("numerics_version") >= 1
+    assert values == spec.as_dict()
+
+
+def test_frozen():
+    with pytest.raises(FrozenInstanceError):
+        TrialSpec().nc = 3  # type: ignore[misc]
+
+
+def test_replacing_a_field_makes_a_new_id():
+    spec = TrialSpec()
+    assert spec.trial_id == TrialSpec().trial_id  # computed and kept
+    other = replace(spec, seed=1)
+    assert other.trial_id == TrialSpec(seed=1).trial_id != spec.trial_id
+
+
+def test_unknown_fields_are_named():
+    with pytest.raises(SpecError, match="unknown fields of a trial: colour, depth; got .*'depth': 3"):
+        TrialSpec.from_dict({"nc": 4, "depth": 3, "colour": 1})
+
+
+WHOLE = ("n_train", "nc", "mz", "latent_per_mz", "mixture_components", "epochs", "batch_size", "elbo_samples")
+BAD = [
+    *[({name: value}, value) for name in WHOLE for value in (0, -1, 2.0, True, "3", None)],
+    *[({"levels": value}, value) for value in (1, 257, 2.0)],
+    *[({"seed": value}, value) for value in (-1, 2**31, 0.0)],
+    *[({name: value}, value) for name in ("sigma", "learning_rate") for value in (0, -1.0, float("inf"), "x", None)],
+    *[({"beta": value}, value) for value in (-0.1, float("nan"), float("inf"), "x", None)],
+    *[({name: "other"}, "other") for name in ("architecture", "likelihood", "method", "posterior_scale", "precision")],
+    *[({"residual_kernel": value}, value) for value in (0, 2, 5)],
+    *[({"image_shape": value}, value) for value in ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), ())],
+    *[({"evaluate_at": v}, v) for v in ((), (10,), (300, 10), (10, 10, 300), (0, 300), (1.5, 300), (10, 301))],
+    ({"batch_size": 501}, 501),
+    ({**RESIDUAL, "image_shape": (1, 10, 8)}, "10x8"),
+    ({**RESIDUAL, "image_shape": (1, 8, 6)}, "8x6"),
+    ({**RESIDUAL, "latent_per_mz": 2}, 2),
+    ({"likelihood": "logistic", "levels": 256, "image_shape": (3, 8, 8)}, "3 channels"),
+    ({"likelihood": "logistic", "levels": 2}, 2),
+    ({"likelihood": "logistic_mixture", "levels": 2}, 2),
+]
+
+
+@pytest.mark.parametrize(("values", "got"), BAD, ids=[f"{list(v.items())[-1]}" for v, _ in BAD])
+def test_an_impossible_trial_says_what_it_got_and_what_is_allowed(values, got):
+    with pytest.raises(SpecError) as error:
+        TrialSpec(**values)
+    message = str(error.value)
+    assert "\n" not in message
+    shown = got if isinstance(got, str) and got[0].isdigit() else repr(got)
+    assert re.search(rf"got {re.escape(shown)}", message), message
+    assert isinstance(error.value, ValueError)
+
+
+def test_choices_are_listed():
+    with pytest.raises(
+        SpecError, match="^likelihood must be one of bernoulli, gaussian, logistic, logistic_mixture; got 'x'$"
+    ):
+        TrialSpec(likelihood="x")
+
+
+@pytest.mark.parametrize(("n_train", "batch"), [(500, 50), (90, 20), (7, 7), (7, 3), (100, 99), (1, 1)])
+def test_steps_until_is_the_first_step_at_which_the_epochs_are_complete(n_train, batch):
+    spec = TrialSpec(n_train=n_train, batch_size=batch, epochs=30, evaluate_at=(30,))
+    for epoch in range(31):
+        steps = spec.steps_until(epoch)
+        assert steps * batch >= epoch * n_train
+        assert epoch == 0 or (steps - 1) * batch < epoch * n_train
+    assert spec.steps == spec.steps_until(30)
+    assert TrialSpec(n_train=90, batch_size=20).steps_until(1) == 5
+    assert TrialSpec(n_train=90, batch_size=20).steps_until(2) == 9
+
+
+def test_sizes():
+    spec = TrialSpec(mz=3, latent_per_mz=5, image_shape=(3, 4, 7))
+    assert spec.latent_dim == 15
+    assert spec.pixels == 84
+
+
+def test_a_bundle_is_named_by_its_members_in_order():
+    a, b = TrialSpec(seed=1), TrialSpec(seed=2)
+    names = [bundle_id([a]), bundle_id([a, b]), bundle_id([b, a]), bundle_id([b])]
+    assert len(set(names)) == 4
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
+    assert bundle_id((a, b)) == names[1]
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 12, 300, 1000])
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_rising_epochs_can_be_evaluated_at(last, count):
+    epochs = rising_epochs(last, count)
+    assert TrialSpec(epochs=last, evaluate_at=epochs).evaluate_at == epochs
+    assert len(epochs) <= count and (count == 1 or epochs[0] == 1)
+
+
+def test_rising_epochs_are_even_in_the_logarithm():
+    assert rising_epochs(1000, 4) == (1, 10, 100, 1000)
+    with pytest.raises(SpecError, match="got 0"):
+        rising_epochs(0)
