@@ -51,6 +51,12 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(options: list[str], said: str
     assert done.stderr.startswith("error: ") and said in done.stderr
 
 
+def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path) -> None:
+    done = double_descent("--preset", "smoke", "--storage", str(tmp_path), "--address", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "'127.0.0.1:1'" in done.stderr, done.stderr
+
+
 def test_absent_data_is_said_before_ray_starts(tmp_path: Path) -> None:
     done = double_descent("--dataset", "cifar10", "--storage", str(tmp_path / "r"), VAEGEN_DATA=str(tmp_path))
     assert done.returncode == 2

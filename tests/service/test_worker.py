@@ -123,6 +123,8 @@ def test_out_of_memory_halves_the_bundle(undisturbed: Path, tmp_path: Path, monk
     got, wanted = frames(tmp_path), frames(undisturbed)
     assert list(got[0]["trial_id"]) == list(wanted[0]["trial_id"])
     assert set(got[0]["bundle_members"]) == {2}
+    files = [pd.read_parquet(path) for path in (tmp_path / "s" / "metrics").iterdir()]
+    assert not pd.concat(files).duplicated(["trial_id", "effective_epoch"]).any()
     numbers = ["elbo_train", "elbo_test", "rate_test", "distortion_test"]
     np.testing.assert_allclose(got[1][numbers], wanted[1][numbers], rtol=1e-4)
 

@@ -14,7 +14,7 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -22,12 +22,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=list(OPTIONS))
+@pytest.fixture(scope="module", params=list(OPTIONS))
 def architecture(request) -> str:
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spec_of(architecture) -> Callable[..., TrialSpec]:
     """Makes trials of the architecture; batches straddle the ends of epochs (4.5 steps each)."""
     common = {"n_train": 90, "batch_size": 20, "epochs": 12, "evaluate_at": (12,)}
@@ -40,12 +40,12 @@ def noisy_prototypes(n: int, seed: int) -> torch.Tensor:
     return (prototypes[torch.arange(n) % 4] > uniform).to(torch.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train_images() -> torch.Tensor:
     return noisy_prototypes(90, seed=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def test_images() -> torch.Tensor:
     return noisy_prototypes(40, seed=2)
 

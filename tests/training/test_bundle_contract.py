@@ -28,7 +28,7 @@ class Recorder:
         return negative_beta_elbo(vae, x, noise, beta)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def alone(spec_of, train_images, test_images):
     """Metrics of every member trained for 50 steps on its own."""
     rows = []

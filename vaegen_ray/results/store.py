@@ -118,6 +118,12 @@ class SweepStore:
             self.storage.delete(self._path("metrics", name))
         return abandoned
 
+    def delete_metrics(self, bundle_id: str) -> None:
+        """Deletes the metrics of a bundle that is given up in favour of others with the same trials."""
+        for name in self.storage.list(self._path("metrics"), SUFFIX):
+            if bundle_of(name) == bundle_id:
+                self.storage.delete(self._path("metrics", name))
+
     def write_checkpoint(self, bundle_id: str, data: bytes) -> None:
         """Keeps the state of an unfinished bundle, in place of its last checkpoint."""
         self.storage.write(self._path("checkpoints", bundle_id + WEIGHTS), data)

@@ -4,6 +4,7 @@ Local Ray keeps token authentication (it makes its own token) and reports nothin
 """
 
 import os
+import socket
 from typing import Any
 
 from vaegen_ray.errors import VaegenError
@@ -24,6 +25,10 @@ glibc keeps freed tensors instead of giving them back to the system at every ste
 convolutional step on a CPU (benchmarks/bundle_step.py)."""
 
 
+CONNECT_SECONDS = 10.0
+"""How long to wait for the head of a cluster to accept a connection."""
+
+
 def connect(address: str | None) -> None:
     """Joins the cluster at ``address``, or starts Ray on this machine when it is None.
 
@@ -38,6 +43,7 @@ def connect(address: str | None) -> None:
     if address is None:
         ray.init(num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
         return
+    _check_that_somebody_listens(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -46,6 +52,17 @@ def connect(address: str | None) -> None:
             f"no Ray cluster answers at --address {address!r}: {reason} (is it running, and does it want a token: "
             f"RAY_AUTH_MODE=token?)"
         ) from None
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Ray itself tries for ten minutes and more to reach a host where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # "auto" or "local": Ray looks for itself
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise VaegenError(f"no Ray cluster answers at --address {address!r}: {error}") from None
 
 
 def devices() -> tuple[Device, int]:

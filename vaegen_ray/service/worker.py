@@ -132,7 +132,8 @@ class Worker:
             error = f"out of memory on {self._device} even alone: {reason}"
             self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0)
             return
-        self._store.delete_checkpoint(bundle_id(bundle))  # the halves have checkpoints of their own
+        self._store.delete_checkpoint(bundle_id(bundle))  # the halves have files of their own
+        self._store.delete_metrics(bundle_id(bundle))
         half = len(bundle) // 2
         self._waiting[:1] = [bundle[:half], bundle[half:]]
         self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
