@@ -116,13 +116,13 @@ def test_unknown_fields_are_named():
 
 WHOLE = ("n_train", "nc", "mz", "latent_per_mz", "mixture_components", "epochs", "batch_size", "elbo_samples")
 BAD = {
-    **{name: (0, -1, 2.0, True, "3", None) for name in WHOLE},
+    **dict.fromkeys(WHOLE, (0, -1, 2.0, True, "3", None)),
     "levels": (1, 257, 2.0),
     "seed": (-1, 2**31, 0.0),
     "sigma": (0, -1.0, float("inf"), "x", None),
     "learning_rate": (0, -1.0, float("nan"), "x", None),
     "beta": (-0.1, float("nan"), float("inf"), "x", None),
-    **{name: ("other", None) for name in ("architecture", "likelihood", "method", "posterior_scale", "precision")},
+    **dict.fromkeys(("architecture", "likelihood", "method", "posterior_scale", "precision"), ("other", None)),
     "residual_kernel": (0, 2, 5, 3.0, True),
     "image_shape": ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), (), 8, (1, 8.0, 8), "abc"),
     "evaluate_at": ((), (10,), (300, 10), (10, 10, 300), (0, 300), (1.5, 300), (True, 300), (10, 301), 300),

@@ -78,6 +78,12 @@ def parser(description: str) -> OneLineParser:
         "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"
     )
     made.add_argument(
+        "--gpus",
+        type=at_least(1),
+        metavar="N",
+        help="with --dry-run: plan for N GPUs [default: 1 for the paper preset, otherwise the cores of this machine]",
+    )
+    made.add_argument(
         "--fresh",
         action="store_true",
         help="put earlier results of this sweep aside and begin anew [default: go on from them]",

@@ -29,7 +29,7 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
-from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
 from vaegen_ray.sweep.plan import describe
 from vaegen_ray.sweep.spec import Sweep, data_key
@@ -164,7 +164,8 @@ def _bundles(
 def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
     storage = Storage.open(options.storage, create=False)
     todo = _todo(sweep, SweepStore(storage, sweep.name), options.retry_failed)
-    device, count = cluster.local_devices()
+    gpus = options.gpus or (1 if options.preset == "paper" else None)
+    device, count = (H200, gpus) if gpus else cluster.local_devices()
     bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)
     print(describe(sweep, bundles, device, count))
 
