@@ -7,7 +7,7 @@ draw alone.
 
 import hashlib
 
-STREAMS = ("init", "order", "noise", "evaluation", "split")
+STREAMS = ("init", "order", "noise", "evaluation", "split", "sample")
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.errors import DataFormatError
 from vaegen_ray.sweep.run import BundleRun, segments_of
+from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.trial import TrialSpec, rising_epochs
 
 SPECS = tuple(
@@ -86,3 +88,15 @@ def test_a_member_that_becomes_non_finite_fails_with_its_epoch(split: Split) -> 
     clean = rows_of(BundleRun(SPECS, split))
     other = SPECS[1].trial_id
     assert [row for row in rows if row["trial_id"] == other] == [row for row in clean if row["trial_id"] == other]
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(split: Split) -> None:
+    run = BundleRun(SPECS, split)
+    run.advance(0.0)
+    tensors, values = unpack(run.checkpoint(), "here")
+    del values["evaluated_until"]
+    with pytest.raises(DataFormatError, match="another version.*evaluated_until"):
+        BundleRun(SPECS, split, checkpoint=pack(tensors, values))
+    values["trainer"].pop("step")
+    with pytest.raises(DataFormatError, match="another version"):
+        BundleRun(SPECS, split, checkpoint=pack(tensors, values))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from vaegen_ray.data.images import Split
+from vaegen_ray.errors import DataFormatError
 from vaegen_ray.evaluation.elbo import evaluate_elbo
 from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.training.trainer import Trainer
@@ -62,7 +63,7 @@ class BundleRun:
         checkpoint: the bytes of ``checkpoint()`` of an earlier run of the same bundle, to go on from.
 
     Raises:
-        DataFormatError: the checkpoint is damaged.
+        DataFormatError: the checkpoint is damaged, or of another version.
     """
 
     def __init__(
@@ -84,12 +85,20 @@ class BundleRun:
         self._evaluated_until = 0
         self._segments_taken = 0
         if checkpoint is not None:
-            tensors, values = unpack(checkpoint, f"checkpoint of bundle {self.bundle_id}")
+            self._restore(checkpoint)
+
+    def _restore(self, checkpoint: bytes) -> None:
+        where = f"checkpoint of bundle {self.bundle_id}"
+        tensors, values = unpack(checkpoint, where)
+        try:
             self.trainer.load_state(tensors, values["trainer"])
             self._rows = values["rows"]
             self._evaluated_until = values["evaluated_until"]
             self._segments_taken = values["segments_taken"]
             self.wall_seconds = values["wall_seconds"]
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataFormatError(f"{where} was written by another version of vaegen_ray: {reason}") from None
 
     @property
     def finished(self) -> bool:
