@@ -1,6 +1,7 @@
 """EDM where the answer is known: exact denoisers of Gaussians, mixtures and a point mass."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_heun_converges_with_the_second_order() -> None:
         return (got - exact).abs().max().item() / exact.abs().max().item()
 
     errors = [error(steps) for steps in (10, 20, 40)]
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
     assert all(1.8 < order < 2.4 for order in orders), (errors, orders)
 
 

@@ -140,7 +140,6 @@ def test_kept_activations_are_at_least_what_autograd_saves_for_an_image(spec):
         rate, distortion = vae.rate_and_distortion(x, torch.zeros(1, batch, spec.latent_dim))
     assert rate.requires_grad and distortion.requires_grad
     measured, estimate = sum(saved.values()) / batch, activation_bytes(spec)
-    print("RATIO", measured / estimate)
     assert estimate / 4 < measured <= estimate
     assert member_bytes(spec) == state_bytes(spec) + spec.batch_size * estimate
 

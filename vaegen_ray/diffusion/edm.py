@@ -8,6 +8,7 @@ Images are float in [-1, 1], [B, C, H, W]; sigma is the noise's standard deviati
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -164,15 +165,14 @@ def sample(
 
     levels = settings.levels().tolist()
     x = standard_normal() * levels[0]
-    for i, (t, t_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (t, t_next) in enumerate(pairwise(levels)):
         if settings.churn and settings.churn_min <= t <= settings.churn_max:
             higher = t * (1 + min(settings.churn / settings.steps, math.sqrt(2) - 1))
             x = x + math.sqrt(higher**2 - t**2) * settings.churn_noise * standard_normal()
             t = higher
         d = slope(x, t)
         step = t_next - t
-        if i == settings.steps - 1:
-            x = x + step * d
-        else:
-            x = x + step * (d + slope(x + step * d, t_next)) / 2
+        if i < settings.steps - 1:  # the mean of the slopes at both ends; at noise level 0 there is none
+            d = (d + slope(x + step * d, t_next)) / 2
+        x = x + step * d
     return x.float()
