@@ -121,7 +121,7 @@ BAD = {
     "seed": (-1, 2**31, 0.0),
     "sigma": (0, -1.0, float("inf"), "x", None),
     "learning_rate": (0, -1.0, float("nan"), "x", None),
-    "beta": (-0.1, float("nan"), float("inf"), "x", None),
+    "beta": (-0.1, 1e7, 10**400, float("nan"), float("inf"), "x", None),
     **dict.fromkeys(("architecture", "likelihood", "method", "posterior_scale", "precision"), ("other", None)),
     "residual_kernel": (0, 2, 5, 3.0, True),
     "image_shape": ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), (), 8, (1, 8.0, 8), "abc"),

@@ -22,6 +22,9 @@ METHODS = ("normal",)
 POSTERIOR_SCALES = ("softplus", "log_std")
 PRECISIONS = ("float32", "tf32", "bf16")
 
+MAX_BETA = 1e6
+"""Beyond it Adam's second moment leaves float32."""
+
 MEMBER_FIELDS = ("seed", "beta", "method")
 """What members of one bundle may differ in; every other field is part of the shape key."""
 
@@ -116,9 +119,9 @@ class TrialSpec:
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise SpecError(f"{name} must be a finite number > 0; got {value!r}")
             object.__setattr__(self, name, float(value))
-        if not (isinstance(self.beta, (int, float)) and math.isfinite(self.beta) and self.beta >= 0):
-            raise SpecError(f"beta must be a finite number >= 0; got {self.beta!r}")
-        object.__setattr__(self, "beta", float(self.beta))
+        if not (isinstance(self.beta, (int, float)) and 0 <= self.beta <= MAX_BETA):
+            raise SpecError(f"beta must be a number from 0 to {MAX_BETA:g}; got {self.beta!r}")
+        object.__setattr__(self, "beta", abs(float(self.beta)))  # -0.0 is 0.0
         if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
             raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):

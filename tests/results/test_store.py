@@ -1,7 +1,7 @@
 import pytest
 
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
-from vaegen_ray.results import schema
+from vaegen_ray.results import query, schema
 from vaegen_ray.results.store import Storage, SweepStore, bundle_of
 from vaegen_ray.trial import TrialSpec
 
@@ -23,6 +23,19 @@ def test_a_trial_is_done_when_its_row_is_there(store: SweepStore, trial):
     assert store.committed(retry_failed=True) == ids(0, 2)
     store.commit_trials("b2", [trial(1, "b2")])
     assert store.committed(retry_failed=True) == ids(0, 1, 2)
+
+
+def test_forgotten_trials_are_to_do_and_leave_no_row(store: SweepStore, trial, metric):
+    store.write_metrics("b0", 1, 10, [metric(seed, epoch) for seed in (0, 1) for epoch in (1, 10)])
+    store.commit_trials("b0", [trial(0), trial(1, status="failed")])
+    store.write_metrics("b1", 1, 1, [metric(2, 1)])
+    store.commit_trials("b1", [trial(2, "b1", status="failed")])
+    store.forget(ids(1, 2))
+    assert store.committed() == ids(0)
+    found = query.load(store.storage, "s")
+    assert set(found.metrics["trial_id"]) == ids(0) and len(found.metrics) == 2
+    assert store.storage.list("s/trials") == ["b0.parquet"]
+    assert store.storage.list("s/metrics") == ["b0-000001-000010.parquet"]
 
 
 def test_writing_again_writes_the_same_bytes(store: SweepStore, trial, metric):

@@ -6,6 +6,7 @@ import torch
 from vaegen_ray.evaluation.elbo import evaluate_elbo
 from vaegen_ray.training import trainer as trainer_module
 from vaegen_ray.training.checkpoint import pack, unpack
+from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.trainer import Trainer, steps_per_block
 
 STEPS = 40
@@ -90,6 +91,22 @@ def test_resume_with_a_failed_member(specs, train_images, poison, stop):
     second.train(STEPS)
     assert whole.failed == second.failed == {1: ("the training loss is not finite", 3)}
     assert_same(whole, second)
+
+
+def test_an_infinite_loss_of_a_single_step_is_not_forgotten(specs, train_images):
+    """Step 11 of an epoch that ends at 14; the checkpoint lies in between."""
+
+    def objective(vae, x, noise, beta):
+        once = torch.tensor([0.0, float("inf") if trainer.step == 10 else 0.0, 0.0])
+        return negative_beta_elbo(vae, x, noise, beta) + once
+
+    trainer = Trainer(specs, train_images, objective=objective)
+    for step in (10, 11, 12):
+        trainer.train(step)
+    assert trainer.failed == {}
+    trainer = resumed(trainer, train_images)
+    trainer.train(14)
+    assert trainer.failed == {1: ("the training loss is not finite", 3)}
 
 
 def test_loading_leaves_the_checkpoint_alone(specs, train_images):

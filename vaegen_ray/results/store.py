@@ -24,6 +24,8 @@ from vaegen_ray.results.storage import Storage
 __all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
 
 WEIGHTS = ".safetensors"
+TRIALS_KEY = ("trial_id",)
+METRICS_KEY = ("effective_epoch", "trial_id")
 
 
 def safe_name(what: str, name: str) -> str:
@@ -58,7 +60,7 @@ class SweepStore:
             ValueError: a row does not fit the schema, names another sweep or bundle, or a trial comes twice.
         """
         filled = self._fill(rows, sweep=self.name, bundle_id=bundle_id)
-        data = encode(filled, trials_schema(), key=("trial_id",))
+        data = encode(filled, trials_schema(), key=TRIALS_KEY)
         self.storage.write(self._path("trials", bundle_id + SUFFIX), data)
 
     def write_metrics(
@@ -70,7 +72,7 @@ class SweepStore:
             ValueError: a row does not fit the schema or names another bundle, or an evaluation comes twice.
         """
         assert 0 <= first_epoch <= last_epoch, (first_epoch, last_epoch)
-        data = encode(self._fill(rows, bundle_id=bundle_id), METRICS, key=("effective_epoch", "trial_id"))
+        data = encode(self._fill(rows, bundle_id=bundle_id), METRICS, key=METRICS_KEY)
         name = f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"
         self.storage.write(self._path("metrics", name), data)
 
@@ -88,6 +90,18 @@ class SweepStore:
             pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
             done.update(trial for trial, status in pairs if status == COMPLETED or not retry_failed)
         return done
+
+    def forget(self, trial_ids: set[str]) -> None:
+        """Takes the rows of trials out of all files, so that they are to do again; metrics first, commit marks last."""
+        for folder, schema, key in (("metrics", METRICS, METRICS_KEY), ("trials", trials_schema(), TRIALS_KEY)):
+            tables, _ = read_folder(self.storage, self._path(folder), schema)
+            for name, table in tables.items():
+                rows = table.to_pylist()
+                kept = [row for row in rows if row["trial_id"] not in trial_ids]
+                if not kept:
+                    self.storage.delete(self._path(folder, name))
+                elif len(kept) < len(rows):
+                    self.storage.write(self._path(folder, name), encode(kept, schema, key=key))
 
     def check_metrics(self) -> set[str]:
         """Reads every metrics file; a corrupt one is set aside with the commit mark of its bundle, whose trials are

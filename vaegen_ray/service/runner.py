@@ -1,8 +1,8 @@
 """The driver of a sweep.
 
-    declare -> trials - committed = to do -> bundles -> Ray Tune (a Tune trial a bundle) -> rows in the storage
-                                                                                                       -> figures
+    declare -> trials - committed = to do -> bundles -> Ray Tune (a Tune trial a bundle)
                           ^                                        |
+                          |                               rows in the storage -> figures
                           +------ same command after a crash ------+
 
 The to-do is the declared trials minus the committed ones. Start, resume after any crash, extension of a sweep and
@@ -52,7 +52,9 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.fresh and (old := store.archive()):
         print(f"earlier results were put aside as {storage.where(old)}")
     store.check_metrics()
-    todo = _todo(sweep, store, options.retry_failed)
+    if options.retry_failed:
+        store.forget(_todo(sweep, store, retry_failed=True) - _todo(sweep, store))
+    todo = _todo(sweep, store)
     for note in store.set_aside_notes:
         print(note)
     if not todo:
@@ -68,7 +70,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
             complete = _train(sweep, store, todo, options, images.result)
         finally:
             _disconnect()
-    done = len(sweep.trials) - len(_todo(sweep, store, False))
+    done = len(sweep.trials) - len(_todo(sweep, store))
     took = clock(time.monotonic() - started)
     print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
     if done:
@@ -76,7 +78,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     return 0 if complete and done == len(sweep.trials) else 1
 
 
-def _todo(sweep: Sweep, store: SweepStore, retry_failed: bool) -> set[str]:
+def _todo(sweep: Sweep, store: SweepStore, *, retry_failed: bool = False) -> set[str]:
     return {spec.trial_id for spec in sweep.trials} - store.committed(retry_failed)
 
 
@@ -163,7 +165,7 @@ def _bundles(
 
 def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
     storage = Storage.open(options.storage, create=False)
-    todo = _todo(sweep, SweepStore(storage, sweep.name), options.retry_failed)
+    todo = _todo(sweep, SweepStore(storage, sweep.name), retry_failed=options.retry_failed)
     gpus = options.gpus or (1 if options.preset == "paper" else None)
     device, count = (H200, gpus) if gpus else cluster.local_devices()
     bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)

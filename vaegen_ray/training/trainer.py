@@ -87,7 +87,8 @@ class Trainer:
         return [m for m in range(len(self.specs)) if m not in self.failed]
 
     def train(self, until: int) -> None:
-        """Trains to step ``until``."""
+        """Trains to step ``until``, at most ``spec.steps``."""
+        assert until <= self.spec.steps, (until, self.spec.steps)
         self.vae.train()
         with arithmetic(self.spec.precision, self.device):
             while self.step < until and self.alive:
