@@ -75,6 +75,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
     if done:
         draw_figures(store, sweep.figures)
+    if left := len(sweep.trials) - done:
+        print(f"{left} VAEs are left; the same command goes on from here")
     return 0 if complete and done == len(sweep.trials) else 1
 
 
