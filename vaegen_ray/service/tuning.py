@@ -94,7 +94,7 @@ class Watcher(Callback):
         for note in result["notes"]:
             self._progress.say(note)
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         members = len(self._bundles[trial.config["bundle"]])
         self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
 
