@@ -42,10 +42,10 @@ class VAE(nn.Module):
 
     Args:
         specs: the members; all of one ``shape_key``.
-        loop_over_members: run convolutions member by member instead of as one grouped convolution.
+        loop_over_members: run convolutions member by member, not as one grouped convolution.
     """
 
-    def __init__(self, specs: list[TrialSpec], *, loop_over_members: bool = False) -> None:
+    def __init__(self, specs: list[TrialSpec], *, loop_over_members: bool = True) -> None:
         super().__init__()
         assert len({spec.shape_key for spec in specs}) == 1, "members of a bundle have one shape"
         self.spec = specs[0]

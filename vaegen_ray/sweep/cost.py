@@ -71,7 +71,7 @@ class Device:
 CPU_CORE = Device(
     kind="cpu",
     linear=LayerCost(launch_seconds=7e-5, member_seconds=5e-6, flops_per_second=1.2e11),
-    conv=LayerCost(launch_seconds=2.6e-4, member_seconds=7.5e-5, flops_per_second=6.7e10),
+    conv=LayerCost(launch_seconds=3e-5, member_seconds=2.9e-4, flops_per_second=6.7e10),
     bytes_per_second=2.8e10,
     memory_bytes=2 * 2**30,
     cache_bytes=48 * 2**20,

@@ -73,13 +73,12 @@ class BundleRun:
         *,
         device: torch.device | str = "cpu",
         checkpoint: bytes | None = None,
-        loop_over_members: bool = False,
     ) -> None:
         self.specs = list(specs)
         self.spec = specs[0]
         self.bundle_id = bundle_id(specs)
         self._train, self._test = (torch.from_numpy(part.images).to(device) for part in (split.train, split.test))
-        self.trainer = Trainer(self.specs, self._train, device=device, loop_over_members=loop_over_members)
+        self.trainer = Trainer(self.specs, self._train, device=device)
         self.wall_seconds = 0.0
         self._rows: list[dict[str, Any]] = []
         self._evaluated_until = 0

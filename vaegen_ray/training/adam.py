@@ -4,7 +4,7 @@ The arithmetic is to the bit that of ``torch.optim.Adam(fused=True)``, without i
 as long as the rest of a small bundle's step) and without the compiler that its constructor imports (1 s a process).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ class Adam:
     Args:
         parameters: (name, parameter) pairs, as ``named_parameters`` gives them.
         learning_rate: the step size.
+        by_member: hand every member's part of a parameter to the kernel by itself. The kernel rounds an element by
+            where it lies, so only then is a member's step the same to the bit alone and among others.
 
     Attributes:
         moments: for each parameter its running means of the gradient and of its square.
@@ -24,8 +26,11 @@ class Adam:
     BETAS = (0.9, 0.999)
     EPS = 1e-8
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], learning_rate: float) -> None:
+    def __init__(
+        self, parameters: Iterable[tuple[str, nn.Parameter]], learning_rate: float, *, by_member: bool = False
+    ) -> None:
         self._parameters = dict(parameters)
+        self._by_member = by_member
         self._learning_rate = learning_rate
         self.moments = {
             name: (torch.zeros_like(parameter), torch.zeros_like(parameter))
@@ -47,13 +52,14 @@ class Adam:
         assert len(gradients) == len(parameters), "every parameter takes part in the loss"
         means, squares = zip(*self.moments.values(), strict=True)
         self._steps += 1
+        parts = self._parts(parameters)
         torch._fused_adam_(
-            parameters,
-            gradients,
-            list(means),
-            list(squares),
+            parts,
+            self._parts(gradients),
+            self._parts(means),
+            self._parts(squares),
             [],
-            [self._steps] * len(parameters),
+            [self._steps] * len(parts),
             lr=self._learning_rate,
             beta1=self.BETAS[0],
             beta2=self.BETAS[1],
@@ -62,6 +68,11 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+    def _parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        if not self._by_member:
+            return list(tensors)
+        return [part for tensor in tensors for part in tensor.unbind(0)]
 
     def state(self) -> dict[str, Tensor]:
         """The moments and the number of steps, by name."""
