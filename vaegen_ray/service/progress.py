@@ -63,7 +63,7 @@ class Progress:
         """The state in one line."""
         left = "" if self.seconds_left is None else f" · about {clock(self.seconds_left)} left"
         return (
-            f"{self.done}/{self.total} VAEs · {100 * self.fraction:.0f} % · {self.running} bundles running · "
+            f"{self.done}/{self.total} VAEs · {100 * self.fraction:.0f} % · running bundles: {self.running} · "
             f"{self.vaes_per_minute:.0f} VAEs/min{left}"
         )
 

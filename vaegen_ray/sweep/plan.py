@@ -32,7 +32,8 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
     stored = sum(state_bytes(spec) // 4 for spec in todo)
     work = sum(seconds_of(bundle, device) for bundle in bundles)
     span = makespan(bundles, device, devices)
-    where = f"{devices} {'GPUs' if device.kind == 'cuda' else 'CPU cores'}"
+    unit = "GPU" if device.kind == "cuda" else "CPU core"
+    where = f"{devices} {unit}" if devices == 1 else f"{devices} {unit}s"
     cost = device.layer_cost(first)
     source = "measured" if device.measured else "assumed"
     lines += [
