@@ -5,7 +5,8 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.trial import MEMBER_FIELDS, TrialSpec, bundle_id, rising_epochs
+from vaegen_ray.stream import DiffusionSpec, StreamSpec
+from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id, rising_epochs
 
 RESIDUAL = {"architecture": "residual", "latent_per_mz": 4}
 BASE = {"levels": 256, "n_train": 400, **RESIDUAL}
@@ -25,7 +26,9 @@ CHANGES = {
     "sigma": 0.04,
     "mixture_components": 5,
     "beta": 0.5,
-    "method": None,  # there is one method so far
+    "method": None,  # together with stream, below
+    "budget": None,
+    "stream": None,
     "seed": 1,
     "epochs": None,  # together with evaluate_at, below
     "batch_size": 49,
@@ -34,7 +37,12 @@ CHANGES = {
     "evaluate_at": (150, 300),
     "elbo_samples": 2,
 }
+STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256))
+OTHER_STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, seed=1))
 PAIRS = {
+    "method": {"method": "dmaapx", "stream": STREAM},
+    "budget": {"method": "dmaapx", "stream": STREAM, "budget": 10},
+    "stream": {"method": "dmaapx", "stream": OTHER_STREAM},
     "epochs": {"epochs": 301, "evaluate_at": (301,)},
     "latent_per_mz": {"latent_per_mz": 8, "image_shape": (1, 8, 16)},
 }
@@ -49,7 +57,7 @@ NAMES = [name for name in CHANGES if name in PAIRS or CHANGES[name] is not None]
 
 def test_every_field_is_tried():
     assert set(CHANGES) == {field.name for field in fields(TrialSpec)}
-    assert set(CHANGES) - set(NAMES) == {"method"}
+    assert set(NAMES) == set(CHANGES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,8 +74,9 @@ def test_the_shape_key_changes_with_what_changes_the_program(name):
     assert (changed(name).shape_key == TrialSpec(**BASE).shape_key) == (name in MEMBER_FIELDS)
 
 
-def test_members_differ_in_seed_beta_and_method():
-    assert set(MEMBER_FIELDS) == {"seed", "beta", "method"}
+def test_members_differ_in_seed_beta_and_what_they_are_trained_on():
+    assert set(MEMBER_FIELDS) == {"seed", "beta", "method", "budget", "stream"}
+    assert changed("stream").shape_key == changed("budget").shape_key == TrialSpec(**BASE).shape_key
 
 
 def test_pinned_trial_id():
@@ -94,7 +103,7 @@ def test_the_json_of_a_trial_holds_all_fields_and_the_version_of_the_numerics():
     spec = TrialSpec()
     values = json.loads(spec.spec_json)
     assert values.pop("numerics_version") >= 1
-    assert values == spec.as_dict()
+    assert {**values, **ADDED} == spec.as_dict()
 
 
 def test_frozen():

@@ -7,7 +7,7 @@ draw alone.
 
 import hashlib
 
-STREAMS = ("init", "order", "noise", "evaluation", "split", "sample")
+STREAMS = ("init", "order", "noise", "dropout", "evaluation", "split", "sample")
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:

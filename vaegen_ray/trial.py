@@ -12,21 +12,25 @@ from functools import cached_property
 from typing import Any
 
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.stream import PRECISIONS, StreamSpec, whole
 
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
 
 ARCHITECTURES = ("fully_connected", "residual")
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic", "logistic_mixture")
-METHODS = ("normal",)
+METHODS = ("normal", "dmaapx")
 POSTERIOR_SCALES = ("softplus", "log_std")
-PRECISIONS = ("float32", "tf32", "bf16")
 
 MAX_BETA = 1e6
 """Beyond it Adam's second moment leaves float32."""
 
-MEMBER_FIELDS = ("seed", "beta", "method")
+MEMBER_FIELDS = ("seed", "beta", "method", "budget", "stream")
 """What members of one bundle may differ in; every other field is part of the shape key."""
+
+ADDED = {"budget": 0, "stream": None}
+"""Fields that came after the first results: left out of a trial's identity where they have these values, so that
+trials without them keep their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,12 @@ class TrialSpec:
     """Weight of the rate in the objective D + beta R (bozkurt2021, Eq. 6). ELBOs are always reported at beta = 1."""
 
     method: str = "normal"
-    """Where training batches come from; ``normal`` is repetitions of the training set."""
+    """Where training batches come from: ``normal`` is repetitions of the training set, ``dmaapx`` samples of a
+    diffusion model (xiao2024, Algorithm 2)."""
+    budget: int = 0
+    """dmaapx: distinct samples, in units of ``n_train`` (k in xiao2024, Figure 4); 0: no sample comes twice."""
+    stream: StreamSpec | None = None
+    """dmaapx: where the samples come from."""
     seed: int = 0
     """Root of all random streams of this trial."""
     epochs: int = 300
@@ -114,6 +123,7 @@ class TrialSpec:
             self._whole(name, at_least=1)
         self._whole("levels", at_least=2, at_most=256)
         self._whole("seed", at_least=0, at_most=2**31 - 1)
+        self._whole("budget", at_least=0)
         for name in ("sigma", "learning_rate"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
@@ -131,11 +141,7 @@ class TrialSpec:
         self._check_combinations()
 
     def _whole(self, name: str, at_least: int, at_most: int | None = None) -> None:
-        value = getattr(self, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < at_least or (at_most is not None and value > at_most):
-            upto = "" if at_most is None else f" and <= {at_most}"
-            raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
+        whole(name, getattr(self, name), at_least, at_most)
 
     def _check_combinations(self) -> None:
         channels, height, width = self.image_shape
@@ -158,6 +164,23 @@ class TrialSpec:
             raise SpecError(f"likelihood 'logistic' is for grey images; got {channels} channels (use logistic_mixture)")
         if self.likelihood in ("logistic", "logistic_mixture") and self.levels < 3:
             raise SpecError(f"likelihood {self.likelihood!r} needs levels >= 3; got {self.levels} (use bernoulli)")
+        if self.method == "dmaapx":
+            self._check_stream()
+        elif self.stream is not None or self.budget:
+            raise SpecError(f"stream and budget are for method 'dmaapx'; got them with {self.method!r}")
+
+    def _check_stream(self) -> None:
+        if not isinstance(self.stream, StreamSpec):
+            raise SpecError(f"method 'dmaapx' needs a stream of samples; got {self.stream!r}")
+        model = self.stream.diffusion
+        if model.image_shape != self.image_shape:
+            raise SpecError(f"samples must have the shape of the images, {self.image_shape}; got {model.image_shape}")
+        if self.levels not in (2, model.levels):
+            raise SpecError(f"samples of {model.levels} levels give levels {model.levels} or 2; got {self.levels}")
+        if self.samples > self.stream.training_samples:
+            raise SpecError(
+                f"a stream has {self.stream.training_samples:,} samples to train on; got a trial of {self.samples:,}"
+            )
 
     @property
     def latent_dim(self) -> int:
@@ -178,10 +201,19 @@ class TrialSpec:
         """Steps after which ``epoch`` effective epochs are complete (rounded up where a batch straddles the end)."""
         return -(-epoch * self.n_train // self.batch_size)
 
+    @property
+    def samples(self) -> int:
+        """Distinct diffusion samples that the training reads; 0 without."""
+        if self.stream is None:
+            return 0
+        seen = self.steps * self.batch_size
+        return min(self.budget * self.n_train, seen) if self.budget else seen
+
     def as_dict(self) -> dict[str, Any]:
-        """All fields, tuples as lists, as they go into JSON."""
+        """All fields, tuples as lists and a stream as a dictionary, as they go into JSON."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain if self.stream is None else {**plain, "stream": self.stream.as_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialSpec":
@@ -193,14 +225,14 @@ class TrialSpec:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise SpecError(f"unknown fields of a trial: {', '.join(unknown)}; got {values!r}")
-        return cls(**values)
+        stream = values.get("stream")
+        return cls(**{**values, "stream": StreamSpec.from_dict(stream)} if stream else values)
 
     @cached_property
     def spec_json(self) -> str:
         """Canonical JSON: keys sorted, the numerics version included."""
-        return json.dumps(
-            {**self.as_dict(), "numerics_version": NUMERICS_VERSION}, sort_keys=True, separators=(",", ":")
-        )
+        values = {k: v for k, v in self.as_dict().items() if k not in ADDED or v != ADDED[k]}
+        return json.dumps({**values, "numerics_version": NUMERICS_VERSION}, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def trial_id(self) -> str:

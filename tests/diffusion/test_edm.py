@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaegen_ray.diffusion.edm import Noise, Preconditioned, Sampler, loss, sample
+from vaegen_ray.diffusion.edm import Noise, Preconditioned, loss, sample
 from vaegen_ray.errors import SpecError
+from vaegen_ray.stream import Sampler
 
 SHAPE = (1, 2, 2)
 NOISE = Noise()

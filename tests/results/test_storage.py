@@ -43,6 +43,16 @@ def test_list_shows_files_sorted_and_folders_apart(storage: Storage):
     assert storage.folders() == ["a"]
 
 
+def test_sizes_are_those_of_the_listed_files(storage: Storage):
+    assert storage.sizes("a") == storage.sizes() == {}
+    for name, length in {"z.txt": 7, "b.json": 70_000, "c.txt": 0, ".hidden": 3, "sub/d.txt": 5}.items():
+        storage.write(f"a/{name}", b"1" * length)
+    assert storage.sizes("a") == {"b.json": 70_000, "c.txt": 0, "z.txt": 7}
+    assert list(storage.sizes("a")) == storage.list("a")
+    assert storage.sizes("a", ".txt") == {"c.txt": 0, "z.txt": 7}
+    assert storage.sizes() == {}
+
+
 def test_delete_and_move(storage: Storage):
     storage.write("a/x", b"1")
     storage.write("b/c/y", b"old")

@@ -202,3 +202,9 @@ def test_a_name_cannot_leave_the_storage(store: SweepStore, name: str):
         with pytest.raises(SpecError, match="must be letters, digits"):
             call()
     assert store.storage.folders() == []
+
+
+@pytest.mark.parametrize("name", ["samples", "diffusion"])
+def test_folders_that_belong_to_no_sweep_are_no_names(storage, name):
+    with pytest.raises(SpecError, match=name):
+        SweepStore(storage, name)

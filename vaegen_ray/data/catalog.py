@@ -199,7 +199,7 @@ def load(
 
     Args:
         name: an entry of the catalog.
-        levels: grey levels; the entry's default when None.
+        levels: grey levels, those of the entry or those on disk; the entry's default when None.
         n_train: training images, the first of the fixed shuffled order; all when None.
         image_size: height and width after zero padding; the entry's when None.
         data_dir: where files lie; ``data_dir()`` when None.
@@ -210,7 +210,7 @@ def load(
         DataMissingError: the data set is absent and could not be downloaded; says how to get it.
         DataFormatError: a file is damaged.
     """
-    entry = check(name, levels, n_train)
+    entry = check(name, None if levels == info(name).native_levels else levels, n_train)
     root = _folder(data_dir)
     train, test = (ImageSet(images, entry.native_levels) for images in loaders.LOADERS[name](root, download))
     for images in (train, test):

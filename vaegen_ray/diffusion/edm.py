@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vaegen_ray.errors import SpecError
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.stream import Sampler
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """D(x; sigma): (x [B, C, H, W], sigma [B]) -> [B, C, H, W], an estimate of the clean image."""
@@ -81,54 +81,6 @@ def loss(denoiser: Denoiser, y: Tensor, sigma: Tensor, standard_noise: Tensor, n
     return noise.weight(sigma) * squares
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """Settings of the sampler; what a sample is depends on them, on the weights and on its seed alone.
-
-    The defaults are the paper's for CIFAR-10: deterministic, 18 steps, so 35 evaluations of the network an image.
-
-    Raises:
-        SpecError: a setting out of range.
-    """
-
-    steps: int = 18
-    """N, at least 2."""
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    """How much shorter steps are at low noise."""
-    churn: float = 0.0
-    """S_churn: noise put back along the way; 0 is deterministic."""
-    churn_min: float = 0.0
-    """S_tmin: no churn below this noise level."""
-    churn_max: float = math.inf
-    """S_tmax: no churn above this noise level."""
-    churn_noise: float = 1.0
-    """S_noise: standard deviation of the noise put back."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or self.steps < 2:
-            raise SpecError(f"steps of the sampler must be a whole number >= 2; got {self.steps!r}")
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise SpecError(f"noise levels must be 0 < sigma_min < sigma_max; got {self.sigma_min}, {self.sigma_max}")
-        for name in ("rho", "churn_noise"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SpecError(f"{name} of the sampler must be a number > 0; got {getattr(self, name)!r}")
-        if not 0 <= self.churn < math.inf:
-            raise SpecError(f"churn of the sampler must be a number >= 0; got {self.churn!r}")
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the network for an image: two a step, one in the last."""
-        return 2 * self.steps - 1
-
-    def levels(self) -> Tensor:
-        """t_0 = sigma_max > ... > t_{N-1} = sigma_min > t_N = 0 (Eq. 5); float64 [N + 1]."""
-        ramp = torch.linspace(0, 1, self.steps, dtype=torch.float64)
-        ends = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return torch.cat([(ends[0] + ramp * (ends[1] - ends[0])) ** self.rho, torch.zeros(1, dtype=torch.float64)])
-
-
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
@@ -163,10 +115,10 @@ def sample(
         sigma = torch.full((len(x),), t, device=x.device)
         return (x - denoiser(x.float(), sigma).double()) / t
 
-    levels = settings.levels().tolist()
+    levels = settings.levels()
     x = standard_normal() * levels[0]
     for i, (t, t_next) in enumerate(pairwise(levels)):
-        if settings.churn and settings.churn_min <= t <= settings.churn_max:
+        if settings.churns_at(t):
             higher = t * (1 + min(settings.churn / settings.steps, math.sqrt(2) - 1))
             x = x + math.sqrt(higher**2 - t**2) * settings.churn_noise * standard_normal()
             t = higher

@@ -10,6 +10,7 @@ once depends on memory and does not matter. Letters: M members, N images, S samp
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -17,9 +18,12 @@ from torch import Tensor
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.trial import TrialSpec
 
+ON_TRAIN, ON_TEST, ON_SAMPLES = 0, 1, 2**20
+"""Where the noise of a data set begins in the trial's stream; block b has the number 2 b + this."""
 NOISE_BLOCK = 500
 """Images whose noise is drawn together."""
 CHUNK_BYTES = 2**28
@@ -34,7 +38,7 @@ def rate_and_distortion(vae: VAE, specs: list[TrialSpec], images: Tensor, *, str
         vae: the M members; BatchNorm uses its running statistics.
         specs: their specifications, for the seeds and ``elbo_samples`` S.
         images: uint8 [N, C, H, W], on the members' device.
-        stream: 0 for D_train, 1 for D_test; gives every data set its own noise.
+        stream: ``ON_TRAIN``, ``ON_TEST`` or ``ON_SAMPLES``; gives every data set its own noise.
     """
     vae.eval()
     spec, members, device = specs[0], len(specs), images.device
@@ -60,14 +64,32 @@ def _noise(spec: TrialSpec, index: int, images: int, device: torch.device) -> Te
     return torch.randn(spec.elbo_samples, images, spec.latent_dim, generator=generator, device=device)
 
 
-def evaluate_elbo(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor) -> list[dict[str, float]]:
+def evaluate_elbo(
+    vae: VAE,
+    specs: list[TrialSpec],
+    train: Tensor,
+    test: Tensor,
+    fresh: Mapping[StreamSpec, Tensor] | None = None,
+) -> list[dict[str, float]]:
     """ELBO, rate and distortion on D_train and D_test, generalization gap and bits per dimension: a row a member.
 
-    ``elbo_source``, the ELBO on the distribution trained on (xiao2024, Figure 13), is for normal training that on
-    D_train.
+    ``elbo_source`` is the ELBO on the distribution trained on (xiao2024, Figure 13): on D_train for normal training, on
+    samples that no trial trains on for a member with a stream.
+
+    Args:
+        vae: the M members.
+        specs: their specifications.
+        train, test: uint8 [N, C, H, W], on the members' device.
+        fresh: for each stream of a member, samples that are not trained on, as images of the data set.
     """
-    parts = [rate_and_distortion(vae, specs, images, stream=i) for i, images in enumerate((train, test))]
-    (rate_train, distortion_train), (rate_test, distortion_test) = [(r.tolist(), d.tolist()) for r, d in parts]
+    (rate_train, distortion_train), (rate_test, distortion_test) = (
+        [part.tolist() for part in rate_and_distortion(vae, specs, images, stream=i)]
+        for i, images in ((ON_TRAIN, train), (ON_TEST, test))
+    )
+    on_samples = {
+        stream: sum(rate_and_distortion(vae, specs, images, stream=ON_SAMPLES)).tolist()  # type: ignore[union-attr]
+        for stream, images in (fresh or {}).items()
+    }
     rows = []
     for member, spec in enumerate(specs):
         elbo_train = -rate_train[member] - distortion_train[member]
@@ -76,7 +98,7 @@ def evaluate_elbo(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor)
             {
                 "elbo_train": elbo_train,
                 "elbo_test": elbo_test,
-                "elbo_source": elbo_train,
+                "elbo_source": elbo_train if spec.stream is None else -on_samples[spec.stream][member],
                 "rate_train": rate_train[member],
                 "rate_test": rate_test[member],
                 "distortion_train": distortion_train[member],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FIGURES: dict[str, str] = {
     "double_descent": "vaegen_ray.figures.double_descent:draw",
+    "synthetic_budget": "vaegen_ray.figures.synthetic_budget:draw",
 }
 """Name of a figure -> ``module:function`` that draws it."""
 

@@ -110,12 +110,13 @@ def method_handles(methods: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def legend(axes: Axes, handles: Sequence[Line2D], title: str | None = None) -> None:
-    """A quiet legend where it hides least; none without handles."""
+def legend(axes: Axes, handles: Sequence[Line2D], title: str | None = None, **place: Any) -> None:
+    """A quiet legend where it hides least, or at ``place`` (as matplotlib takes it); none without handles."""
     if handles:
         font = {"family": FONT, "size": SMALL_SIZE}
-        look = {"labelcolor": INK, "edgecolor": GRID, "framealpha": 0.9, "handlelength": 3.2, "alignment": "left"}
-        box = axes.legend(handles=handles, loc="best", prop=font, title=title, title_fontproperties=font, **look)
+        look: dict[str, Any] = {"labelcolor": INK, "edgecolor": GRID, "framealpha": 0.9, "handlelength": 3.2}
+        look |= {"alignment": "left", "loc": "best", **place}
+        box = axes.legend(handles=handles, prop=font, title=title, title_fontproperties=font, **look)
         box.get_frame().set_linewidth(0.6)
 
 

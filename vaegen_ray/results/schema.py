@@ -38,14 +38,9 @@ def _key(name: str, kind: pa.DataType | None = None) -> pa.Field:
 
 
 def _spec_columns() -> list[pa.Field]:
-    """One column for every field of ``TrialSpec``, in its order; a tuple becomes a string of JSON."""
+    """One column for every field of ``TrialSpec``, in its order; what is made of parts becomes a string of JSON."""
     types = typing.get_type_hints(TrialSpec)
-    columns = []
-    for name in (field.name for field in fields(TrialSpec)):
-        is_tuple = typing.get_origin(types[name]) is tuple
-        assert is_tuple or types[name] in _ARROW_TYPES, f"no column type for TrialSpec.{name}: {types[name]}"
-        columns.append(pa.field(name, pa.string() if is_tuple else _ARROW_TYPES[types[name]]))
-    return columns
+    return [pa.field(f.name, _ARROW_TYPES.get(types[f.name], pa.string())) for f in fields(TrialSpec)]
 
 
 @cache
@@ -71,6 +66,8 @@ def trials_schema() -> pa.Schema:
             pa.field("finished_at", pa.timestamp("us", tz="UTC")),
             pa.field("bundle_members", pa.int64()),
             _key("spec_json"),
+            pa.field("samples_digest", pa.string()),
+            pa.field("samples_wait_seconds", pa.float64()),
         ],
         metadata=_METADATA,
     )
@@ -115,6 +112,8 @@ def trial_row(
     node: str | None = None,
     code_version: str | None = None,
     bundle_members: int | None = None,
+    samples_digest: str | None = None,
+    samples_wait_seconds: float | None = None,
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The row of one finished trial for ``SweepStore.commit_trials``.
@@ -123,6 +122,8 @@ def trial_row(
         spec: what was trained; fills its own columns, ``trial_id``, ``latent_dim`` and ``spec_json``.
         status: ``completed``, or ``failed``, which needs an ``error``.
         params_z, params_rest: parameters in Theta_z and in the rest; ``params_total`` is their sum.
+        samples_digest: names the samples that it was trained on (their folder in the storage).
+        samples_wait_seconds: the trial's part of the time that its bundle waited for samples.
         finished_at: with a time zone; now, when it is not given.
 
     Raises:
@@ -133,7 +134,7 @@ def trial_row(
     if (status == FAILED) != (error is not None):
         raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
     total = None if params_z is None or params_rest is None else params_z + params_rest
-    columns = {k: json.dumps(v) if isinstance(v, list) else v for k, v in spec.as_dict().items()}
+    columns = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in spec.as_dict().items()}
     return {
         "trial_id": spec.trial_id,
         "sweep": sweep,
@@ -153,6 +154,8 @@ def trial_row(
         "finished_at": finished_at or datetime.now(UTC),
         "bundle_members": bundle_members,
         "spec_json": spec.spec_json,
+        "samples_digest": samples_digest,
+        "samples_wait_seconds": samples_wait_seconds,
     }
 
 

@@ -138,6 +138,12 @@ class Storage:
         infos = self._children(folder)
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
 
+    def sizes(self, folder: str = "", suffix: str = "") -> dict[str, int]:
+        """Bytes of the files that ``list`` names, by name, from one listing."""
+        infos = self._children(folder)
+        files = [i for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix)]
+        return {i.base_name: i.size for i in sorted(files, key=lambda i: i.base_name)}
+
     def folders(self, folder: str = "") -> Names:
         """Sorted names of the folders in ``folder``; a missing folder is empty."""
         return sorted(i.base_name for i in self._children(folder) if i.type == pafs.FileType.Directory)
@@ -254,7 +260,7 @@ def _make_folder(folder: str) -> None:
         return
     parent = os.path.dirname(folder)
     _make_folder(parent)
-    if os.path.exists(folder):
+    if os.path.exists(folder) and not os.path.isdir(folder):  # another process may just have made it
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a directory")
     os.makedirs(folder, exist_ok=True)
     _sync_folder(parent)

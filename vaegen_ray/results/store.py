@@ -24,6 +24,8 @@ from vaegen_ray.results.storage import Storage
 __all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
 
 WEIGHTS = ".safetensors"
+RESERVED = ("diffusion", "samples")
+"""Folders of a storage that belong to no sweep."""
 TRIALS_KEY = ("trial_id",)
 METRICS_KEY = ("effective_epoch", "trial_id")
 
@@ -48,6 +50,8 @@ class SweepStore:
     """Reads and writes the files of the sweep ``name``. Methods raise ``StorageError`` where the storage refuses."""
 
     def __init__(self, storage: Storage, name: str) -> None:
+        if name in RESERVED:
+            raise SpecError(f"the name of a sweep must not be one of {', '.join(RESERVED)}; got {name!r}")
         self.storage = storage
         self.name = safe_name("the name of a sweep", name)
         self.set_aside_notes: list[str] = []

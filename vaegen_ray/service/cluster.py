@@ -25,6 +25,13 @@ glibc keeps freed tensors instead of giving them back to the system at every ste
 convolutional step on a CPU (benchmarks/bundle_step.py)."""
 
 
+NAMESPACE = "vaegen_ray"
+"""Where actors have names that several drivers on one cluster share."""
+
+SAMPLER_GPU, TRIAL_GPU = 0.4, 0.6
+"""Parts of a GPU that a sampler and, beside samplers, a bundle reserve: one of each fits on a GPU, two bundles do not.
+On a CPU samplers reserve nothing: they work while trials wait for them, and rest when they are ahead."""
+
 CONNECT_SECONDS = 10.0
 """How long to wait for the head of a cluster to accept a connection."""
 
@@ -73,6 +80,13 @@ def devices() -> tuple[Device, int]:
     if resources.get("GPU", 0) >= 1:
         return H200, int(resources["GPU"])
     return CPU_CORE, max(1, int(resources.get("CPU", 1)))
+
+
+def cpus_of_a_node() -> int:
+    """CPU cores of the largest node."""
+    import ray
+
+    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])])
 
 
 def local_devices() -> tuple[Device, int]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from vaegen_ray.errors import SpecError
+from vaegen_ray.stream import PRECISIONS
 from vaegen_ray.sweep.spec import PRESETS
-from vaegen_ray.trial import ARCHITECTURES, PRECISIONS
+from vaegen_ray.trial import ARCHITECTURES
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -42,6 +43,30 @@ def whole_numbers(text: str) -> tuple[int, ...]:
             f"must be whole numbers >= 1 with commas between, such as 1,8,64; got {text!r}"
         )
     return values
+
+
+def fraction(text: str) -> float:
+    """A type for numbers from 0.1 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 1; got {text!r}")
+    return value
+
+
+def bounds(text: str) -> tuple[int, int]:
+    """A type for ``MIN:MAX`` with 0 <= MIN <= MAX and MAX >= 1, such as ``1:4``."""
+    try:
+        low, high = (int(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 1, 0
+    if not 0 <= low <= high or high < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be MIN:MAX with 0 <= MIN <= MAX and MAX >= 1, such as 1:4; got {text!r}"
+        )
+    return low, high
 
 
 def parser(description: str) -> OneLineParser:
@@ -118,3 +143,33 @@ def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a trial that the user gave, by name."""
     names = ("architecture", "levels", "n_train", "epochs", "precision")
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
+
+
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a sweep that trains on diffusion samples."""
+    group = parser.add_argument_group("diffusion samples")
+    group.add_argument(
+        "--diffusion-fraction",
+        type=fraction,
+        metavar="F",
+        help="part of the training set that the diffusion model is trained on, 0.1 to 1 [default: 1]",
+    )
+    group.add_argument(
+        "--diffusion-images",
+        type=at_least(1),
+        metavar="N",
+        help="images that the diffusion model sees in its training [default: by data set]",
+    )
+    group.add_argument(
+        "--samplers",
+        type=bounds,
+        metavar="MIN:MAX",
+        help="processes that make samples, more while trials wait [default: from 1 to the GPUs or cores there are]",
+    )
+
+
+def of_the_stream(options: argparse.Namespace, n_train: int) -> dict[str, Any]:
+    """What the user said about the diffusion model, for ``base_stream``."""
+    used = max(1, round((options.diffusion_fraction or 1.0) * n_train))
+    images = {} if options.diffusion_images is None else {"images": options.diffusion_images}
+    return {"n_train": used, **images}

@@ -30,6 +30,7 @@ class Progress:
         self._started = time.monotonic()
         self._last_line = self._started
         self.running = 0
+        self.samples_per_second = 0.0
 
     def update(self, bundle: int, fraction: float, finished_members: int) -> None:
         """A bundle reports: the part of it that is done, and the members that are committed."""
@@ -62,9 +63,10 @@ class Progress:
     def line(self) -> str:
         """The state in one line."""
         left = "" if self.seconds_left is None else f" · about {clock(self.seconds_left)} left"
+        samples = f" · {self.samples_per_second:,.0f} samples/s" if self.samples_per_second else ""
         return (
             f"{self.done}/{self.total} VAEs · {100 * self.fraction:.0f} % · running bundles: {self.running} · "
-            f"{self.vaes_per_minute:.0f} VAEs/min{left}"
+            f"{self.vaes_per_minute:.0f} VAEs/min{samples}{left}"
         )
 
     def show(self, *, now: bool = False) -> None:

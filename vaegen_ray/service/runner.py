@@ -18,8 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.errors import DataMissingError
@@ -29,6 +32,7 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
+from vaegen_ray.stream import DiffusionSpec
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
 from vaegen_ray.sweep.plan import describe
@@ -45,7 +49,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.dry_run:
         _dry_run(sweep, options)
         return 0
-    absent = [name for name in {spec.dataset for spec in sweep.trials} if not _is_present(name, options.data_dir)]
+    needed = {spec.dataset for spec in sweep.trials} | {stream.diffusion.dataset for stream in sweep.streams}
+    absent = [name for name in sorted(needed) if not _is_present(name, options.data_dir)]
     storage = Storage.open(options.storage)
     storage.probe()
     store = SweepStore(storage, sweep.name)
@@ -102,6 +107,13 @@ def _load_images(sweep: Sweep, folder: str | None) -> dict[str, tuple]:
     return images
 
 
+def diffusion_images(model: DiffusionSpec, folder: str | None) -> np.ndarray:
+    """The training set of a diffusion model: uint8 [N, C, H, W], in all levels that the data set has."""
+    size = model.image_shape[1]
+    split = catalog.load(model.dataset, levels=model.levels, n_train=model.n_train, image_size=size, data_dir=folder)
+    return split.train.images
+
+
 def _train(
     sweep: Sweep,
     store: SweepStore,
@@ -110,7 +122,11 @@ def _train(
     images: Callable[[], dict[str, tuple]],
 ) -> bool:
     """Trains what is to do; True when no bundle was given up."""
+    from vaegen_ray.service.pool import open_pools
     from vaegen_ray.service.tuning import fit
+
+    def images_of(model: DiffusionSpec) -> np.ndarray:
+        return diffusion_images(model, options.data_dir)
 
     device, count = cluster.devices()
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
@@ -134,6 +150,16 @@ def _train(
         f"{sweep.name}: {len(todo)} VAEs to train{kept} in {len(bundles)} bundles on {count} "
         f"{'GPUs' if device.kind == 'cuda' else 'CPU cores'}; results in {store.storage.where(sweep.name)}"
     )
+    streams = [spec.stream for bundle in bundles for spec in bundle if spec.stream is not None]
+    pools = open_pools(
+        store.storage,
+        sweep.name,
+        streams,
+        getattr(options, "samplers", None),
+        images_of,
+        partial(print, flush=True),
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
     progress = Progress(
         len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
     )
@@ -148,8 +174,11 @@ def _train(
             folder=folder,
             checkpoint_seconds=options.checkpoint_seconds,
             tries=TRIES,
+            pools=pools,
         )
     finally:
+        for pool in pools.values():
+            pool.leave()
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
 

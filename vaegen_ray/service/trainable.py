@@ -14,7 +14,10 @@ from ray import tune
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.directory import Connection
+from vaegen_ray.service.reader import SampleReader
 from vaegen_ray.service.worker import Worker
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.sweep.spec import data_key
 from vaegen_ray.trial import TrialSpec
@@ -30,6 +33,8 @@ class Plan:
     code_version: str
     checkpoint_seconds: float
     use_gpu: bool
+    streams: dict[StreamSpec, Connection]
+    """The pools of the streams that trials read."""
 
 
 class BundleTrainable(tune.Trainable):
@@ -48,6 +53,7 @@ class BundleTrainable(tune.Trainable):
             device=torch.device("cuda" if plan.use_gpu else "cpu"),
             code_version=plan.code_version,
             checkpoint_seconds=plan.checkpoint_seconds,
+            reader_of=self._reader_of,
         )
         self._start(config)
 
@@ -66,6 +72,9 @@ class BundleTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self._worker.start(self._plan.bundles[config["bundle"]])
+
+    def _reader_of(self, stream: StreamSpec, samples: int) -> SampleReader:
+        return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)
 
     def _split_of(self, spec: TrialSpec) -> Split:
         parts = self._images[data_key(spec)]

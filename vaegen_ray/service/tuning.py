@@ -9,9 +9,12 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.pool import Pool
 from vaegen_ray.service.progress import Progress
 from vaegen_ray.service.trainable import BundleTrainable, Plan
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
 
@@ -29,6 +32,7 @@ def fit(
     folder: str,
     checkpoint_seconds: float,
     tries: int,
+    pools: dict[StreamSpec, Pool],
 ) -> bool:
     """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
 
@@ -41,6 +45,7 @@ def fit(
         folder: an empty folder for Tune's own files.
         checkpoint_seconds: time between two checkpoints of a bundle.
         tries: starts of a bundle, the first included, before it is given up.
+        pools: of the streams that trials read.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -50,13 +55,15 @@ def fit(
         code_version=code_version(),
         checkpoint_seconds=checkpoint_seconds,
         use_gpu=use_gpu,
+        streams={stream: pool.connection for stream, pool in pools.items()},
     )
+    gpu = (cluster.TRIAL_GPU if pools else 1) if use_gpu else 0
     trainable = tune.with_resources(
-        tune.with_parameters(BundleTrainable, plan=plan, images=images), {"CPU": 1, "GPU": 1 if use_gpu else 0}
+        tune.with_parameters(BundleTrainable, plan=plan, images=images), {"CPU": 1, "GPU": gpu}
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    watcher = Watcher(store, progress, bundles)
+    watcher = Watcher(store, progress, bundles, list(pools.values()))
     tuner = Tuner(
         trainable,
         param_space={"bundle": tune.grid_search(list(range(len(bundles))))},
@@ -81,12 +88,13 @@ def fit(
 
 
 class Watcher(Callback):
-    """Carries Tune's reports to the display and to status.json."""
+    """Carries Tune's reports to the display and to status.json, and keeps the sampler pools alive."""
 
-    def __init__(self, store: SweepStore, progress: Progress, bundles: list[Bundle]) -> None:
+    def __init__(self, store: SweepStore, progress: Progress, bundles: list[Bundle], pools: list[Pool]) -> None:
         self._store = store
         self._progress = progress
         self._bundles = bundles
+        self._pools = pools
         self._last_heartbeat = 0.0
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
@@ -100,6 +108,10 @@ class Watcher(Callback):
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._progress.running = sum(trial.status == "RUNNING" for trial in trials)
+        for pool in self._pools:
+            for note in pool.beat():
+                self._progress.say(note)
+        self._progress.samples_per_second = sum(pool.images_per_second for pool in self._pools)
         self._progress.show()
         self.heartbeat()
 
@@ -119,6 +131,7 @@ class Watcher(Callback):
                 "bundles_running": progress.running,
                 "vaes_per_minute": progress.vaes_per_minute,
                 "seconds_left": progress.seconds_left,
+                "pools": {pool.connection.digest: pool.state for pool in self._pools},
                 "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
             }
         )

@@ -9,7 +9,8 @@ metrics, weights, the trials' rows (the commit mark), then the checkpoint is del
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
@@ -18,9 +19,22 @@ from vaegen_ray.errors import DataFormatError
 from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.sweep.run import BundleRun, Outcome
+from vaegen_ray.training.sources import Samples
 from vaegen_ray.trial import TrialSpec, bundle_id
+
+
+class Reader(Samples, Protocol):
+    """Samples that are fetched from elsewhere (``service.reader``)."""
+
+    digest: str
+    waited_seconds: float
+    notes: list[str]
+
+    def close(self) -> None:
+        """Ends the reader."""
 
 
 class Worker:
@@ -32,6 +46,7 @@ class Worker:
         device: where to train.
         code_version: recorded in every row.
         checkpoint_seconds: time between two checkpoints of a bundle.
+        reader_of: opens a stream for a bundle, to be read up to a number of samples.
     """
 
     def __init__(
@@ -42,12 +57,15 @@ class Worker:
         device: torch.device,
         code_version: str,
         checkpoint_seconds: float = 10.0,
+        reader_of: Callable[[StreamSpec, int], Reader] | None = None,
     ) -> None:
         self._store = store
         self._split_of = split_of
         self._device = device
         self._code_version = code_version
         self._checkpoint_seconds = checkpoint_seconds
+        self._reader_of = reader_of
+        self._readers: dict[StreamSpec, Reader] = {}
         self._waiting: list[Bundle] = []
         self._run: BundleRun | None = None
         self._members = 1
@@ -57,7 +75,7 @@ class Worker:
     def start(self, bundle: Bundle) -> None:
         """Takes on a bundle; what an earlier one left is dropped (its checkpoint stays in the storage)."""
         self._waiting = [bundle]
-        self._run = None
+        self._drop_run()
         self._members, self._finished_members = len(bundle), 0
         self.notes = []
 
@@ -78,6 +96,9 @@ class Worker:
         self._halve(bundle, reason)  # outside of the handler, which would keep the bundle's memory alive
 
     def _after_training(self, run: BundleRun) -> None:
+        for reader in self._readers.values():
+            told, reader.notes = reader.notes, []
+            self.notes += told
         for segment in run.take_segments():
             self._store.write_metrics(run.bundle_id, segment.first_epoch, segment.last_epoch, segment.rows)
         if run.finished:
@@ -113,19 +134,34 @@ class Worker:
         split = self._split_of(bundle[0])
         data = self._store.read_checkpoint(name)
         self._last_checkpoint = time.monotonic()
+        run = partial(BundleRun, bundle, split, device=self._device, stream_of=partial(self._open, bundle))
         if data is None:
             self._store.write_checkpoint_members(name, [spec.trial_id for spec in bundle])
-            return BundleRun(bundle, split, device=self._device)
+            return run()
         try:
-            return BundleRun(bundle, split, device=self._device, checkpoint=data)
+            return run(checkpoint=data)
         except DataFormatError as error:
             self._store.set_aside_checkpoint(name, str(error))
             self.notes.append(f"{error}; set aside, the bundle starts anew")
-            return BundleRun(bundle, split, device=self._device)
+            return run()
+
+    def _open(self, bundle: Bundle, stream: StreamSpec) -> Samples:
+        """The members of a bundle read a stream together."""
+        assert self._reader_of is not None, "a bundle that trains on samples needs a reader"
+        if stream not in self._readers:
+            samples = max(spec.samples for spec in bundle if spec.stream == stream)
+            self._readers[stream] = self._reader_of(stream, samples)
+        return self._readers[stream]
+
+    def _drop_run(self) -> None:
+        self._run = None
+        for reader in self._readers.values():
+            reader.close()
+        self._readers = {}
 
     def _halve(self, bundle: Bundle, reason: str) -> None:
         """Out of memory: trains the two halves one after another; a single trial that does not fit has failed."""
-        self._run = None
+        self._drop_run()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if len(bundle) == 1:
@@ -140,6 +176,8 @@ class Worker:
 
     def _commit(self, outcomes: list[Outcome], wall_seconds: float) -> None:
         name = bundle_id([outcome.spec for outcome in outcomes])
+        waited = sum(reader.waited_seconds for reader in self._readers.values())
+        digests = {stream: reader.digest for stream, reader in self._readers.items()}
         rows = [
             trial_row(
                 outcome.spec,
@@ -155,6 +193,8 @@ class Worker:
                 node=platform.node(),
                 code_version=self._code_version,
                 bundle_members=len(outcomes),
+                samples_digest=digests.get(outcome.spec.stream) if outcome.spec.stream else None,
+                samples_wait_seconds=waited / len(outcomes) if digests else None,
             )
             for outcome in outcomes
         ]
@@ -162,7 +202,7 @@ class Worker:
         self._store.delete_checkpoint(name)
         self._finished_members += len(outcomes)
         self._waiting.pop(0)
-        self._run = None
+        self._drop_run()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

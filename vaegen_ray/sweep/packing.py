@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from vaegen_ray.errors import SpecError
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.trial import TrialSpec
 
@@ -20,7 +21,8 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
     """Splits trials into bundles, the longest first.
 
     Trials of one shape go together up to the size at which the device has no more to gain; then the shape of the
-    longest bundle is split further as long as that lets the whole sweep end earlier on ``devices`` devices.
+    longest bundle is split further as long as that lets the whole sweep end earlier on ``devices`` devices. Trials that
+    read different samples, or none, do not share a bundle, so that none waits for what it does not need.
 
     Args:
         trials: any number of trials, of any shapes.
@@ -35,9 +37,9 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         raise SpecError(f"bundle_size must be a whole number >= 1; got {bundle_size}")
     if devices < 1:
         raise SpecError(f"a sweep needs at least 1 device; got {devices}")
-    shapes: dict[str, list[TrialSpec]] = {}
+    shapes: dict[tuple[str, StreamSpec | None], list[TrialSpec]] = {}
     for spec in trials:
-        shapes.setdefault(spec.shape_key, []).append(spec)
+        shapes.setdefault((spec.shape_key, spec.stream), []).append(spec)
     groups = [tuple(group) for group in shapes.values()]
     parts = [-(-len(group) // (bundle_size or device.most_members(group[0]))) for group in groups]
     if bundle_size is None:

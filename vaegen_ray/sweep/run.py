@@ -18,7 +18,9 @@ import torch
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.evaluation.elbo import evaluate_elbo
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.training.checkpoint import pack, unpack
+from vaegen_ray.training.sources import StreamOf, Synthetic
 from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import TrialSpec, bundle_id
 
@@ -61,6 +63,7 @@ class BundleRun:
         split: training and test images.
         device: where to train.
         checkpoint: the bytes of ``checkpoint()`` of an earlier run of the same bundle, to go on from.
+        stream_of: opens the stream of members that train on samples.
 
     Raises:
         DataFormatError: the checkpoint is damaged, or of another version.
@@ -73,12 +76,14 @@ class BundleRun:
         *,
         device: torch.device | str = "cpu",
         checkpoint: bytes | None = None,
+        stream_of: StreamOf | None = None,
     ) -> None:
         self.specs = list(specs)
         self.spec = specs[0]
         self.bundle_id = bundle_id(specs)
         self._train, self._test = (torch.from_numpy(part.images).to(device) for part in (split.train, split.test))
-        self.trainer = Trainer(self.specs, self._train, device=device)
+        self.trainer = Trainer(self.specs, self._train, device=device, stream_of=stream_of)
+        self._fresh: dict[StreamSpec, torch.Tensor] = {}
         self.wall_seconds = 0.0
         self._rows: list[dict[str, Any]] = []
         self._evaluated_until = 0
@@ -177,7 +182,10 @@ class BundleRun:
         return [epoch for epoch in self.spec.evaluate_at if epoch > self._evaluated_until]
 
     def _evaluate(self, epoch: int) -> None:
-        measured = evaluate_elbo(self.trainer.vae, self.specs, self._train, self._test) if self.trainer.alive else []
+        measured = []
+        if self.trainer.alive:
+            fresh = self._fresh_samples()
+            measured = evaluate_elbo(self.trainer.vae, self.specs, self._train, self._test, fresh)
         for member in self.trainer.alive:
             if not all(math.isfinite(value) for value in measured[member].values()):
                 self.trainer.freeze(member, "the ELBO is not finite")
@@ -185,6 +193,13 @@ class BundleRun:
             keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id}
             self._rows.append({**keys, "effective_epoch": epoch, "step": self.trainer.step, **measured[member]})
         self._evaluated_until = epoch
+
+    def _fresh_samples(self) -> dict[StreamSpec, torch.Tensor]:
+        """As many samples as there are test images, of every stream, that no trial trains on."""
+        for spec, source in zip(self.specs, self.trainer.sources, strict=True):
+            if isinstance(source, Synthetic) and spec.stream is not None and spec.stream not in self._fresh:
+                self._fresh[spec.stream] = source.fresh(len(self._test), spec.stream.training_samples)
+        return self._fresh
 
     def _synchronise(self) -> None:
         if self.trainer.device.type == "cuda":

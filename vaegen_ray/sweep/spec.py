@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.trial import TrialSpec
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -36,6 +37,11 @@ class Sweep:
     def datasets(self) -> tuple[TrialSpec, ...]:
         """One trial for each (data set, levels, size, shape) that has to be loaded."""
         return tuple({data_key(spec): spec for spec in self.trials}.values())
+
+    @property
+    def streams(self) -> tuple[StreamSpec, ...]:
+        """The streams of diffusion samples that trials read."""
+        return tuple(dict.fromkeys(spec.stream for spec in self.trials if spec.stream is not None))
 
 
 def data_key(spec: TrialSpec) -> str:

@@ -20,6 +20,7 @@ class Adam:
             where it lies, so only then is a member's step the same to the bit alone and among others.
 
     Attributes:
+        learning_rate: the step size, which may change between steps.
         moments: for each parameter its running means of the gradient and of its square.
     """
 
@@ -31,7 +32,7 @@ class Adam:
     ) -> None:
         self._parameters = dict(parameters)
         self._by_member = by_member
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
         self.moments = {
             name: (torch.zeros_like(parameter), torch.zeros_like(parameter))
             for name, parameter in self._parameters.items()
@@ -60,7 +61,7 @@ class Adam:
             self._parts(squares),
             [],
             [self._steps] * len(parts),
-            lr=self._learning_rate,
+            lr=self.learning_rate,
             beta1=self.BETAS[0],
             beta2=self.BETAS[1],
             weight_decay=0.0,

@@ -16,7 +16,7 @@ def pack(tensors: dict[str, Tensor], values: dict[str, Any]) -> bytes:
     """One safetensors file; ``values`` (anything JSON holds, NaN included) and a SHA-256 go into its metadata."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(values, sort_keys=True)
-    return safetensors.torch.save(flat, {"values": text, "sha256": _digest(flat, text)})
+    return safetensors.torch.save(flat, {"values": text, "sha256": digest(flat, text)})
 
 
 def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -36,15 +36,16 @@ def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         text, expected = metadata["values"], metadata["sha256"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise DataFormatError(f"{where} is not a whole checkpoint ({len(data)} bytes): {error}") from None
-    if _digest(tensors, text) != expected:
+    if digest(tensors, text) != expected:
         raise DataFormatError(f"{where} is damaged: its SHA-256 is not the one that it was written with")
     return tensors, json.loads(text)
 
 
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def digest(tensors: dict[str, Tensor], text: str = "") -> str:
+    """SHA-256 of names, types, shapes and bytes of tensors on the CPU, and of a text."""
+    sha = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        sha.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

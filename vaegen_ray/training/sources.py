@@ -5,13 +5,19 @@ size B reads positions s*B .. (s+1)*B - 1, and N positions are one effective epo
 source, so training can stop and go on anywhere.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.trial import TrialSpec
+
+HELD_BYTES = 2**31
+"""A view of samples that is read again is kept on the device up to this size."""
 
 
 class Source(Protocol):
@@ -32,11 +38,13 @@ class Repetitions:
     def __init__(self, images: Tensor, seed: int) -> None:
         self._images = images
         self._seed = seed
+        self._last_order: tuple[int, Tensor] | None = None
 
     def order(self, number: int) -> Tensor:
         """The order of the images in pass ``number``: a permutation, int64 [N]."""
-        generator = torch.Generator().manual_seed(stream_seed(self._seed, "order", number))
-        return torch.randperm(len(self._images), generator=generator)
+        if self._last_order is None or self._last_order[0] != number:  # ranges end within a pass
+            self._last_order = number, permutation(len(self._images), self._seed, number)
+        return self._last_order[1]
 
     def images(self, start: int, stop: int) -> Tensor:
         n = len(self._images)
@@ -45,7 +53,111 @@ class Repetitions:
         return self._images[order[start - first * n : stop - first * n].to(self._images.device)]
 
 
-def source_of(spec: TrialSpec, train: Tensor) -> Source:
-    """The source that a trial names with ``method``."""
-    assert spec.method == "normal", spec.method
-    return Repetitions(train, spec.seed)
+class Samples(Protocol):
+    """A stream of diffusion samples, by number. What is asked for is waited for."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Samples start .. stop - 1: uint8 [stop - start, C, H, W], in the levels of the diffusion model."""
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Samples by number, in that order: uint8 [len(numbers), C, H, W]."""
+
+
+StreamOf = Callable[[StreamSpec], Samples]
+"""Opens a stream."""
+
+
+class Synthetic:
+    """DMaaPx: samples of a diffusion model in place of the training set (xiao2024, Algorithm 2).
+
+    Position p is sample p as long as samples last; so effective epoch t reads the t-th N of them. When all ``distinct``
+    ones were seen they come again, in a new order each pass.
+
+    Args:
+        samples: the stream.
+        distinct: samples that may be used; None: as many as are asked for, none twice.
+        levels: grey levels of the samples.
+        wanted_levels: grey levels of the images; the same, or 2 for rounding at half of the full intensity.
+        seed: seed of the trial, from which the order of each later pass is drawn.
+        device: where images are wanted.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        distinct: int | None,
+        levels: int,
+        wanted_levels: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._samples = samples
+        self._distinct = distinct
+        self._threshold = None if wanted_levels == levels else levels // 2
+        self._seed = seed
+        self._device = torch.device(device)
+        self._held: Tensor | None = None
+        self._last_order: tuple[int, Tensor] | None = None
+
+    def images(self, start: int, stop: int) -> Tensor:
+        if self._distinct is None:
+            return self._rounded(self._samples.read(start, stop))
+        parts = []
+        while start < stop:
+            number, first = divmod(start, self._distinct)
+            last = min(self._distinct, first + stop - start)
+            parts.append(self._of_pass(number, first, last))
+            start += last - first
+        return torch.cat(parts)
+
+    def fresh(self, count: int, first: int) -> Tensor:
+        """``count`` samples from number ``first`` on, as the images of a data set; for evaluation."""
+        return self._rounded(self._samples.read(first, first + count))
+
+    def _of_pass(self, number: int, first: int, last: int) -> Tensor:
+        assert self._distinct is not None
+        if number == 0:
+            return self._rounded(self._samples.read(first, last))
+        if self._last_order is None or self._last_order[0] != number:
+            self._last_order = number, permutation(self._distinct, self._seed, number)
+        order = self._last_order[1][first:last]
+        if self._held is None and self._distinct * self._sample_bytes() <= HELD_BYTES:
+            self._held = self._rounded(self._samples.read(0, self._distinct))
+        if self._held is None:
+            return self._rounded(self._samples.take(order.numpy()))
+        return self._held[order.to(self._device)]
+
+    def _sample_bytes(self) -> int:
+        return self._samples.read(0, 1).nbytes
+
+    def _rounded(self, samples: np.ndarray) -> Tensor:
+        images = torch.from_numpy(samples if samples.flags.writeable else samples.copy()).to(self._device)
+        return images if self._threshold is None else (images >= self._threshold).to(torch.uint8)
+
+
+def permutation(n: int, seed: int, number: int) -> Tensor:
+    """The order of n images in pass ``number`` under a trial's seed: int64 [n]."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, "order", number))
+    return torch.randperm(n, generator=generator)
+
+
+def source_of(spec: TrialSpec, train: Tensor, stream_of: StreamOf | None = None) -> Source:
+    """The source that a trial names with ``method``.
+
+    Args:
+        spec: the trial.
+        train: its training set, uint8 [N, C, H, W], on the device of the training.
+        stream_of: opens the stream of a trial that has one.
+    """
+    if spec.stream is None:
+        return Repetitions(train, spec.seed)
+    assert stream_of is not None, f"trial {spec.trial_id} needs a stream of samples"
+    return Synthetic(
+        stream_of(spec.stream),
+        distinct=spec.budget * spec.n_train if spec.budget else None,
+        levels=spec.stream.diffusion.levels,
+        wanted_levels=spec.levels,
+        seed=spec.seed,
+        device=train.device,
+    )

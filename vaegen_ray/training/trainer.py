@@ -1,6 +1,6 @@
 """The training loop: M VAEs, one optimiser step at a time. There is no other loop.
 
-    for each block of steps:   draw the images and the noise of every member      (sources, seeds)
+    for each block of steps:   draw the noise and gather the images of every member      (seeds, sources)
         for each step:         scale -> objective [M] -> sum -> backward -> Adam
     at each epoch's end:       a member whose loss was not finite is frozen, the others go on
 
@@ -18,13 +18,15 @@ from vaegen_ray.seeds import stream_seed
 from vaegen_ray.training.adam import Adam
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.training.sources import source_of
+from vaegen_ray.training.sources import StreamOf, source_of
 from vaegen_ray.trial import TrialSpec
 
 BLOCK_NOISE = 2**20
 """Most numbers of noise that a member draws at once."""
 BLOCK_PIXELS = 2**22
 """Most pixels that a member gathers at once."""
+BLOCK_IMAGES = 2**12
+"""Most images that a member gathers at once, so that one that waits for samples can begin with few."""
 
 Objective = Callable[[VAE, Tensor, Tensor, Tensor], Tensor]
 
@@ -43,6 +45,7 @@ class Trainer:
         specs: the members, all of one ``shape_key``.
         train: the training set, uint8 [N, C, H, W], on the device.
         device: where to train.
+        stream_of: opens the stream of members that train on samples.
         loop_over_members: run convolutions member by member. One grouped convolution is faster on a CPU at small
             widths, but rounds by who shares the bundle, and training makes that grow (see ``models.networks``).
         objective: what to minimise, [M].
@@ -58,6 +61,7 @@ class Trainer:
         train: Tensor,
         *,
         device: torch.device | str = "cpu",
+        stream_of: StreamOf | None = None,
         loop_over_members: bool = True,
         objective: Objective = negative_beta_elbo,
     ) -> None:
@@ -71,12 +75,13 @@ class Trainer:
         self.step = 0
         self.failed: dict[int, tuple[str, int]] = {}
         self._objective = objective
-        self._sources = [source_of(spec, train) for spec in specs]
+        self.sources = [source_of(spec, train, stream_of) for spec in specs]
         self._beta = torch.tensor([spec.beta for spec in specs], device=self.device)
         self._alive = torch.ones(len(specs), dtype=torch.bool, device=self.device)
         self._loss_sum = torch.zeros(len(specs), device=self.device)
         self._steps_per_block = steps_per_block(self.spec)
-        self._block_number = -1
+        self._steps_per_gather = max(1, min(self._steps_per_block, BLOCK_IMAGES // self.spec.batch_size))
+        self._noise_block = self._image_block = -1
 
     @property
     def epoch(self) -> int:
@@ -94,12 +99,18 @@ class Trainer:
         self.vae.train()
         with arithmetic(self.spec.precision, self.device):
             while self.step < until and self.alive:
-                images, noise, start = self._block(self.step // self._steps_per_block)
+                self._gather(self.step)
                 epoch_end = self.spec.steps_until(self.epoch + 1)
-                stop = min(until, epoch_end, start + self._steps_per_block)
+                stop = min(
+                    until,
+                    epoch_end,
+                    *((self.step // steps + 1) * steps for steps in (self._steps_per_block, self._steps_per_gather)),
+                )
                 for step in range(self.step, stop):
-                    batch = slice((step - start) * self.spec.batch_size, (step - start + 1) * self.spec.batch_size)
-                    self._update(images[:, batch], noise[:, batch])
+                    self._update(
+                        self._images[:, self._rows(step, self._steps_per_gather)],
+                        self._noise[:, self._rows(step, self._steps_per_block)],
+                    )
                 self.step = stop
                 if stop == epoch_end:
                     self._close_epoch()
@@ -115,15 +126,22 @@ class Trainer:
         self.adam.step()
         self._loss_sum += loss.detach()
 
-    def _block(self, number: int) -> tuple[Tensor, Tensor, int]:
-        """Images uint8 [M, steps*B, C, H, W], noise [M, steps*B, Z] and the first step of block ``number``."""
-        if number != self._block_number:
-            per_block, batch = self._steps_per_block, self.spec.batch_size
-            first, last = number * per_block, min((number + 1) * per_block, self.spec.steps)
-            self._images = torch.stack([source.images(first * batch, last * batch) for source in self._sources])
+    def _rows(self, step: int, steps: int) -> slice:
+        """Where the batch of a step lies in a block of ``steps``."""
+        first = step % steps * self.spec.batch_size
+        return slice(first, first + self.spec.batch_size)
+
+    def _gather(self, step: int) -> None:
+        """Makes ready images uint8 [M, steps*B, C, H, W] and noise [M, steps*B, Z] of the blocks that hold ``step``."""
+        batch = self.spec.batch_size
+        if (number := step // self._steps_per_gather) != self._image_block:
+            first, last = (min(n * self._steps_per_gather, self.spec.steps) for n in (number, number + 1))
+            self._images = torch.stack([source.images(first * batch, last * batch) for source in self.sources])
+            self._image_block = number
+        if (number := step // self._steps_per_block) != self._noise_block:
+            first, last = (min(n * self._steps_per_block, self.spec.steps) for n in (number, number + 1))
             self._noise = torch.stack([self._draw_noise(spec, number, (last - first) * batch) for spec in self.specs])
-            self._block_number = number
-        return self._images, self._noise, number * self._steps_per_block
+            self._noise_block = number
 
     def _draw_noise(self, spec: TrialSpec, block: int, images: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(stream_seed(spec.seed, "noise", block))

@@ -1,0 +1,139 @@
+"""Diffusion models are there, or are trained now: one Ray actor a model, watched by the driver.
+
+A model that two drivers want on one cluster is trained once: the actor has a name. A lost actor is started again and
+goes on from its checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
+
+from vaegen_ray.errors import StorageError, VaegenError
+from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.service import cluster
+from vaegen_ray.service.progress import clock
+from vaegen_ray.stream import DiffusionSpec
+
+TRIES = 4
+"""Times that a training is started before it is given up."""
+REPORT_SECONDS = 2.0
+"""Training time between two reports."""
+SILENCE_SECONDS = 600.0
+"""A worker that says nothing for so long is given up."""
+LINE_SECONDS = 10.0
+"""Time between two lines about the progress."""
+
+
+class DiffusionActor:
+    """``DiffusionWorker`` behind Ray; imported where it runs."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        from vaegen_ray.service.diffusion_worker import DiffusionWorker
+
+        self._worker = DiffusionWorker(*args, **options)
+
+    def advance(self, seconds: float) -> dict[str, Any]:
+        """See ``DiffusionWorker.advance``."""
+        return self._worker.advance(seconds)
+
+
+def committed(storage: Storage, spec: DiffusionSpec, say: Callable[[str], None]) -> str | None:
+    """The digest of a model's weights, or None where it is not trained; damaged weights are set aside."""
+    store = DiffusionStore(storage, spec.diffusion_id)
+    mark = store.committed()
+    if mark is None:
+        return None
+    try:
+        store.read_weights()
+    except StorageError as error:
+        say(store.set_aside(WEIGHTS, str(error)))
+        return None
+    return str(mark["digest"])
+
+
+def ensure(
+    storage: Storage,
+    specs: Iterable[DiffusionSpec],
+    images_of: Callable[[DiffusionSpec], np.ndarray],
+    say: Callable[[str], None],
+    *,
+    checkpoint_seconds: float,
+) -> dict[DiffusionSpec, str]:
+    """Trains the models that are not in the storage, one after another.
+
+    Args:
+        storage: where models are and go.
+        specs: the models.
+        images_of: the training set of a model, uint8 [N, C, H, W].
+        say: takes lines for the user.
+        checkpoint_seconds: time between two checkpoints.
+
+    Returns:
+        The digest of each model's weights.
+
+    Raises:
+        VaegenError: a training was given up; or the weights of an imported model are not there.
+    """
+    digests = {}
+    for spec in specs:
+        digest = committed(storage, spec, say)
+        if digest is None:
+            if spec.weights:
+                where = DiffusionStore(storage, spec.diffusion_id).where()
+                raise VaegenError(f"imported weights are not in {where}; import them again: vaegen diffusion import")
+            _train(storage, spec, images_of(spec), say, checkpoint_seconds)
+            digest = committed(storage, spec, say)
+            assert digest is not None
+        digests[spec] = digest
+    return digests
+
+
+def _train(
+    storage: Storage, spec: DiffusionSpec, images: np.ndarray, say: Callable[[str], None], checkpoint_seconds: float
+) -> None:
+    started = last_line = time.monotonic()
+    say(
+        f"training a diffusion model (EDM, {spec.network}) on {spec.n_train:,} images of {spec.dataset}: "
+        f"{spec.images:,} images to see"
+    )
+    device, _ = cluster.devices()
+    use_gpu = device.kind == "cuda"
+    resources = {"num_gpus": 1} if use_gpu else {"num_cpus": 1 if spec.network == "mlp" else cluster.cpus_of_a_node()}
+    held = ray.put(images)
+    for attempt in range(1, TRIES + 1):
+        actor: Any = (
+            ray.remote(DiffusionActor)
+            .options(
+                name=f"diffusion-{spec.diffusion_id}", namespace=cluster.NAMESPACE, get_if_exists=True, **resources
+            )
+            .remote(storage, spec, held, device="cuda" if use_gpu else "cpu", checkpoint_seconds=checkpoint_seconds)
+        )
+        try:
+            while True:
+                state = ray.get(actor.advance.remote(REPORT_SECONDS), timeout=SILENCE_SECONDS)
+                for note in state["notes"]:
+                    say(note)
+                if state["finished"]:
+                    ray.kill(actor)
+                    where = DiffusionStore(storage, spec.diffusion_id).where()
+                    took = clock(time.monotonic() - started)
+                    say(f"the diffusion model is trained: loss {state['loss']:.3f}, {took}; {where}")
+                    return
+                if time.monotonic() - last_line >= LINE_SECONDS:
+                    last_line = time.monotonic()
+                    loss = "" if state["loss"] is None else f", loss {state['loss']:.3f}"
+                    say(f"diffusion model: {100 * state['fraction']:.0f} %{loss}")
+        except RayTaskError as error:
+            ray.kill(actor)
+            reason = str(error).strip().splitlines()[-1]
+            raise VaegenError(f"the training of diffusion model {spec.diffusion_id} failed: {reason}") from None
+        except (RayActorError, GetTimeoutError) as error:
+            reason = "it died" if isinstance(error, ActorDiedError) else str(error).splitlines()[0]
+            say(f"the worker of the diffusion model was lost ({reason}); start {attempt} of {TRIES}")
+            ray.kill(actor)
+    raise VaegenError(f"the training of diffusion model {spec.diffusion_id} was given up after {TRIES} starts")

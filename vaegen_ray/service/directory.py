@@ -1,0 +1,386 @@
+"""The sampler pool of one stream: samplers under a directory, shards in storage, the object store as a cache.
+
+    driver:     join every few seconds, leave at the end                                                 (pool.py)
+    reader:     "shard j?" -> the object, or "later", or what is wrong                                   (reader.py)
+    directory:  the lowest shard that is wanted and missing -> lease -> sampler: make it, write the file, return it
+
+Files belong to nobody and are the truth. Objects belong to the directory, so they outlive the sampler that made them
+and end with the directory; readers then read files until Ray has started it again. Samplers end with the directory. A
+directory that no sweep speaks to ends itself.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from vaegen_ray.errors import StorageError
+from vaegen_ray.results.shards import ShardStore
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.service import cluster
+from vaegen_ray.service.ledger import Ledger
+from vaegen_ray.service.sampler import Sampler, read_shard, shard_store
+from vaegen_ray.stream import StreamSpec
+
+SILENCE_SECONDS = 60.0
+"""A sweep that said nothing for so long has ended."""
+FIRST_LEASE_SECONDS, LEASE_SECONDS, LEASE_FACTOR = 1800.0, 60.0, 20.0
+"""A sampler hangs that takes longer for its first shard; for another one, longer than 60 s and 20 times the usual."""
+FAULT_SECONDS = 5.0
+"""After a fault nothing is made for so long."""
+CACHE_PART = 0.3
+"""Part of the object store that shards of a stream may take."""
+MOST_LOSSES = 5
+"""So many samplers lost one after another are a fault."""
+STATUS_SECONDS = 2.0
+"""Time between two writes of the pool's status file."""
+MANAGER_SECONDS = 0.5
+"""Longest rest of a directory."""
+RECENT_SHARDS = 10
+"""Shards over which the rate is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What it takes to reach a pool from any process of the cluster."""
+
+    storage: Storage
+    stream: StreamSpec
+    digest: str
+    use_gpu: bool
+
+    def directory(self) -> Any:
+        """The directory's handle; it is started where there is none."""
+        return (
+            ray.remote(Directory)
+            .options(
+                name=f"samples-{self.digest}",
+                namespace=cluster.NAMESPACE,
+                get_if_exists=True,
+                lifetime="detached",
+                max_restarts=-1,
+                num_cpus=0,
+            )
+            .remote(self)
+        )
+
+
+@dataclass
+class Guest:
+    """A sweep that uses the pool."""
+
+    low: int
+    high: int
+    heard: float
+    notes_told: int = 0
+
+
+@dataclass
+class Counts:
+    """What was done for a stream, by all pools that it ever had."""
+
+    images_made: int = 0
+    making_seconds: float = 0.0
+    """Summed over samplers."""
+    waited_seconds: float = 0.0
+    """Summed over readers."""
+    handed_out: int = 0
+    """Shards that readers got from the object store."""
+    images_per_second: float = 0.0
+    """Of the whole pool, over its last shards."""
+
+
+class Directory:
+    """Knows where the shards of a stream are, and who makes the next one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stream = connection.stream
+        self._store = shard_store(connection.storage, connection.stream, connection.digest)
+        self._store.write_facts(
+            {"stream": connection.stream.as_dict(), "diffusion_id": connection.stream.diffusion.diffusion_id}
+        )
+        self._ledger = Ledger(stored=set(self._store.numbers()), ahead=2)
+        shard_bytes = self._stream.shard_size * self._stream.image_bytes
+        store_bytes = ray.cluster_resources().get("object_store_memory", 0)
+        self._most_objects = max(4, int(CACHE_PART * store_bytes / shard_bytes))
+        self._objects: OrderedDict[int, Any] = OrderedDict()
+        self._loading: set[int] = set()
+        self._samplers: dict[str, Any] = {}
+        self._idle: list[str] = []
+        self._experienced: set[str] = set()
+        """Samplers that have made a shard, so that the next one needs no start."""
+        self._started = self._losses = 0
+        self._guests: dict[str, Guest] = {}
+        self._lonely_since = time.monotonic()
+        self._notes: list[str] = []
+        self._fault: str | None = None
+        self._fault_at = self._status_at = 0.0
+        known = self._store.read_status() or {}
+        self._counts = Counts(**{name: known[name] for name in asdict(Counts()) if name in known})
+        self._recent: list[tuple[float, float]] = []
+        self._tasks: set[asyncio.Task] = set()
+        self._manager: asyncio.Task | None = None
+        self._me = ray.get_runtime_context().current_actor
+
+    # -- what others call -------------------------------------------------------------------------------------------
+
+    async def join(self, sweep: str, low: int, high: int, goal: tuple[int, ...]) -> dict[str, Any]:
+        """A sweep uses the pool, and goes on using it.
+
+        Args:
+            sweep: its name, which no other sweep has.
+            low, high: bounds of the number of samplers.
+            goal: shards to make before anybody asks for them.
+
+        Returns:
+            The state of the pool, with the ``notes`` that this sweep has not heard.
+        """
+        self._run()
+        told = self._guests[sweep].notes_told if sweep in self._guests else 0
+        self._guests[sweep] = Guest(low, high, time.monotonic(), len(self._notes))
+        self._ledger.goals[sweep] = goal
+        self._ledger.ahead = 2 * max(guest.high for guest in self._guests.values()) + 2
+        return {**self.state(), "notes": self._notes[told:]}
+
+    async def leave(self, sweep: str) -> None:
+        """A sweep has ended; with the last one the pool ends."""
+        self._guests.pop(sweep, None)
+        self._ledger.goals.pop(sweep, None)
+        if not self._guests:
+            await self._write_status()
+            self._end()
+
+    async def shard(
+        self, reader: str, number: int, position: int, last: int, seconds: float, *, waited: float, lost: bool
+    ) -> tuple[str, Any]:
+        """Asks for a shard.
+
+        Args:
+            reader: who asks.
+            number: the shard.
+            position: the shard that the reader needs first; it lies before ``number`` when that is read ahead.
+            last: the last shard that the reader will need.
+            seconds: how long to wait for it here.
+            waited: seconds that the reader waited since it last asked.
+            lost: the object that it got for this shard was lost.
+
+        Returns:
+            ("object", [reference to the images]), ("later", None) or ("fault", what is wrong).
+        """
+        self._run()
+        self._counts.waited_seconds += waited
+        if lost:
+            self._objects.pop(number, None)
+        self._ledger.want(reader, position, last, time.monotonic())
+        self._wake.set()
+        end = time.monotonic() + seconds
+        while True:
+            if number in self._objects:
+                self._objects.move_to_end(number)
+                self._counts.handed_out += 1
+                return "object", [self._objects[number]]
+            if self._fault is not None:
+                return "fault", self._fault
+            if number in self._ledger.stored and number not in self._loading:
+                self._loading.add(number)
+                self._spawn(self._load(number))
+            try:
+                await asyncio.wait_for(self._news.wait(), max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return "later", None
+
+    async def forget(self, reader: str) -> None:
+        """A reader has ended."""
+        self._ledger.forget(reader)
+
+    def state(self) -> dict[str, Any]:
+        """Numbers for people."""
+        return {
+            "time": time.time(),
+            "samplers": len(self._samplers),
+            "shards": len(self._ledger.stored),
+            "making": sorted(self._ledger.leases),
+            "readers": len(self._ledger.readers),
+            "shards_waited_for": self._ledger.waiting(),
+            "fault": self._fault,
+            **asdict(self._counts),
+        }
+
+    async def pids(self) -> list[int]:
+        """Process ids of the samplers, for those who watch or test them."""
+        return list(await asyncio.gather(*(handle.pid.remote() for handle in self._samplers.values())))
+
+    # -- what goes on inside ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Starts the manager; only inside of a call there is an event loop."""
+        if self._manager is None:
+            self._wake, self._news = asyncio.Event(), asyncio.Event()
+            self._manager = asyncio.create_task(self._manage())
+
+    def _spawn(self, work: Coroutine) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _announce(self) -> None:
+        """Wakes all that wait for a shard, and the manager."""
+        self._news.set()
+        self._news = asyncio.Event()
+        self._wake.set()
+
+    async def _manage(self) -> None:
+        while True:
+            self._wake.clear()
+            now = time.monotonic()
+            self._dismiss_guests(now)
+            if self._fault is not None and now - self._fault_at >= FAULT_SECONDS:
+                self._fault = None
+            self._scale(now)
+            self._hand_out(now)
+            if now - self._status_at >= STATUS_SECONDS:
+                await self._write_status()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), MANAGER_SECONDS)
+
+    def _dismiss_guests(self, now: float) -> None:
+        for sweep in [name for name, guest in self._guests.items() if now - guest.heard > SILENCE_SECONDS]:
+            del self._guests[sweep]
+            self._ledger.goals.pop(sweep, None)
+        if self._guests:
+            self._lonely_since = now
+        elif now - self._lonely_since > SILENCE_SECONDS:
+            self._end()
+
+    def _scale(self, now: float) -> None:
+        low, high = (max((getattr(g, end) for g in self._guests.values()), default=0) for end in ("low", "high"))
+        wanted = len(self._samplers)
+        if self._fault is None:
+            wanted = self._ledger.samplers(now, wanted, low, high)
+        while len(self._samplers) < wanted:
+            self._started += 1
+            name = f"sampler-{self._started}"
+            self._samplers[name] = self._new_sampler()
+            self._idle.append(name)
+        while len(self._samplers) > wanted and self._idle:
+            self._dismiss(self._idle[-1])
+
+    def _new_sampler(self) -> Any:
+        gpus = cluster.SAMPLER_GPU if self._connection.use_gpu else 0
+        device = "cuda" if self._connection.use_gpu else "cpu"
+        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
+        made: Any = ray.remote(Sampler).options(**options)
+        return made.remote(self._connection.storage, self._stream, self._connection.digest, device)
+
+    def _dismiss(self, name: str) -> None:
+        ray.kill(self._samplers.pop(name))
+        if name in self._idle:
+            self._idle.remove(name)
+        self._experienced.discard(name)
+
+    def _hand_out(self, now: float) -> None:
+        while self._idle and self._fault is None and (number := self._ledger.due(now)) is not None:
+            name = self._idle.pop(0)
+            self._ledger.lease(number, name, now)
+            self._spawn(self._make(name, number))
+
+    async def _make(self, name: str, number: int) -> None:
+        """One lease: from the word to the sampler to the shard, or to the loss of the sampler."""
+        facts, images = self._samplers[name].make.options(num_returns=2).remote(number)
+        try:
+            told = await asyncio.wait_for(facts, self._lease_seconds(name))
+        except RayTaskError as error:  # the sampler lives; the storage refuses, or the weights are damaged
+            self._ledger.give_up(number)
+            self._complain(_reason(error))
+            self._idle.append(name)
+        except (RayError, TimeoutError) as error:
+            self._ledger.give_up(number)
+            self._losses += 1
+            what = "hung" if isinstance(error, TimeoutError) else "was lost"
+            self._notes.append(f"a sampler {what} at shard {number}; the shard goes to another one")
+            self._dismiss(name)
+            if self._losses >= MOST_LOSSES:
+                self._complain(f"{self._losses} samplers were lost one after another: {_reason(error)}")
+        else:
+            self._losses = 0
+            self._notes += told["notes"]
+            self._keep(number, images)
+            self._ledger.done(number)
+            self._count(told["seconds"])
+            self._experienced.add(name)
+            self._idle.append(name)
+        self._announce()
+
+    async def _load(self, number: int) -> None:
+        """Brings a shard from its file to the object store."""
+        load: Any = ray.remote(load_shard).options(num_returns=2, num_cpus=0)
+        facts, images = load.remote(self._store, number)
+        try:
+            there, notes = await asyncio.wait_for(facts, LEASE_SECONDS)
+        except (RayError, TimeoutError) as error:
+            self._complain(_reason(error))
+        else:
+            self._notes += notes
+            if there:
+                self._keep(number, images)
+            else:
+                self._ledger.lost(number)
+        self._loading.discard(number)
+        self._announce()
+
+    def _keep(self, number: int, images: Any) -> None:
+        self._objects[number] = images
+        self._objects.move_to_end(number)
+        while len(self._objects) > self._most_objects:
+            self._objects.popitem(last=False)
+
+    def _complain(self, reason: str) -> None:
+        self._fault, self._fault_at, self._losses = reason, time.monotonic(), 0
+        self._notes.append(reason)
+
+    def _lease_seconds(self, name: str) -> float:
+        if name not in self._experienced or not self._counts.images_made:
+            return FIRST_LEASE_SECONDS
+        usual = self._counts.making_seconds / self._counts.images_made * self._stream.shard_size
+        return max(LEASE_SECONDS, LEASE_FACTOR * usual)
+
+    def _count(self, seconds: float) -> None:
+        if not seconds:  # the shard was read from its file
+            return
+        now, counts = time.monotonic(), self._counts
+        counts.images_made += self._stream.shard_size
+        counts.making_seconds += seconds
+        self._recent.append((now - seconds, now))
+        self._recent = self._recent[-RECENT_SHARDS:]
+        began = min(start for start, _ in self._recent)
+        counts.images_per_second = len(self._recent) * self._stream.shard_size / (now - began)
+
+    async def _write_status(self) -> None:
+        self._status_at = time.monotonic()
+        state = self.state()
+        with suppress(StorageError):  # it is for people alone
+            await asyncio.to_thread(self._store.write_status, state)
+
+    def _end(self) -> None:
+        """The samplers end with their owner."""
+        ray.kill(self._me, no_restart=True)
+
+
+def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
+    """A shard from its file: whether it is there and whole, with notes for the user; and its images."""
+    images, notes = read_shard(store, number)
+    return (images is not None, notes), images
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in the worker, in one line."""
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

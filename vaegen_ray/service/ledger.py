@@ -1,0 +1,131 @@
+"""What a sampler pool knows: which shards are there, being made, wanted, and how many samplers that takes. No Ray here.
+
+    readers want shards  ->  windows of ``ahead`` shards from where each stands  ->  the lowest missing one is leased
+
+So the pool stays a few shards ahead of its readers and then rests. All times are seconds of one clock, given by the
+caller.
+"""
+
+from dataclasses import dataclass, field
+
+READER_SECONDS = 120.0
+"""A reader that was not heard of for so long has ended."""
+GROW_SECONDS = 1.0
+"""A reader waits this long before one more sampler starts, and the next one no sooner than this later."""
+SHRINK_SECONDS = 10.0
+"""When nobody waited for so long, one sampler goes; when there was nothing to make for so long, all go."""
+
+
+@dataclass
+class Reader:
+    """Where a reader stands."""
+
+    next: int
+    """The shard that it wants, or would want next."""
+    last: int
+    """The last shard that it will read."""
+    heard: float
+    waits_since: float | None = None
+    """Since when it waits for ``next``; None when it does not."""
+
+
+@dataclass
+class Ledger:
+    """Shards by number. ``stored`` are the files that are there."""
+
+    stored: set[int]
+    ahead: int
+    """Shards to be made beyond the one that a reader wants."""
+    leases: dict[int, tuple[str, float]] = field(default_factory=dict)
+    """Shards being made: by whom, and since when."""
+    readers: dict[str, Reader] = field(default_factory=dict)
+    goals: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shards that each sweep wants made before anybody reads."""
+    last_waited: float = -1e9
+    last_work: float = -1e9
+    last_change: float = -1e9
+
+    def want(self, reader: str, number: int, last: int, now: float) -> None:
+        """A reader wants shard ``number`` now, and will read on to ``last``."""
+        known = self.readers.get(reader)
+        since = known.waits_since if known and known.next == number else None
+        there = number in self.stored
+        waits_since = None if there else (now if since is None else since)
+        self.readers[reader] = Reader(next=number, last=max(number, last), heard=now, waits_since=waits_since)
+
+    def forget(self, reader: str) -> None:
+        """A reader has ended."""
+        self.readers.pop(reader, None)
+
+    def due(self, now: float) -> int | None:
+        """The shard to be made next, or None when there is nothing to do."""
+        for name in [name for name, reader in self.readers.items() if now - reader.heard > READER_SECONDS]:
+            self.forget(name)
+        missing = {
+            number
+            for reader in self.readers.values()
+            for number in range(reader.next, min(reader.next + self.ahead, reader.last) + 1)
+        }
+        missing -= self.stored
+        missing -= self.leases.keys()
+        waited_for = {reader.next for reader in self.readers.values()} & missing
+        goals = {number for goal in self.goals.values() for number in goal} - self.stored - self.leases.keys()
+        found = min(waited_for, default=None)
+        if found is None:
+            found = min(missing | goals, default=None)
+        if found is not None or self.leases:
+            self.last_work = now
+        return found
+
+    def lease(self, number: int, sampler: str, now: float) -> None:
+        """A sampler begins with a shard."""
+        assert number not in self.leases, number
+        self.leases[number] = (sampler, now)
+
+    def give_up(self, number: int) -> None:
+        """A lease ends without a shard; it is to be made again."""
+        self.leases.pop(number, None)
+
+    def done(self, number: int) -> None:
+        """A shard was written."""
+        self.leases.pop(number, None)
+        self.stored.add(number)
+        for reader in self.readers.values():
+            if reader.next == number:
+                reader.waits_since = None
+
+    def lost(self, number: int) -> None:
+        """The file of a shard is not there any more, or damaged."""
+        self.stored.discard(number)
+
+    def waiting(self) -> list[int]:
+        """Shards that readers wait for."""
+        return sorted({reader.next for reader in self.readers.values() if reader.waits_since is not None})
+
+    def samplers(self, now: float, count: int, low: int, high: int) -> int:
+        """How many samplers there should be.
+
+        Args:
+            count: how many there are.
+            low, high: bounds while there is something to make; without, the pool shrinks to none.
+        """
+        work = self.due(now) is not None or bool(self.leases)
+        waits = [reader.waits_since for reader in self.readers.values() if reader.waits_since is not None]
+        if waits:
+            self.last_waited = now
+        if work and count < low:
+            wanted = low
+        elif work and waits and count < high and self._settled(now) and now - min(waits) >= GROW_SECONDS:
+            wanted = count + 1 if len(self.leases) >= count else count
+        elif not work and now - self.last_work >= SHRINK_SECONDS:
+            wanted = 0
+        elif count > low and now - max(self.last_waited, self.last_change) >= SHRINK_SECONDS:
+            wanted = count - 1
+        else:
+            wanted = count
+        if wanted != count:
+            self.last_change = now
+        return wanted
+
+    def _settled(self, now: float) -> bool:
+        return now - self.last_change >= GROW_SECONDS

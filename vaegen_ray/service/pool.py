@@ -1,0 +1,123 @@
+"""The driver's side of the sampler pools: models are trained, pools started, kept alive and left."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from vaegen_ray.data import catalog
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.service import cluster, diffusion
+from vaegen_ray.service.directory import Connection
+from vaegen_ray.stream import EVALUATION_SHARD, DiffusionSpec, StreamSpec
+
+BEAT_SECONDS = 2.0
+"""Time between two words to the directory."""
+CALL_SECONDS = 30.0
+"""Longest wait for an answer of a directory that should answer at once."""
+
+
+def open_pools(
+    storage: Storage,
+    sweep: str,
+    streams: Iterable[StreamSpec],
+    samplers: tuple[int, int] | None,
+    images_of: Callable[[DiffusionSpec], np.ndarray],
+    say: Callable[[str], None],
+    *,
+    checkpoint_seconds: float,
+) -> "dict[StreamSpec, Pool]":
+    """Trains the models that are missing and starts the pools of streams.
+
+    Args:
+        storage: where models and shards are and go.
+        sweep: who reads.
+        streams: what is read.
+        samplers: least and most samplers of a stream; from 1 to the number of devices when None.
+        images_of: the training set of a model, uint8 [N, C, H, W].
+        say: takes lines for the user.
+        checkpoint_seconds: time between two checkpoints of a training.
+
+    Raises:
+        VaegenError: a model cannot be trained.
+    """
+    streams = list(dict.fromkeys(streams))
+    if not streams:
+        return {}
+    models = dict.fromkeys(stream.diffusion for stream in streams)
+    digests = diffusion.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
+    device, count = cluster.devices()
+    pools = {}
+    for stream in streams:
+        connection = Connection(
+            storage=storage,
+            stream=stream,
+            digest=stream.digest(digests[stream.diffusion]),
+            use_gpu=device.kind == "cuda",
+        )
+        tested = stream.shards(catalog.info(stream.diffusion.dataset).n_test)
+        goal = (*range(EVALUATION_SHARD, EVALUATION_SHARD + tested), 0)
+        pools[stream] = Pool(connection, sweep, samplers or (1, count), goal)
+    for pool in pools.values():
+        pool.beat()
+    return pools
+
+
+class Pool:
+    """Keeps the pool of one stream alive for a sweep.
+
+    Args:
+        connection: the pool.
+        sweep: who uses it.
+        samplers: least and most samplers.
+        goal: shards to make before anybody reads.
+
+    Attributes:
+        state: what the directory said last (``Directory.state``).
+    """
+
+    def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: tuple[int, ...]) -> None:
+        self.connection = connection
+        self.state: dict[str, Any] = {}
+        self._words = (f"{sweep}-{uuid.uuid4().hex[:8]}", *samplers, goal)
+        self._directory: Any = None
+        self._answer: Any = None
+        self._spoke_at = -1e9
+
+    @property
+    def images_per_second(self) -> float:
+        """Samples a second that are being made; 0 while the pool rests."""
+        return float(self.state["images_per_second"]) if self.state.get("making") else 0.0
+
+    def beat(self) -> list[str]:
+        """Says that the sweep goes on, when it is time to; never waits. Returns news for the user."""
+        news: list[str] = []
+        if self._answer is not None:
+            ready, _ = ray.wait([self._answer], timeout=0)
+            if ready:
+                try:
+                    self.state = ray.get(self._answer, timeout=CALL_SECONDS)
+                    news = self.state.pop("notes")
+                except RayError:  # it is being started again, or another driver has just ended it
+                    self._directory = None
+                self._answer = None
+        now = time.monotonic()
+        if self._answer is None and now - self._spoke_at >= BEAT_SECONDS:
+            self._spoke_at = now
+            if self._directory is None:
+                self._directory = self.connection.directory()
+            self._answer = self._directory.join.remote(*self._words)
+        elif now - self._spoke_at >= CALL_SECONDS:
+            self._answer = None
+        return news
+
+    def leave(self) -> None:
+        """The sweep has ended; waits until the directory knows, but not for long."""
+        if self._directory is not None:
+            with suppress(RayError):
+                ray.get(self._directory.leave.remote(self._words[0]), timeout=CALL_SECONDS)

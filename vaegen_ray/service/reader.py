@@ -1,0 +1,163 @@
+"""Reading a stream of samples from a worker: by number, ahead of time, from wherever a shard is to be had.
+
+read(start, stop) -> shards, fetched by threads and a few ahead -> directory -> object store   (zero copy on a node)
+                                                               \\-> file, where Ray has no answer
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from vaegen_ray.errors import VaegenError
+from vaegen_ray.service.directory import Connection
+from vaegen_ray.service.sampler import read_shard, shard_store
+
+AHEAD = 2
+"""Shards that are fetched before they are asked for."""
+HELD = 8
+"""Shards that stay in memory after they were read, for the other members of a bundle."""
+POLL_SECONDS = 5.0
+"""Time that the directory is given to have a shard; then the storage is looked at, and the directory asked again."""
+ANSWER_SECONDS = 30.0
+"""Longest wait for the directory's answer beyond that, and for an object."""
+PATIENCE_SECONDS = 900.0
+"""A shard that is not there after so long is an error."""
+PAUSE_SECONDS = 0.5
+"""Rest before a directory is called again that did not answer."""
+
+
+class SampleReader:
+    """The samples of a stream, for the source of one bundle (``training.sources.Samples``).
+
+    Args:
+        connection: the pool.
+        name: of the reader; no other has it.
+        samples: how many will be read at most, counted from 0.
+
+    Attributes:
+        digest: names the samples.
+        waited_seconds: time that ``read`` and ``take`` spent waiting for shards.
+        notes: lines for the user.
+    """
+
+    def __init__(self, connection: Connection, name: str, samples: int) -> None:
+        self.digest = connection.digest
+        self._connection = connection
+        self._store = shard_store(connection.storage, connection.stream, connection.digest)
+        self._name = name
+        self._size = connection.stream.shard_size
+        self._last = connection.stream.shards(samples) - 1
+        self._shards: OrderedDict[int, Future[np.ndarray]] = OrderedDict()
+        self._held = HELD
+        self._threads = ThreadPoolExecutor(AHEAD + 2, thread_name_prefix="samples")
+        self._closed = threading.Event()
+        self._directory: Any = None
+        self._told_seconds = 0.0
+        self.waited_seconds = 0.0
+        self.notes: list[str] = []
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Samples start .. stop - 1: uint8 [stop - start, C, H, W].
+
+        Raises:
+            VaegenError: they cannot be had; says why.
+        """
+        first, last = start // self._size, (stop - 1) // self._size
+        futures = [self._begin(number, position=number) for number in range(first, last + 1)]
+        for number in range(last + 1, min(last + AHEAD, self._last) + 1):
+            self._begin(number, position=last)
+        parts = []
+        for number, future in enumerate(futures, start=first):
+            offset = number * self._size
+            parts.append(self._images(future)[max(start - offset, 0) : stop - offset])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Samples by number, in that order: uint8 [len(numbers), C, H, W]; all shards that hold them stay in memory."""
+        owners, rows = np.divmod(numbers, self._size)
+        self._held = max(self._held, self._last + 1)
+        futures = {number: self._begin(number, position=number) for number in np.unique(owners).tolist()}
+        out = np.empty((len(numbers), *self._connection.stream.diffusion.image_shape), np.uint8)
+        for number, future in futures.items():
+            mine = owners == number
+            out[mine] = self._images(future)[rows[mine]]
+        return out
+
+    def close(self) -> None:
+        """Ends the reader; what is under way is dropped."""
+        self._closed.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._directory is not None:
+            with suppress(RayError):
+                self._directory.forget.remote(self._name)
+
+    def _begin(self, number: int, position: int) -> Future[np.ndarray]:
+        """A shard that is here or under way; the one that was not used for longest leaves."""
+        known = self._shards.get(number)
+        if known is None or (known.done() and known.exception() is not None):
+            self._shards[number] = self._threads.submit(self._fetch, number, position)
+        self._shards.move_to_end(number)
+        while len(self._shards) > self._held + AHEAD:
+            self._shards.popitem(last=False)
+        return self._shards[number]
+
+    def _images(self, future: Future[np.ndarray]) -> np.ndarray:
+        started = time.monotonic()
+        try:
+            return future.result()
+        finally:
+            self.waited_seconds += time.monotonic() - started
+
+    def _fetch(self, number: int, position: int) -> np.ndarray:
+        """A shard, from the object store or its file; asks until it is there."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        lost, reason = False, "the sampler pool is busy"
+        while not self._closed.is_set():
+            kind, value = self._ask(number, position, lost)
+            if kind == "object":
+                try:
+                    images: np.ndarray = ray.get(value[0], timeout=ANSWER_SECONDS)
+                    return images
+                except RayError as error:
+                    lost, reason = True, _line(error)
+            found, notes = read_shard(self._store, number)
+            self.notes += notes
+            if found is not None:
+                return found
+            if kind == "fault":
+                raise VaegenError(f"no samples to train on: {value}")
+            if kind == "silence":
+                reason = str(value)
+                self._closed.wait(PAUSE_SECONDS)
+            if time.monotonic() > end:
+                where = self._store.where(number)
+                raise VaegenError(f"{where} was not made within {PATIENCE_SECONDS:.0f} s: {reason}")
+        raise VaegenError("the reader of samples was closed")
+
+    def _ask(self, number: int, position: int, lost: bool) -> tuple[str, Any]:
+        """The directory's answer, or ("silence", why)."""
+        own = position <= self._last
+        name, last = (self._name, self._last) if own else (f"{self._name} evaluation", position)
+        waited, self._told_seconds = self.waited_seconds - self._told_seconds, self.waited_seconds
+        try:
+            if self._directory is None:
+                self._directory = self._connection.directory()
+            answer: tuple[str, Any] = ray.get(
+                self._directory.shard.remote(name, number, position, last, POLL_SECONDS, waited=waited, lost=lost),
+                timeout=POLL_SECONDS + ANSWER_SECONDS,
+            )
+            return answer
+        except (RayError, GetTimeoutError, ValueError) as error:
+            self._directory = None
+            return "silence", _line(error)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
