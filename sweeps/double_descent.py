@@ -1,7 +1,8 @@
-"""Double descent in VAEs (xiao2024, Figures 7 c, d and 8): the negative test ELBO along two complexity axes.
+"""Double descent in VAEs (xiao2024, Figures 7 and 8): the negative test ELBO along two complexity axes.
 
 The path grows nc (the width, Theta_not_z), then mz (the latent dimension, Theta_z), then nc again. Along each axis the
-curve is U- or L-shaped; plotted against all parameters it goes down, up, and down again.
+curve is U- or L-shaped; plotted against all parameters it goes down, up, and down again. With ``--methods
+normal,dmaapx`` every VAE is also trained on samples of a diffusion model, none of which comes twice (Figure 7).
 """
 
 import argparse
@@ -9,10 +10,10 @@ import sys
 
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import of_every_trial, whole_numbers
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.service.options import add_stream_options, names_of, of_every_trial, of_the_stream, whole_numbers
+from vaegen_ray.sweep.base import base_spec, base_stream
 from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec, rising_epochs
+from vaegen_ray.trial import METHODS, TrialSpec, rising_epochs
 
 PRESETS = {
     "smoke": {
@@ -64,8 +65,13 @@ def declare(options: argparse.Namespace) -> Sweep:
     )
     base = base_spec(options.dataset or chosen["dataset"], **{**training, **of_every_trial(options)})
     evaluate_at = rising_epochs(base["epochs"])
+    sources = {
+        "normal": {},
+        "dmaapx": {"stream": base_stream(base["dataset"], options.preset, **of_the_stream(options, base["n_train"]))},
+    }
     trials = [
-        TrialSpec(**base, nc=n, mz=m, seed=seed, evaluate_at=evaluate_at)
+        TrialSpec(**base, nc=n, mz=m, seed=seed, evaluate_at=evaluate_at, method=method, **sources[method])
+        for method in options.methods
         for n, m in points(nc, turn, mz, chosen["across"])
         for seed in range(options.seeds or chosen["seeds"])
     ]
@@ -79,6 +85,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--turn", type=int, metavar="NC", help="the width at which mz grows [default: 256, or the largest of --nc]"
     )
+    parser.add_argument(
+        "--methods",
+        type=names_of("methods", METHODS),
+        default=("normal",),
+        metavar="LIST",
+        help=f"what VAEs are trained on: {', '.join(METHODS)} [default: normal]",
+    )
+    add_stream_options(parser)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The command ``vaegen``: which data sets are here, what a sweep found, its figures again from its files.
+"""The command ``vaegen``: data sets, diffusion models and their samples, what a sweep found, its figures again.
 
-Heavy packages are imported by the command that needs them, so ``vaegen --help`` answers at once; none starts Ray.
+Heavy packages are imported by the command that needs them, so ``vaegen --help`` answers at once. Ray starts only where
+something is trained or generated.
 """
 
 import argparse
@@ -11,8 +12,12 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from vaegen_ray import __version__
+from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError, VaegenError, allowed
-from vaegen_ray.service.options import OneLineParser
+from vaegen_ray.service.options import OneLineParser, add_samplers, at_least, fraction
+from vaegen_ray.stream import PRECISIONS, StreamSpec
+from vaegen_ray.sweep.base import base_stream
+from vaegen_ray.sweep.spec import PRESETS
 from vaegen_ray.trial import TrialSpec
 
 if TYPE_CHECKING:
@@ -39,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vaegen_ray.service.runner import fail
 
         return fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_storage(figure)
     figure.add_argument("--sweep", metavar="SWEEP", help="the sweep that it is drawn from [default: NAME]")
 
+    _add_diffusion(_command(commands, "diffusion", None, "train, import or list diffusion models"))
+
+    samples = _command(commands, "samples", _samples, "list the diffusion samples that are kept, or make some ahead")
+    _add_storage(samples)
+    samples.add_argument("--generate", type=at_least(1), metavar="N", help="make the first N samples of a stream")
+    _add_model(samples, required=False)
+    add_samplers(samples)
+    _add_service(samples)
+
     results = _command(commands, "results", _results, "the last evaluation of each trial, over the seeds")
     results.add_argument("sweep", metavar="SWEEP", help="such as double_descent")
     _add_storage(results)
@@ -68,6 +85,108 @@ def _command(commands: argparse._SubParsersAction, name: str, run: object, summa
     made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
     made.set_defaults(command=run)
     return made
+
+
+def _add_diffusion(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="ACTION")
+    train = _command(commands, "train", _diffusion_train, "train a model; a killed training goes on where it was")
+    take = _command(commands, "import", _diffusion_import, "take weights of the same network from a safetensors file")
+    take.add_argument("file", metavar="FILE", help="safetensors; pickles are not read")
+    for each in (train, take):
+        _add_storage(each)
+        _add_model(each, required=True)
+    _add_service(train)
+    _add_storage(_command(commands, "list", _diffusion_list, "the models of a storage"))
+
+
+def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Which diffusion model."""
+    parser.add_argument("--dataset", metavar="NAME", required=required, help="data set, see `vaegen datasets`")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="laptop", help="size of the model and its training [default: %(default)s]"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: all]")
+    size.add_argument("--fraction", type=fraction, metavar="F", help="part of the training set, 0.1 to 1 [default: 1]")
+    parser.add_argument("--images", type=at_least(1), metavar="N", help="images to see [default: by data set]")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the training [default: 0]")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of training and sampling [default: by preset]")
+    parser.add_argument("--weights", default="", metavar="SHA256", help="imported weights [default: trained here]")
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
+    """Where it is done."""
+    parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster [default: start Ray on this machine]")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
+    )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=at_least(1),
+        default=10,
+        metavar="S",
+        help="seconds between two checkpoints of a training [default: %(default)s]",
+    )
+
+
+def _stream(options: argparse.Namespace) -> StreamSpec:
+    if options.dataset is None:
+        raise SpecError("--generate needs --dataset, the data set of the diffusion model (see --help)")
+    n_train = options.n_train or round((options.fraction or 1.0) * info(options.dataset).n_train)
+    images = {} if options.images is None else {"images": options.images}
+    return base_stream(
+        options.dataset,
+        options.preset,
+        n_train=n_train,
+        precision=options.precision,
+        seed=options.seed,
+        weights=options.weights,
+        **images,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _diffusion_train(options: argparse.Namespace) -> int:
+    from vaegen_ray.results.storage import Storage
+    from vaegen_ray.service import commands
+
+    spec = _stream(options).diffusion
+    return commands.train(Storage.open(options.storage), spec, options, _say)
+
+
+def _diffusion_import(options: argparse.Namespace) -> int:
+    from vaegen_ray.results.storage import Storage
+    from vaegen_ray.service import commands
+
+    spec = _stream(options).diffusion
+    return commands.import_weights(Storage.open(options.storage), spec, options.file, _say)
+
+
+def _diffusion_list(options: argparse.Namespace) -> int:
+    from vaegen_ray.results.storage import Storage
+    from vaegen_ray.service import commands
+
+    storage = Storage.open(options.storage, create=False)
+    return _table(commands.table_of_models(storage), f"no diffusion models in {storage.where('diffusion')}")
+
+
+def _samples(options: argparse.Namespace) -> int:
+    from vaegen_ray.results.storage import Storage
+    from vaegen_ray.service import commands
+
+    if options.generate:
+        stream = _stream(options)
+        return commands.generate(Storage.open(options.storage), stream, options.generate, options, _say)
+    storage = Storage.open(options.storage, create=False)
+    return _table(commands.table_of_streams(storage), f"no samples in {storage.where('samples')}")
+
+
+def _table(rows: list[list[str]], empty: str) -> int:
+    print(aligned(rows) if len(rows) > 1 else empty)
+    return 0
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:

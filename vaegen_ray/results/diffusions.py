@@ -80,6 +80,10 @@ class DiffusionStore:
         """The state of an unfinished training, or None."""
         return self.storage.read_optional(self._path(TRAINING))
 
+    def is_started(self) -> bool:
+        """Whether there is the state of an unfinished training."""
+        return self.storage.exists(self._path(TRAINING))
+
     def delete_training(self) -> None:
         """Removes the state of the training, if there is one."""
         self.storage.delete(self._path(TRAINING))

@@ -61,6 +61,13 @@ def connect(address: str | None) -> None:
         ) from None
 
 
+def disconnect() -> None:
+    """Leaves the cluster, or ends Ray where ``connect`` started it."""
+    import ray
+
+    ray.shutdown()
+
+
 def _check_that_somebody_listens(address: str) -> None:
     """Ray itself tries for ten minutes and more to reach a host where nothing listens."""
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -97,9 +97,10 @@ def _train(
     storage: Storage, spec: DiffusionSpec, images: np.ndarray, say: Callable[[str], None], checkpoint_seconds: float
 ) -> None:
     started = last_line = time.monotonic()
+    resumed = ", going on from its checkpoint" if DiffusionStore(storage, spec.diffusion_id).is_started() else ""
     say(
         f"training a diffusion model (EDM, {spec.network}) on {spec.n_train:,} images of {spec.dataset}: "
-        f"{spec.images:,} images to see"
+        f"{spec.images:,} images to see{resumed}"
     )
     device, _ = cluster.devices()
     use_gpu = device.kind == "cuda"

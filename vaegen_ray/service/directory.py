@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from vaegen_ray.errors import StorageError
 from vaegen_ray.results.shards import ShardStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import cluster
+from vaegen_ray.service.counts import Counts
 from vaegen_ray.service.ledger import Ledger
 from vaegen_ray.service.sampler import Sampler, read_shard, shard_store
 from vaegen_ray.stream import StreamSpec
@@ -43,8 +44,6 @@ STATUS_SECONDS = 2.0
 """Time between two writes of the pool's status file."""
 MANAGER_SECONDS = 0.5
 """Longest rest of a directory."""
-RECENT_SHARDS = 10
-"""Shards over which the rate is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,32 +81,17 @@ class Guest:
     notes_told: int = 0
 
 
-@dataclass
-class Counts:
-    """What was done for a stream, by all pools that it ever had."""
-
-    images_made: int = 0
-    making_seconds: float = 0.0
-    """Summed over samplers."""
-    waited_seconds: float = 0.0
-    """Summed over readers."""
-    handed_out: int = 0
-    """Shards that readers got from the object store."""
-    images_per_second: float = 0.0
-    """Of the whole pool, over its last shards."""
-
-
 class Directory:
     """Knows where the shards of a stream are, and who makes the next one."""
+
+    sampler_class: type[Sampler] = Sampler
+    silence_seconds = SILENCE_SECONDS
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._stream = connection.stream
         self._store = shard_store(connection.storage, connection.stream, connection.digest)
-        self._store.write_facts(
-            {"stream": connection.stream.as_dict(), "diffusion_id": connection.stream.diffusion.diffusion_id}
-        )
-        self._ledger = Ledger(stored=set(self._store.numbers()), ahead=2)
+        self._ledger = Ledger(stored=set(), ahead=2)
         shard_bytes = self._stream.shard_size * self._stream.image_bytes
         store_bytes = ray.cluster_resources().get("object_store_memory", 0)
         self._most_objects = max(4, int(CACHE_PART * store_bytes / shard_bytes))
@@ -123,12 +107,21 @@ class Directory:
         self._notes: list[str] = []
         self._fault: str | None = None
         self._fault_at = self._status_at = 0.0
-        known = self._store.read_status() or {}
-        self._counts = Counts(**{name: known[name] for name in asdict(Counts()) if name in known})
-        self._recent: list[tuple[float, float]] = []
+        self._counts = Counts()
         self._tasks: set[asyncio.Task] = set()
         self._manager: asyncio.Task | None = None
         self._me = ray.get_runtime_context().current_actor
+        try:
+            self._look()
+        except StorageError as error:  # samplers and readers will meet it themselves, and say so
+            self._complain(str(error))
+
+    def _look(self) -> None:
+        """What earlier pools have left in the storage."""
+        self._ledger.stored = set(self._store.numbers())
+        self._counts = Counts.from_status(self._store.read_status() or {})
+        facts = {"stream": self._stream.as_dict(), "diffusion_id": self._stream.diffusion.diffusion_id}
+        self._store.write_facts(facts)
 
     # -- what others call -------------------------------------------------------------------------------------------
 
@@ -173,7 +166,8 @@ class Directory:
             lost: the object that it got for this shard was lost.
 
         Returns:
-            ("object", [reference to the images]), ("later", None) or ("fault", what is wrong).
+            ("object", [reference to the images]), ("later", numbers that rise while the pool works), or ("fault", what
+            is wrong).
         """
         self._run()
         self._counts.waited_seconds += waited
@@ -195,7 +189,7 @@ class Directory:
             try:
                 await asyncio.wait_for(self._news.wait(), max(0.0, end - time.monotonic()))
             except TimeoutError:
-                return "later", None
+                return "later", (self._counts.images_made, self._started)
 
     async def forget(self, reader: str) -> None:
         """A reader has ended."""
@@ -211,7 +205,7 @@ class Directory:
             "readers": len(self._ledger.readers),
             "shards_waited_for": self._ledger.waiting(),
             "fault": self._fault,
-            **asdict(self._counts),
+            **self._counts.as_dict(),
         }
 
     async def pids(self) -> list[int]:
@@ -240,24 +234,29 @@ class Directory:
     async def _manage(self) -> None:
         while True:
             self._wake.clear()
-            now = time.monotonic()
-            self._dismiss_guests(now)
-            if self._fault is not None and now - self._fault_at >= FAULT_SECONDS:
-                self._fault = None
-            self._scale(now)
-            self._hand_out(now)
-            if now - self._status_at >= STATUS_SECONDS:
-                await self._write_status()
+            try:
+                await self._tend(time.monotonic())
+            except Exception as error:  # without a manager all readers would wait for ever
+                self._complain(f"the sampler pool failed: {_reason(error)}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), MANAGER_SECONDS)
 
+    async def _tend(self, now: float) -> None:
+        self._dismiss_guests(now)
+        if self._fault is not None and now - self._fault_at >= FAULT_SECONDS:
+            self._fault = None
+        self._scale(now)
+        self._hand_out(now)
+        if now - self._status_at >= STATUS_SECONDS:
+            await self._write_status()
+
     def _dismiss_guests(self, now: float) -> None:
-        for sweep in [name for name, guest in self._guests.items() if now - guest.heard > SILENCE_SECONDS]:
+        for sweep in [name for name, guest in self._guests.items() if now - guest.heard > self.silence_seconds]:
             del self._guests[sweep]
             self._ledger.goals.pop(sweep, None)
         if self._guests:
             self._lonely_since = now
-        elif now - self._lonely_since > SILENCE_SECONDS:
+        elif now - self._lonely_since > self.silence_seconds:
             self._end()
 
     def _scale(self, now: float) -> None:
@@ -277,7 +276,7 @@ class Directory:
         gpus = cluster.SAMPLER_GPU if self._connection.use_gpu else 0
         device = "cuda" if self._connection.use_gpu else "cpu"
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-        made: Any = ray.remote(Sampler).options(**options)
+        made: Any = ray.remote(self.sampler_class).options(**options)
         return made.remote(self._connection.storage, self._stream, self._connection.digest, device)
 
     def _dismiss(self, name: str) -> None:
@@ -314,7 +313,8 @@ class Directory:
             self._notes += told["notes"]
             self._keep(number, images)
             self._ledger.done(number)
-            self._count(told["seconds"])
+            if told["seconds"]:  # otherwise it was read from its file
+                self._counts.add(self._stream.shard_size, told["seconds"], time.monotonic())
             self._experienced.add(name)
             self._idle.append(name)
         self._announce()
@@ -347,21 +347,9 @@ class Directory:
         self._notes.append(reason)
 
     def _lease_seconds(self, name: str) -> float:
-        if name not in self._experienced or not self._counts.images_made:
+        if name not in self._experienced:
             return FIRST_LEASE_SECONDS
-        usual = self._counts.making_seconds / self._counts.images_made * self._stream.shard_size
-        return max(LEASE_SECONDS, LEASE_FACTOR * usual)
-
-    def _count(self, seconds: float) -> None:
-        if not seconds:  # the shard was read from its file
-            return
-        now, counts = time.monotonic(), self._counts
-        counts.images_made += self._stream.shard_size
-        counts.making_seconds += seconds
-        self._recent.append((now - seconds, now))
-        self._recent = self._recent[-RECENT_SHARDS:]
-        began = min(start for start, _ in self._recent)
-        counts.images_per_second = len(self._recent) * self._stream.shard_size / (now - began)
+        return max(LEASE_SECONDS, LEASE_FACTOR * self._counts.seconds_of(self._stream.shard_size))
 
     async def _write_status(self) -> None:
         self._status_at = time.monotonic()

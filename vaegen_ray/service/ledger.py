@@ -13,7 +13,9 @@ READER_SECONDS = 120.0
 GROW_SECONDS = 1.0
 """A reader waits this long before one more sampler starts, and the next one no sooner than this later."""
 SHRINK_SECONDS = 10.0
-"""When nobody waited for so long, one sampler goes; when there was nothing to make for so long, all go."""
+"""When nobody waited for so long, one sampler goes, down to the least."""
+REST_SECONDS = 60.0
+"""When there was nothing to make for so long, all go."""
 
 
 @dataclass
@@ -107,17 +109,17 @@ class Ledger:
 
         Args:
             count: how many there are.
-            low, high: bounds while there is something to make; without, the pool shrinks to none.
+            low, high: bounds. While there is something to make there is at least one; after a long rest there is none.
         """
         work = self.due(now) is not None or bool(self.leases)
         waits = [reader.waits_since for reader in self.readers.values() if reader.waits_since is not None]
         if waits:
             self.last_waited = now
-        if work and count < low:
-            wanted = low
+        if work and count < max(1, low):
+            wanted = max(1, low)
         elif work and waits and count < high and self._settled(now) and now - min(waits) >= GROW_SECONDS:
             wanted = count + 1 if len(self.leases) >= count else count
-        elif not work and now - self.last_work >= SHRINK_SECONDS:
+        elif not work and now - self.last_work >= REST_SECONDS:
             wanted = 0
         elif count > low and now - max(self.last_waited, self.last_change) >= SHRINK_SECONDS:
             wanted = count - 1

@@ -1,7 +1,7 @@
 """The options that all sweep scripts share. A wrong one is one line and exit code 2."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vaegen_ray.errors import SpecError
@@ -43,6 +43,20 @@ def whole_numbers(text: str) -> tuple[int, ...]:
             f"must be whole numbers >= 1 with commas between, such as 1,8,64; got {text!r}"
         )
     return values
+
+
+def names_of(what: str, choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A type for comma-separated names out of ``choices``, each at most once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if not set(names) <= set(choices) or len(set(names)) < len(names):
+            raise argparse.ArgumentTypeError(
+                f"must be {what} out of {', '.join(choices)} with commas between, each once; got {text!r}"
+            )
+        return names
+
+    return parse
 
 
 def fraction(text: str) -> float:
@@ -161,6 +175,17 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
         help="images that the diffusion model sees in its training [default: by data set]",
     )
     group.add_argument(
+        "--diffusion-weights",
+        metavar="SHA256",
+        default="",
+        help="weights that `vaegen diffusion import` took, in place of a training",
+    )
+    add_samplers(group)
+
+
+def add_samplers(parser: Any) -> None:
+    """The size of a sampler pool."""
+    parser.add_argument(
         "--samplers",
         type=bounds,
         metavar="MIN:MAX",
@@ -172,4 +197,4 @@ def of_the_stream(options: argparse.Namespace, n_train: int) -> dict[str, Any]:
     """What the user said about the diffusion model, for ``base_stream``."""
     used = max(1, round((options.diffusion_fraction or 1.0) * n_train))
     images = {} if options.diffusion_images is None else {"images": options.diffusion_images}
-    return {"n_train": used, **images}
+    return {"n_train": used, "weights": options.diffusion_weights, **images}

@@ -31,6 +31,7 @@ def open_pools(
     say: Callable[[str], None],
     *,
     checkpoint_seconds: float,
+    goal: tuple[int, ...] | None = None,
 ) -> "dict[StreamSpec, Pool]":
     """Trains the models that are missing and starts the pools of streams.
 
@@ -42,6 +43,7 @@ def open_pools(
         images_of: the training set of a model, uint8 [N, C, H, W].
         say: takes lines for the user.
         checkpoint_seconds: time between two checkpoints of a training.
+        goal: shards to make before anybody reads; those for evaluation, and the first, when None.
 
     Raises:
         VaegenError: a model cannot be trained.
@@ -61,8 +63,8 @@ def open_pools(
             use_gpu=device.kind == "cuda",
         )
         tested = stream.shards(catalog.info(stream.diffusion.dataset).n_test)
-        goal = (*range(EVALUATION_SHARD, EVALUATION_SHARD + tested), 0)
-        pools[stream] = Pool(connection, sweep, samplers or (1, count), goal)
+        first = (*range(EVALUATION_SHARD, EVALUATION_SHARD + tested), 0)
+        pools[stream] = Pool(connection, sweep, samplers or (1, count), first if goal is None else goal)
     for pool in pools.values():
         pool.beat()
     return pools
@@ -84,7 +86,8 @@ class Pool:
     def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: tuple[int, ...]) -> None:
         self.connection = connection
         self.state: dict[str, Any] = {}
-        self._words = (f"{sweep}-{uuid.uuid4().hex[:8]}", *samplers, goal)
+        self._name = f"{sweep}-{uuid.uuid4().hex[:8]}"
+        self._samplers, self._goal = samplers, goal
         self._directory: Any = None
         self._answer: Any = None
         self._spoke_at = -1e9
@@ -111,13 +114,18 @@ class Pool:
             self._spoke_at = now
             if self._directory is None:
                 self._directory = self.connection.directory()
-            self._answer = self._directory.join.remote(*self._words)
+            self._answer = self._directory.join.remote(self._name, *self._samplers, self._goal)
         elif now - self._spoke_at >= CALL_SECONDS:
             self._answer = None
         return news
+
+    def aim(self, goal: tuple[int, ...]) -> None:
+        """Changes the shards to make before anybody reads; said with the next beat, which is due at once."""
+        self._goal = goal
+        self._spoke_at = -1e9
 
     def leave(self) -> None:
         """The sweep has ended; waits until the directory knows, but not for long."""
         if self._directory is not None:
             with suppress(RayError):
-                ray.get(self._directory.leave.remote(self._words[0]), timeout=CALL_SECONDS)
+                ray.get(self._directory.leave.remote(self._name), timeout=CALL_SECONDS)

@@ -28,7 +28,7 @@ POLL_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 """Longest wait for the directory's answer beyond that, and for an object."""
 PATIENCE_SECONDS = 900.0
-"""A shard that is not there after so long is an error."""
+"""A pool that made nothing for so long is an error."""
 PAUSE_SECONDS = 0.5
 """Rest before a directory is called again that did not answer."""
 
@@ -118,9 +118,11 @@ class SampleReader:
     def _fetch(self, number: int, position: int) -> np.ndarray:
         """A shard, from the object store or its file; asks until it is there."""
         end = time.monotonic() + PATIENCE_SECONDS
-        lost, reason = False, "the sampler pool is busy"
+        lost, reason, progress = False, "the sampler pool makes nothing", None
         while not self._closed.is_set():
             kind, value = self._ask(number, position, lost)
+            if kind == "later" and value != progress:
+                end, progress = time.monotonic() + PATIENCE_SECONDS, value
             if kind == "object":
                 try:
                     images: np.ndarray = ray.get(value[0], timeout=ANSWER_SECONDS)

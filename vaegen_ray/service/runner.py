@@ -74,7 +74,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         try:
             complete = _train(sweep, store, todo, options, images.result)
         finally:
-            _disconnect()
+            cluster.disconnect()
     done = len(sweep.trials) - len(_todo(sweep, store))
     took = clock(time.monotonic() - started)
     print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
@@ -211,12 +211,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _disconnect() -> None:
-    import ray
-
-    ray.shutdown()
 
 
 def fail(error: Exception) -> int:

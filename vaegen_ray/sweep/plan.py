@@ -47,6 +47,16 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
         f"({source}: {cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
         f"evaluations and Ray's start not counted",
     ]
+    for stream in dict.fromkeys(spec.stream for spec in todo if spec.stream is not None):
+        samples = max(spec.samples for spec in todo if spec.stream == stream)
+        model = stream.diffusion
+        shards = stream.shards(samples)
+        lines += [
+            f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset} "
+            f"(model {model.diffusion_id})",
+            f"samples        {samples:,}, {stream.sampler.evaluations} evaluations of the network each, in {shards:,} "
+            f"shards of {stream.shard_size:,}: {_size(shards * stream.shard_size * stream.image_bytes)}",
+        ]
     return "\n".join(lines)
 
 

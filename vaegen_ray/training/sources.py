@@ -132,8 +132,9 @@ class Synthetic:
         return self._samples.read(0, 1).nbytes
 
     def _rounded(self, samples: np.ndarray) -> Tensor:
-        images = torch.from_numpy(samples if samples.flags.writeable else samples.copy()).to(self._device)
-        return images if self._threshold is None else (images >= self._threshold).to(torch.uint8)
+        """Samples, which may be read-only memory of others, as images of the data set."""
+        images = samples.copy() if self._threshold is None else (samples >= self._threshold).astype(np.uint8)
+        return torch.from_numpy(images).to(self._device)
 
 
 def permutation(n: int, seed: int, number: int) -> Tensor:

@@ -1,0 +1,118 @@
+"""A small sweep on diffusion samples in which a process of the sampler pool is killed at a chosen point, once. Run by
+``test_sample_faults.py``.
+
+    python faulty_samples.py POINT COUNT MARKERS [options of a sweep]
+
+POINT is where SIGKILL strikes the process that comes there for the COUNT-th time:
+
+    made        a sampler, before it writes a shard          written     a sampler, after it wrote it
+    asked       the directory, when a reader asks            got         a reader, when it has fetched a shard
+    begun       the worker of the diffusion model, before it trains
+    trained     the worker of the diffusion model, after it trained a little and wrote a checkpoint
+    full        no kill: the storage refuses every shard from then on, as a full disk does
+    none        nothing
+
+MARKERS is a folder for the counters.
+"""
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from vaegen_ray.errors import StorageError
+from vaegen_ray.service import diffusion, directory, trainable
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import add_stream_options
+from vaegen_ray.sweep.base import base_spec, base_stream
+from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.trial import TrialSpec
+
+POINT, COUNT, MARKERS = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+
+
+def arrivals(point: str) -> int:
+    """Counts an arrival at a point, over all processes: each count is a file that one process alone can make."""
+    number = 1
+    while True:
+        try:
+            os.close(os.open(MARKERS / f"{point}-{number}", os.O_CREAT | os.O_EXCL))
+            return number
+        except FileExistsError:
+            number += 1
+
+
+def reach(point: str) -> None:
+    if point == POINT and arrivals(point) == COUNT:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FaultySampler(directory.Sampler):
+    def make(self, number: int) -> Any:
+        write = type(self._shards).write
+
+        def faulty_write(*args: Any) -> None:
+            if POINT == "full" and arrivals("full") >= COUNT:
+                path = self._shards.where(number)
+                raise StorageError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
+            reach("made")
+            write(self._shards, *args)
+            reach("written")
+
+        self._shards.write = faulty_write  # type: ignore[method-assign]
+        return super().make(number)
+
+
+class FaultyDirectory(directory.Directory):
+    sampler_class = FaultySampler
+
+    async def shard(self, *args: Any, **more: Any) -> tuple[str, Any]:
+        reach("asked")
+        return await super().shard(*args, **more)
+
+
+class FaultyReader(trainable.SampleReader):
+    def _fetch(self, number: int, position: int) -> Any:
+        found = super()._fetch(number, position)
+        reach("got")
+        return found
+
+
+class FaultyDiffusionActor(diffusion.DiffusionActor):
+    def advance(self, seconds: float) -> dict[str, Any]:
+        reach("begun")
+        self._worker._checkpoint_seconds = 0.0
+        told = super().advance(0.01)
+        reach("trained")
+        return told
+
+
+class FaultyTrainable(trainable.BundleTrainable):
+    report_seconds = 0.01
+
+    def _reader_of(self, stream: Any, samples: int) -> Any:
+        return FaultyReader(self._plan.streams[stream], self.trial_id, samples)
+
+
+def declare(options: Any) -> Sweep:
+    stream = base_stream("digits", "smoke", n_train=100)
+    base = base_spec("digits", n_train=100, epochs=12)
+    sources = [{"budget": 3}, {"budget": 0}]
+    trials = tuple(
+        TrialSpec(**base, **source, nc=nc, seed=seed, evaluate_at=(1, 6, 12), method="dmaapx", stream=stream)
+        for nc in (4, 8)
+        for source in sources
+        for seed in range(2)
+    )
+    return Sweep(name="faulty", trials=trials)
+
+
+if __name__ == "__main__":
+    from vaegen_ray.service import tuning
+
+    directory.Directory = FaultyDirectory  # type: ignore[misc]
+    diffusion.DiffusionActor = FaultyDiffusionActor  # type: ignore[misc]
+    tuning.BundleTrainable = FaultyTrainable  # type: ignore[misc]
+    sys.exit(main(declare, "A sweep with a fault.", add_stream_options, argv=sys.argv[4:]))

@@ -1,0 +1,111 @@
+"""Kill anything of the sampler pool at any point: the rows and the shards are those of an undisturbed run.
+
+Every case starts Ray on this machine in a process of its own.
+"""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SWEEP = Path(__file__).with_name("faulty_samples.py")
+VARIES = ["wall_seconds", "samples_wait_seconds", "node", "finished_at"]
+
+
+def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tuple[int, str]:
+    markers = storage / "markers"
+    markers.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(SWEEP), point, str(count), str(markers), "--storage", str(storage), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    return done.returncode, said
+
+
+def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but times."""
+    folder = storage / "faulty"
+    trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
+    metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
+    return (
+        trials.drop(columns=VARIES).sort_values("trial_id").reset_index(drop=True),
+        metrics.sort_values(["trial_id", "effective_epoch"]).reset_index(drop=True),
+    )
+
+
+def shards(storage: Path) -> dict[str, str]:
+    """SHA-256 of every shard by its path."""
+    paths = sorted(storage.glob("samples/*/*.arrow"))
+    return {str(path.relative_to(storage)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def assert_same(storage: Path, expected: Path) -> None:
+    for got, wanted in zip(rows(storage), rows(expected), strict=True):
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
+    found, there = shards(storage), shards(expected)
+    assert len(found.keys() & there.keys()) >= 6, "the first shards, which every trial reads"
+    assert {path: found[path] for path in found.keys() & there.keys()} == {
+        path: there[path] for path in found.keys() & there.keys()
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    storage = tmp_path_factory.mktemp("undisturbed")
+    code, said = run(storage, "--samplers", "1:1")
+    assert code == 0, said
+    trials, _ = rows(storage)
+    assert len(trials) == 8 and trials["samples_digest"].nunique() == 1
+    return storage
+
+
+slow = pytest.mark.slow
+CASES = [
+    pytest.param("made", 2, id="sampler-before-its-file"),
+    pytest.param("asked", 3, id="directory"),
+    pytest.param("written", 1, id="sampler-after-its-file", marks=slow),
+    pytest.param("made", 1, id="sampler-at-once", marks=slow),
+    pytest.param("asked", 1, id="directory-at-once", marks=slow),
+    pytest.param("asked", 12, id="directory-late", marks=slow),
+    pytest.param("got", 2, id="reader", marks=slow),
+    pytest.param("got", 9, id="reader-late", marks=slow),
+    pytest.param("begun", 1, id="diffusion-worker-at-once", marks=slow),
+    pytest.param("trained", 1, id="diffusion-worker-after-a-checkpoint", marks=slow),
+]
+
+
+@pytest.mark.parametrize(("point", "count"), CASES)
+def test_a_kill_changes_no_row_and_no_shard(point: str, count: int, undisturbed: Path, tmp_path: Path) -> None:
+    code, said = run(tmp_path, "--samplers", "1:3", point=point, count=count)
+    assert (tmp_path / "markers" / f"{point}-{count}").exists(), f"the fault was never reached\n{said}"
+    assert code == 0, said
+    assert_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_damaged_and_a_deleted_shard_are_made_again(undisturbed: Path, tmp_path: Path) -> None:
+    code, said = run(tmp_path)
+    assert code == 0, said
+    before = shards(tmp_path)
+    first, second, *_ = sorted(tmp_path / path for path in before)
+    first.write_bytes(first.read_bytes()[:-100])
+    second.unlink()
+    for path in (tmp_path / "faulty").glob("*/*"):
+        path.unlink()
+    code, said = run(tmp_path)
+    assert code == 0, said
+    assert f"{first} was set aside" in said
+    assert shards(tmp_path) == before
+    assert_same(tmp_path, undisturbed)
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
+    code, said = run(tmp_path, point="full", count=3)
+    assert code == 1, said
+    assert "No space left on device" in said and "/samples/" in said and "shard-" in said
+    code, said = run(tmp_path)
+    assert code == 0, said
+    assert_same(tmp_path, undisturbed)

@@ -1,0 +1,190 @@
+"""What ``vaegen diffusion`` and ``vaegen samples`` do."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+from vaegen_ray.results.diffusions import DiffusionStore, models
+from vaegen_ray.results.shards import ShardStore, streams
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.service import cluster
+from vaegen_ray.service.progress import clock
+from vaegen_ray.stream import DiffusionSpec, StreamSpec
+
+Say = Callable[[str], None]
+
+LINE_SECONDS = 5.0
+"""Time between two lines about the progress of generating."""
+STALL_SECONDS = 600.0
+"""Generating that brings no new shard for so long is given up."""
+
+
+def train(storage: Storage, spec: DiffusionSpec, options: Any, say: Say) -> int:
+    """Trains a diffusion model, or says that it is trained; returns the exit code."""
+    from vaegen_ray.service import diffusion
+    from vaegen_ray.service.runner import diffusion_images
+
+    storage.probe()
+    if diffusion.committed(storage, spec, say) is None:
+        images = diffusion_images(spec, options.data_dir)
+        cluster.connect(options.address)
+        try:
+            diffusion.ensure(storage, [spec], lambda _: images, say, checkpoint_seconds=options.checkpoint_seconds)
+        finally:
+            cluster.disconnect()
+    store = DiffusionStore(storage, spec.diffusion_id)
+    mark = store.committed()
+    assert mark is not None
+    say(f"model {spec.diffusion_id}, weights {mark['digest'][:16]}..., samples in {store.where('samples.png')}")
+    return 0
+
+
+def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -> int:
+    """Takes weights for the network of ``spec`` from a safetensors file; returns the exit code.
+
+    Raises:
+        DataMissingError: there is no such file.
+        DataFormatError: it is no safetensors file, or holds the weights of another network.
+    """
+    from vaegen_ray.service import diffusion_worker as worker
+    from vaegen_ray.training.checkpoint import digest
+
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DataMissingError(f"the weights to import must be a safetensors file; there is no file {path}")
+    weights = worker.import_weights(spec, path.read_bytes(), str(path))
+    imported = replace(spec, weights=digest(weights))
+    store = DiffusionStore(storage, imported.diffusion_id)
+    worker.commit(store, imported, weights, losses=[], imported_from=path.name)
+    store.write_picture(worker.picture(imported, weights, "cpu"))
+    say(f"model {imported.diffusion_id} in {store.where()}, samples in {store.where('samples.png')}")
+    say(f"use it with: --diffusion-weights {imported.weights}")
+    return 0
+
+
+def table_of_models(storage: Storage) -> list[list[str]]:
+    """A row of words a diffusion model, the head first."""
+    rows = [["model", "state", "dataset", "trained on", "network", "images seen", "loss"]]
+    for name in models(storage):
+        store = DiffusionStore(storage, name)
+        spec, mark = store.read_spec(), store.committed()
+        if spec is None:
+            continue
+        state = "imported" if spec["weights"] else "trained" if mark else "unfinished"
+        loss = f"{mark['losses'][-1][1]:.3f}" if mark and mark["losses"] else "-"
+        images = "-" if spec["weights"] else f"{spec['images']:,}"
+        rows.append([name, state, spec["dataset"], f"{spec['n_train']:,}", spec["network"], images, loss])
+    return rows
+
+
+def table_of_streams(storage: Storage) -> list[list[str]]:
+    """A row of words a stream, the head first: what is kept, how fast it is made, how long readers waited."""
+    rows = [["samples", "model", "dataset", "steps", "shards", "images", "disk MiB", "images/s", "readers waited s"]]
+    for digest in streams(storage):
+        try:
+            store, stream = open_stream(storage, digest)
+        except DataFormatError:
+            continue
+        status = store.read_status() or {}
+        shards = len(store.numbers())
+        rows.append(
+            [
+                digest,
+                stream.diffusion.diffusion_id,
+                stream.diffusion.dataset,
+                str(stream.sampler.steps),
+                f"{shards:,}",
+                f"{shards * stream.shard_size:,}",
+                f"{store.disk_bytes() / 2**20:.1f}",
+                f"{status.get('images_per_second', 0):,.0f}",
+                f"{status.get('waited_seconds', 0):.1f}",
+            ]
+        )
+    return rows
+
+
+def open_stream(storage: Storage, digest: str) -> tuple[ShardStore, StreamSpec]:
+    """The shards and the declaration of a stream that is in the storage.
+
+    Raises:
+        DataFormatError: the folder does not say what it holds.
+    """
+    probe = ShardStore(storage, digest, shape=(1, 1, 1, 1), levels=2)
+    facts = probe.read_facts()
+    try:
+        stream = StreamSpec.from_dict((facts or {})["stream"])
+    except (KeyError, TypeError, SpecError) as error:
+        raise DataFormatError(f"{storage.where('samples')}/{digest} does not say what it holds: {error}") from None
+    return ShardStore(storage, digest, shape=stream.shard_shape, levels=stream.diffusion.levels), stream
+
+
+def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, say: Say) -> int:
+    """Makes the first ``samples`` samples of a stream where they are missing; returns the exit code.
+
+    Raises:
+        SpecError: more than a stream has.
+        VaegenError: the pool says what is wrong, or makes nothing.
+    """
+    from vaegen_ray.service.pool import open_pools
+    from vaegen_ray.service.runner import diffusion_images
+
+    if samples > stream.training_samples:
+        raise SpecError(f"a stream has {stream.training_samples:,} samples to train on; got {samples:,}")
+    storage.probe()
+    wanted = range(stream.shards(samples))
+    cluster.connect(options.address)
+    try:
+        pools = open_pools(
+            storage,
+            "vaegen-samples",
+            [stream],
+            options.samplers,
+            lambda model: diffusion_images(model, options.data_dir),
+            say,
+            checkpoint_seconds=options.checkpoint_seconds,
+            goal=tuple(wanted),
+        )
+        pool = pools[stream]
+        try:
+            return _watch(pool, set(wanted), say)
+        finally:
+            pool.leave()
+    finally:
+        cluster.disconnect()
+
+
+def _watch(pool: Any, wanted: set[int], say: Say) -> int:
+    from vaegen_ray.errors import VaegenError
+    from vaegen_ray.service.sampler import shard_store
+
+    connection = pool.connection
+    store = shard_store(connection.storage, connection.stream, connection.digest)
+    started = last_line = last_news = time.monotonic()
+    before = left = len(wanted - set(store.numbers()))
+    while left:
+        for note in pool.beat():
+            say(note)
+        if pool.state.get("fault"):
+            raise VaegenError(pool.state["fault"])
+        now = time.monotonic()
+        missing = len(wanted - set(store.numbers()))
+        if missing < left:
+            last_news = now
+        left = missing
+        if now - last_news > STALL_SECONDS:
+            raise VaegenError(f"no new shard within {STALL_SECONDS:.0f} s; {left} of {len(wanted)} are missing")
+        if now - last_line >= LINE_SECONDS:
+            last_line = now
+            say(f"{len(wanted) - left}/{len(wanted)} shards · {pool.images_per_second:,.0f} samples/s")
+        time.sleep(0.2)
+    took = time.monotonic() - started
+    size = connection.stream.shard_size
+    rate = f", {before * size / took:,.0f} samples/s" if before else ""
+    say(
+        f"{len(wanted)} shards of {size:,} samples in {connection.storage.where(f'samples/{connection.digest}')}; "
+        f"{before} made now in {clock(took)}{rate}"
+    )
+    return 0
