@@ -17,6 +17,18 @@ STREAM_VERSION = 1
 """Raised whenever a change of the code moves the weights of a diffusion model, or its samples."""
 
 NETWORKS = ("mlp", "unet")
+NETWORK_FIELDS = (
+    "levels",
+    "image_shape",
+    "network",
+    "channels",
+    "multipliers",
+    "blocks",
+    "attention",
+    "data_std",
+    "weights",
+)
+"""What says which function of the weights a diffusion model is."""
 DECAYS = ("constant", "cosine")
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -158,8 +170,10 @@ class DiffusionSpec:
 
     @cached_property
     def diffusion_id(self) -> str:
-        """20 hexadecimal digits that name this model; its folder in the storage."""
-        return _identity(self.as_dict())
+        """20 hexadecimal digits that name this model; its folder in the storage. How imported weights were trained is
+        not known, so there only the network counts."""
+        values = self.as_dict()
+        return _identity({name: values[name] for name in NETWORK_FIELDS} if self.weights else values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The double descent figure: its path, colours, spread, axes, and what it does with rows that cannot be drawn."""
+"""The double descent figures: path, colours, spread, axes, and what they do with rows that cannot be drawn."""
 
 from itertools import combinations, product
 
@@ -23,7 +23,7 @@ def rows_for(points, methods=("normal",), seeds=SEEDS):
         for nc, mz in points:
             for seed in range(seeds):
                 elbo = -20 - 5 / nc - nc / 512 + mz / 32 + (method != "normal") * 0.3 + 0.1 * seed**2
-                gap = nc / 256 / mz
+                gap = nc / 256 / mz - (method != "normal") * 0.2 + 0.01 * seed
                 total = 2 * nc * nc + 131 * nc + 64 + 6 * nc * mz + 4 * mz
                 rows.append((f"{method}-{nc}-{mz}-{seed}", method, seed, nc, mz, total, elbo, gap))
     varied = ["trial_id", "method", "seed", "nc", "mz", "params_total", "elbo_test", "generalization_gap"]
@@ -43,6 +43,19 @@ def spread_of(axes):
     """All bars of a panel as rows of x, low, high."""
     bars = [bar for c in axes.collections if c.get_gid() == "spread" for bar in c.get_segments()]
     return np.array([[bar[0, 0], bar[:, 1].min(), bar[:, 1].max()] for bar in bars])
+
+
+def curves_in(axes):
+    """The curves of a panel by their names, which say method and fixed axis."""
+    return {line.get_gid(): line for line in axes.lines if "=" in (line.get_gid() or "")}
+
+
+def is_whole(figure):
+    """Whether every text lies inside the figure."""
+    renderer = figure.canvas.get_renderer()
+    boxes = [figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)]
+    boxes += [text.get_window_extent(renderer) for axes in figure.axes for text in axes.texts]
+    return all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
 
 
 def words_in(figure):
@@ -134,9 +147,7 @@ def test_every_point_has_one_label_and_no_text_covers_another_or_is_clipped(meth
     assert covering == []
     panel = axes.get_window_extent(renderer)
     assert all(panel.contains(*corner) for box in boxes for corner in (box.min, box.max))
-    whole = [figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)]
-    whole += [text.get_window_extent(renderer) for text in axes.texts]
-    assert all(figure.bbox.contains(*corner) for box in whole for corner in (box.min, box.max))
+    assert is_whole(figure)
 
 
 def test_failed_trials_and_those_without_a_finite_elbo_are_left_out_and_counted():
@@ -166,17 +177,79 @@ def test_a_method_has_its_own_line_style_and_is_named_once_there_are_two(picture
     assert "normal training" not in words_in(pictures["double_descent"])
 
 
+def test_complexity_axes_have_mz_in_the_upper_row_and_nc_in_the_lower_and_the_gap_at_the_right(pictures):
+    figure = pictures["complexity_axes"]
+    left, right, below_left, below_right = [axes.get_position() for axes in figure.axes]
+    assert left.x1 < right.x0 and left.y0 == right.y0
+    assert below_left.y1 < left.y0 and (below_left.x0, below_right.x0) == (left.x0, right.x0)
+    assert [axes.get_xlabel()[:5] for axes in figure.axes] == ["$m_z$", "$m_z$", "$n_c$", "$n_c$"]
+    columns = ["Test ELBO (nats an image)", "Generalization gap (nats an image)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == columns * 2
+    assert is_whole(figure)
+
+
 def test_complexity_axes_draw_a_line_for_each_mz_with_two_nc():
     figure = draw(rows_for(PATH, ("normal", "dmaapx")))["complexity_axes"]
-    for axes, column in zip(figure.axes, ("elbo_test", "generalization_gap"), strict=True):
+    for axes, column in zip(figure.axes[2:], ("elbo_test", "generalization_gap"), strict=True):
         rows = rows_for(PATH)
-        drawn = {line.get_gid(): line for line in axes.lines if "mz=" in (line.get_gid() or "")}
+        drawn = curves_in(axes)
         assert set(drawn) == {f"{method} mz={mz}" for method in ("normal", "dmaapx") for mz in (1, 32)}
         assert list(drawn["normal mz=32"].get_xdata()) == [256, 512]
         expected = [rows[(rows["nc"] == nc) & (rows["mz"] == 32)][column].mean() for nc in (256, 512)]
         np.testing.assert_allclose(drawn["normal mz=32"].get_ydata(), expected)
         assert drawn["dmaapx mz=1"].get_linestyle() == "--"
         assert axes.get_xscale() == "log"
+
+
+def test_complexity_axes_draw_both_methods_against_mz_where_the_path_turns():
+    rows = rows_for(PATH, ("normal", "dmaapx"))
+    figure = draw(rows)["complexity_axes"]
+    for axes, column in zip(figure.axes[:2], ("elbo_test", "generalization_gap"), strict=True):
+        drawn = curves_in(axes)
+        assert {gid: line.get_linestyle() for gid, line in drawn.items()} == {
+            "normal nc=256": "-",
+            "dmaapx nc=256": "--",
+        }
+        for method in ("normal", "dmaapx"):
+            turn = rows[(rows["method"] == method) & (rows["nc"] == 256)]
+            line = drawn[f"{method} nc=256"]
+            assert list(line.get_xdata()) == [1, 2, 4, 8, 16, 32]
+            expected = [turn.loc[turn["mz"] == mz, column].mean() for mz in (1, 2, 4, 8, 16, 32)]
+            np.testing.assert_allclose(line.get_ydata(), expected)
+        at_turn = rows[rows["nc"] == 256].groupby(["method", "mz"])[column]
+        expected = at_turn.agg(["min", "max"]).reset_index()[["mz", "min", "max"]].to_numpy()
+        assert sorted(map(tuple, spread_of(axes))) == sorted(map(tuple, expected))
+    named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert named == ["normal training", "DMaaPx"]
+
+
+def test_only_the_nc_where_the_path_turns_is_drawn_against_mz_with_a_tick_at_each_value():
+    rows = rows_for(product((64, 128, 256, 512), (1, 8, 10)))
+    for axes in draw(rows)["complexity_axes"].axes[:2]:
+        assert set(curves_in(axes)) == {"normal nc=256"}
+        assert axes.get_xlabel() == "$m_z$  ($n_c$ = 256)"
+        assert sorted(spread_of(axes)[:, 0]) == [1, 8, 10]
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "8", "10"]
+        assert (axes.get_xscale(), axes.xaxis.get_transform().base) == ("log", 2)
+    finer_at_128 = pd.concat([rows, rows_for([(128, 2)])])
+    assert set(curves_in(draw(finer_at_128)["complexity_axes"].axes[0])) == {"normal nc=128"}
+
+
+@pytest.mark.parametrize(
+    ("points", "empty", "note"),
+    [
+        (PATH[:9], slice(0, 2), "No $n_c$ on the path has two values of $m_z$ yet"),
+        ([*PATH[:5], PATH[-1]], slice(0, 2), "No $n_c$ on the path has two values of $m_z$ yet"),
+        (PATH[8:14], slice(2, 4), "No $m_z$ has two values of $n_c$ yet"),
+    ],
+)
+def test_a_row_of_panels_whose_axis_does_not_grow_yet_says_so(points, empty, note):
+    figure = draw(rows_for(points, ("normal", "dmaapx")))["complexity_axes"]
+    for axes in figure.axes:
+        says_so = note in [text.get_text() for text in axes.texts]
+        assert says_so == (axes in figure.axes[empty]) == (not curves_in(axes))
+        assert not (says_so and axes.get_legend())
+    assert is_whole(figure)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 11])
@@ -187,6 +260,7 @@ def test_an_unfinished_sweep_is_drawn_as_far_as_it_is(count):
     for picture in pictures.values():
         assert style.to_bytes(picture, "png").startswith(b"\x89PNG")
     assert ("No $m_z$ has two values" in words_in(pictures["complexity_axes"])) == (count == 1)
+    assert ("No $n_c$ on the path has two values" in words_in(pictures["complexity_axes"])) == (count < 10)
 
 
 @pytest.mark.parametrize("rows", [pd.DataFrame(), rows_for(PATH).assign(status="failed")])

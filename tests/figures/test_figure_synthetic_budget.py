@@ -265,3 +265,12 @@ def test_an_impossible_budget_is_refused_for_dmaapx_and_ignored_for_normal_train
 def test_equal_rows_in_any_order_give_equal_bytes(kind, full):
     again = picture(rows_for().sample(frac=1, random_state=2))
     assert style.to_bytes(again, kind) == style.to_bytes(full, kind)
+
+
+def test_samples_of_two_diffusion_models_are_not_averaged():
+    rows = rows_for()
+    rows["samples_digest"] = np.where(rows["method"] == "dmaapx", "a1", None)
+    picture(rows)
+    rows.loc[rows["budget"] == 5, "samples_digest"] = "b2"
+    with pytest.raises(SpecError, match="must share one samples_digest; got a1, b2"):
+        draw(rows)

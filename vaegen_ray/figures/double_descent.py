@@ -1,18 +1,20 @@
-"""Double descent along two axes of complexity (xiao2024, Section 5.7, Figure 8, and Section 5.6, Figure 7 c and d).
+"""Double descent along two axes of complexity (xiao2024, Section 5.7, Figure 8, and Sections 5.5 and 5.6, Figure 7).
 
 The path of Figure 8: nc grows at the smallest mz, then mz grows at that nc, then nc grows at the largest mz. The
 negative test ELBO along it goes down, up and down again, though along neither axis alone does it descend twice.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from vaegen_ray.figures import style
 from vaegen_ray.figures.labels import place_labels
-from vaegen_ray.figures.rows import facts, require_one, usable
+from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
 
 AXIS_COLOURS = {"nc": style.OKABE_ITO["sky_blue"], "mz": style.OKABE_ITO["vermillion"]}
 """Colour of a stretch of the path by the axis that grows along it."""
@@ -20,13 +22,14 @@ AXIS_NAMES = {"nc": r"$n_c$ grows, $m_z$ fixed ($\Theta_{\neg z}$)", "mz": r"$m_
 WIDE_RANGE = 50
 """Parameters are drawn on a log axis where the largest count is more than this many times the smallest."""
 
-VALUES = ("elbo_test", "generalization_gap")
+SYMBOLS = {"nc": "$n_c$", "mz": "$m_z$"}
+VALUES = {"elbo_test": "Test ELBO", "generalization_gap": "Generalization gap"}
 ONE_EXPERIMENT = ("dataset", "architecture", "likelihood", "n_train", "epochs")
 """What all rows of one figure must share."""
 
 
 def draw(rows: pd.DataFrame) -> dict[str, Figure]:
-    """Figure 8 as ``double_descent`` and Figure 7 (c, d) as ``complexity_axes``.
+    """Figure 8 as ``double_descent`` and Figure 7 as ``complexity_axes``.
 
     Args:
         rows: one row a finished trial at its last evaluation, with ``dataset, architecture, likelihood, method, nc, mz,
@@ -37,8 +40,9 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
         VaegenError: no completed trial with a finite ELBO.
         SpecError: a column is missing, or the rows mix experiments.
     """
-    kept, left_out = usable(rows, VALUES, (*ONE_EXPERIMENT, "method", "nc", "mz", "params_total"))
+    kept, left_out = usable(rows, list(VALUES), (*ONE_EXPERIMENT, "method", "nc", "mz", "params_total"))
     require_one(kept, ONE_EXPERIMENT)
+    require_one_stream(kept)
     return {"double_descent": _double_descent(kept, left_out), "complexity_axes": _complexity_axes(kept, left_out)}
 
 
@@ -118,33 +122,68 @@ def _double_descent(rows: pd.DataFrame, left_out: str) -> Figure:
 
 
 def _complexity_axes(rows: pd.DataFrame, left_out: str) -> Figure:
-    """Figure 7 (c, d): test ELBO and generalization gap against nc, a line for each mz that has at least two nc."""
-    figure, panels = style.new_figure(height=3.5, panels=2)
-    widths = rows.groupby("mz")["nc"].nunique()
-    colours = dict(zip(widths.index[widths >= 2], cycle(style.LINE_COLOURS), strict=False))
-    lines = rows[rows["mz"].isin(list(colours))]
-    methods = style.methods_in(lines)
-    names = {"elbo_test": "Test ELBO", "generalization_gap": "Generalization gap"}
-    for axes, (value, name) in zip(panels, names.items(), strict=True):
-        points = style.mean_and_spread(lines, ["method", "mz", "nc"], value)
-        for method, (dashes, marker) in style.method_lines(methods):
-            for mz, colour in colours.items():
-                line = points[(points["method"] == method) & (points["mz"] == mz)]
-                gid = f"{method} mz={mz}"
-                axes.plot(line["nc"], line["mean"], linestyle=dashes, color=colour, linewidth=style.LINE_WIDTH, gid=gid)
-                style.mark_spread(axes, line, "nc", marker, colour)
-        style.name_axes(axes, "$n_c$", f"{name} (nats an image)")
-        if colours:
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda nc, _: f"{nc:g}"))
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            style.nothing_yet(axes, "No $m_z$ has two values of $n_c$ yet")
-    handles = [style.handle(f"$m_z$ = {mz}", colour) for mz, colour in colours.items()]
-    style.legend(panels[0], [*handles, *style.method_handles(methods)])
-    seeds = style.mean_and_spread(lines if colours else rows, ["method", "mz", "nc"], "elbo_test")["count"]
-    style.head(figure, r"Growing $\mathbf{n_c}$ alone: test ELBO and generalization gap", facts(rows, seeds))
+    """Figure 7: test ELBO and generalization gap, (a, b) against mz and (c, d) against nc.
+
+    (a, b) have the nc at which the path turns, once it has two mz; (c, d) a line for each mz that has at least two nc.
+    """
+    figure, panels = style.new_figure(height=6.6, panels=2, rows=2)
+    turn = dict.fromkeys(_with_two("mz", path_order(rows), "nc"), style.INK)  # elsewhere the path has one mz an nc
+    widened = dict(zip(_with_two("nc", rows, "mz"), cycle(style.LINE_COLOURS), strict=False))
+    drawn = rows[rows["nc"].isin(list(turn)) | rows["mz"].isin(list(widened))]
+    methods = style.methods_in(drawn)
+    _grow("mz", panels[:2], drawn, turn, methods, "No $n_c$ on the path has two values of $m_z$ yet")
+    _grow("nc", panels[2:], drawn, widened, methods, "No $m_z$ has two values of $n_c$ yet")
+    seeds = style.mean_and_spread(rows if drawn.empty else drawn, ["method", "mz", "nc"], "elbo_test")["count"]
+    title = r"Growing $\mathbf{m_z}$ or $\mathbf{n_c}$ alone: test ELBO and generalization gap"
+    style.head(figure, title, facts(rows, seeds))
     style.foot(figure, left_out)
+    figure.align_ylabels()
     style.settle(figure)
     return figure
+
+
+def _with_two(grown: str, rows: pd.DataFrame, fixed: str) -> list[int]:
+    """The values of the axis ``fixed`` that have at least two values of the axis ``grown``."""
+    counts = rows.groupby(fixed)[grown].nunique()
+    return counts.index[counts >= 2].tolist()
+
+
+def _grow(
+    grown: str, panels: Sequence[Axes], rows: pd.DataFrame, colours: Mapping[int, str], methods: list[str], nothing: str
+) -> None:
+    """Draw test ELBO and generalization gap against one axis, a line for each method and value of the other axis.
+
+    A single value of the other axis is named below the panels, several in the legend.
+
+    Args:
+        grown: the axis that grows along a line, ``mz`` or ``nc``.
+        panels: one for each of ``VALUES``.
+        rows: at least the trials of all lines.
+        colours: the fixed values of the other axis and the colours of their lines.
+        methods: all methods of the figure.
+        nothing: what the panels say without any line.
+    """
+    fixed = "nc" if grown == "mz" else "mz"
+    lines = rows[rows[fixed].isin(list(colours))]
+    names = {f"{SYMBOLS[fixed]} = {at}": colour for at, colour in colours.items()}
+    alone = f"  ({next(iter(names))})" if len(names) == 1 else ""
+    for axes, (value, name) in zip(panels, VALUES.items(), strict=True):
+        points = style.mean_and_spread(lines, ["method", fixed, grown], value)
+        for method, (dashes, marker) in style.method_lines(methods):
+            for at, colour in colours.items():
+                line = points[(points["method"] == method) & (points[fixed] == at)]
+                look = {"color": colour, "linestyle": dashes, "linewidth": style.LINE_WIDTH}
+                axes.plot(line[grown], line["mean"], **look, gid=f"{method} {fixed}={at}")
+                style.mark_spread(axes, line, grown, marker, colour)
+        style.name_axes(axes, SYMBOLS[grown] + alone, f"{name} (nats an image)")
+        if colours:
+            axes.set_xscale("log", base=2)
+            values = sorted(lines[grown].unique())
+            axes.xaxis.set_major_locator(FixedLocator(values) if grown == "mz" else LogLocator(base=2, numticks=12))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            style.nothing_yet(axes, nothing)
+    if colours:
+        handles = [] if alone else [style.handle(name, colour) for name, colour in names.items()]
+        style.legend(panels[0], [*handles, *style.method_handles(methods)])

@@ -53,6 +53,16 @@ def require_one(rows: pd.DataFrame, columns: Sequence[str]) -> None:
             raise SpecError(f"rows of one figure must share one {column}; got {listed} (select one)")
 
 
+def require_one_stream(rows: pd.DataFrame) -> None:
+    """Refuse DMaaPx trials that were trained on the samples of different diffusion models.
+
+    Raises:
+        SpecError: there are several ``samples_digest``.
+    """
+    if "samples_digest" in rows:
+        require_one(rows[rows["samples_digest"].notna()], ("samples_digest",))
+
+
 def facts(rows: pd.DataFrame, seeds: pd.Series) -> str:
     """Data set, training images, epochs, and how many ``seeds`` a point has: the line below a title."""
     first, low, high = rows.iloc[0], seeds.min(), seeds.max()

@@ -69,12 +69,12 @@ def mean_and_spread(frame: pd.DataFrame, by: str | Sequence[str], value: str) ->
     return frame.groupby(keys)[value].agg(["mean", "min", "max", "std", "count"]).reset_index()
 
 
-def new_figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure ``height`` inches high with ``panels`` dressed panels side by side."""
+def new_figure(height: float, panels: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure ``height`` inches high with ``rows`` rows of ``panels`` dressed panels, listed row by row."""
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
+    axes = [figure.add_subplot(rows, panels, i + 1) for i in range(rows * panels)]
     for panel in axes:
         panel.set_axisbelow(True)
         panel.grid(True, color=GRID, linewidth=0.6)

@@ -16,7 +16,7 @@ from matplotlib.ticker import AutoLocator, NullLocator
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import facts, require_one, usable
+from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
 
 
 class Curve(NamedTuple):
@@ -73,6 +73,7 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
     """
     kept, left_out = usable(rows, (*REAL, "generalization_gap"), (*ONE_EXPERIMENT, "method", "budget", "elbo_source"))
     require_one(kept, ONE_EXPERIMENT)
+    require_one_stream(kept)
     return {"synthetic_budget": _synthetic_budget(_with_budgets(kept), left_out)}
 
 

@@ -37,7 +37,7 @@ def train(storage: Storage, spec: DiffusionSpec, options: Any, say: Say) -> int:
             cluster.disconnect()
     store = DiffusionStore(storage, spec.diffusion_id)
     mark = store.committed()
-    assert mark is not None
+    assert mark is not None, store.where()
     say(f"model {spec.diffusion_id}, weights {mark['digest'][:16]}..., samples in {store.where('samples.png')}")
     return 0
 
@@ -129,11 +129,12 @@ def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, s
         VaegenError: the pool says what is wrong, or makes nothing.
     """
     from vaegen_ray.service.pool import open_pools
-    from vaegen_ray.service.runner import diffusion_images
+    from vaegen_ray.service.runner import diffusion_images, require_imported
 
     if samples > stream.training_samples:
         raise SpecError(f"a stream has {stream.training_samples:,} samples to train on; got {samples:,}")
     storage.probe()
+    require_imported(storage, stream.diffusion)
     wanted = range(stream.shards(samples))
     cluster.connect(options.address)
     try:

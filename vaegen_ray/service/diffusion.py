@@ -84,8 +84,9 @@ def ensure(
         digest = committed(storage, spec, say)
         if digest is None:
             if spec.weights:
-                where = DiffusionStore(storage, spec.diffusion_id).where()
-                raise VaegenError(f"imported weights are not in {where}; import them again: vaegen diffusion import")
+                raise VaegenError(
+                    f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import"
+                )
             _train(storage, spec, images_of(spec), say, checkpoint_seconds)
             digest = committed(storage, spec, say)
             assert digest is not None

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from vaegen_ray.data import catalog
-from vaegen_ray.errors import DataMissingError
+from vaegen_ray.errors import DataMissingError, VaegenError
+from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
@@ -53,6 +54,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     absent = [name for name in sorted(needed) if not _is_present(name, options.data_dir)]
     storage = Storage.open(options.storage)
     storage.probe()
+    for stream in sweep.streams:
+        require_imported(storage, stream.diffusion)
     store = SweepStore(storage, sweep.name)
     if options.fresh and (old := store.archive()):
         print(f"earlier results were put aside as {storage.where(old)}")
@@ -95,6 +98,19 @@ def _is_present(name: str, folder: str | None) -> bool:
     if not there.present and catalog.info(name).package:
         raise DataMissingError(f"data set {name!r} is not in {there.where}; get it with: {there.how}")
     return there.present
+
+
+def require_imported(storage: Storage, model: DiffusionSpec) -> None:
+    """Whether a model with imported weights is in the storage; others can be trained.
+
+    Raises:
+        VaegenError: it is not.
+    """
+    if model.weights and DiffusionStore(storage, model.diffusion_id).committed() is None:
+        raise VaegenError(
+            f"no weights {model.weights} for this network in {storage.where('diffusion')}; "
+            f"take them first: vaegen diffusion import FILE --dataset {model.dataset}"
+        )
 
 
 def _load_images(sweep: Sweep, folder: str | None) -> dict[str, tuple]:
