@@ -9,6 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from vaegen_ray.errors import SpecError, allowed
@@ -29,6 +30,8 @@ NETWORK_FIELDS = (
     "weights",
 )
 """What says which function of the weights a diffusion model is."""
+READS_WEIGHTS = ("levels", "image_shape", "data_std")
+"""What the weights themselves do not say, and samples depend on."""
 DECAYS = ("constant", "cosine")
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -49,11 +52,17 @@ def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> N
         raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
 
 
-def _number(name: str, value: Any, low: float, high: float, *, low_included: bool = False) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (low <= value if low_included else low < value) or not value < high:
-        sign = ">=" if low_included else ">"
-        raise SpecError(f"{name} must be a number {sign} {low:g} and < {high:g}; got {value!r}")
+def _set_numbers(
+    owner: Any, of: str, names: tuple[str, ...], low: float, high: float = math.inf, *, low_included: bool = False
+) -> None:
+    """Checks fields of a frozen dataclass and makes floats of them, so that 1, 1.0 and -0.0, 0 are the same."""
+    for name in names:
+        value = getattr(owner, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not (low <= value if low_included else low < value) or not value < high:
+            sign = ">=" if low_included else ">"
+            raise SpecError(f"{name} of the {of} must be a number {sign} {low:g} and < {high:g}; got {value!r}")
+        object.__setattr__(owner, name, float(value) + 0.0)
 
 
 def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:
@@ -134,10 +143,9 @@ class DiffusionSpec:
             whole(f"{name} of the diffusion model", getattr(self, name), 1)
         whole("levels of the diffusion model", self.levels, 2, 256)
         whole("seed of the diffusion model", self.seed, 0, 2**31 - 1)
-        for name in ("data_std", "log_std", "learning_rate"):
-            _number(f"{name} of the diffusion model", getattr(self, name), 0, math.inf)
-        _number("log_mean of the diffusion model", self.log_mean, -100, 100)
-        _number("dropout of the diffusion model", self.dropout, 0, 1, low_included=True)
+        _set_numbers(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
+        _set_numbers(self, "diffusion model", ("log_mean",), -100, 100)
+        _set_numbers(self, "diffusion model", ("dropout",), 0, 1, low_included=True)
         if len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
             raise SpecError(
                 f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
@@ -203,14 +211,18 @@ class Sampler:
 
     def __post_init__(self) -> None:
         whole("steps of the sampler", self.steps, 2)
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise SpecError(f"noise levels must be 0 < sigma_min < sigma_max; got {self.sigma_min}, {self.sigma_max}")
-        for name in ("rho", "churn_noise"):
-            _number(f"{name} of the sampler", getattr(self, name), 0, math.inf)
-        for name in ("churn", "churn_min"):
-            _number(f"{name} of the sampler", getattr(self, name), 0, math.inf, low_included=True)
+        _set_numbers(self, "sampler", ("sigma_min", "sigma_max", "rho", "churn_noise"), 0)
+        _set_numbers(self, "sampler", ("churn", "churn_min"), 0, low_included=True)
         if self.churn_max is not None:
-            _number("churn_max of the sampler", self.churn_max, self.churn_min, math.inf, low_included=True)
+            _set_numbers(self, "sampler", ("churn_max",), self.churn_min, low_included=True)
+        if not self.sigma_min < self.sigma_max:
+            raise SpecError(f"sigma_min must be < sigma_max; got {self.sigma_min}, {self.sigma_max}")
+        try:
+            levels = self.levels()
+        except OverflowError:
+            levels = [math.nan] * 3
+        if not all(0 < b < a < math.inf for a, b in pairwise(levels[:-1])):
+            raise SpecError(f"rho of the sampler must give falling noise levels above 0; got {self.rho}")
 
     @property
     def evaluations(self) -> int:
@@ -300,7 +312,9 @@ class StreamSpec:
         Args:
             weights: SHA-256 of the weights.
         """
-        return _identity({"weights": weights, **{k: v for k, v in self.as_dict().items() if k != "diffusion"}})
+        values = self.as_dict()
+        model = values.pop("diffusion")
+        return _identity({"weights": weights, **{name: model[name] for name in READS_WEIGHTS}, **values})
 
 
 def _known(kind: type, values: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.stream import PRECISIONS, StreamSpec, whole
+from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, whole
 
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
@@ -230,9 +230,12 @@ class TrialSpec:
 
     @cached_property
     def spec_json(self) -> str:
-        """Canonical JSON: keys sorted, the numerics version included."""
+        """Canonical JSON: keys sorted, the versions of the numerics included."""
         values = {k: v for k, v in self.as_dict().items() if k not in ADDED or v != ADDED[k]}
-        return json.dumps({**values, "numerics_version": NUMERICS_VERSION}, sort_keys=True, separators=(",", ":"))
+        versions = {"numerics_version": NUMERICS_VERSION}
+        if self.stream is not None:
+            versions["stream_version"] = STREAM_VERSION
+        return json.dumps({**values, **versions}, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def trial_id(self) -> str:

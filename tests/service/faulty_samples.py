@@ -74,8 +74,8 @@ class FaultyDirectory(directory.Directory):
 
 
 class FaultyReader(trainable.SampleReader):
-    def _fetch(self, number: int, position: int) -> Any:
-        found = super()._fetch(number, position)
+    def _fetch(self, number: int, needed: Any) -> Any:
+        found = super()._fetch(number, needed)
         reach("got")
         return found
 

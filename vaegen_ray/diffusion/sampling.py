@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaegen_ray.diffusion.edm import Denoiser, sample
 from vaegen_ray.diffusion.network import denoiser_of
-from vaegen_ray.errors import DataFormatError
+from vaegen_ray.errors import DataFormatError, VaegenError
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.training.precision import arithmetic
 
@@ -78,10 +78,18 @@ class ShardMaker:
                     self._model = GraphedDenoiser(self._denoiser, stream.batch_size, stream.diffusion.image_shape)
 
     def images(self, seeds: range) -> np.ndarray:
-        """Samples by number, made together: uint8 [len(seeds), C, H, W]."""
+        """Samples by number, made together: uint8 [len(seeds), C, H, W].
+
+        Raises:
+            VaegenError: a sample is not finite.
+        """
         spec = self.stream.diffusion
         with one_thread(), arithmetic(self.stream.precision, self.device):
             made = sample(self._model, seeds, spec.image_shape, self.stream.sampler, device=self.device)
+        finite = made.isfinite().flatten(1).all(1)
+        if not finite.all():
+            first = seeds[int((~finite).nonzero()[0])]
+            raise VaegenError(f"sample {first} of diffusion model {spec.diffusion_id} is not finite")
         return quantised(made, spec.levels)
 
     def shard(self, number: int) -> np.ndarray:

@@ -161,13 +161,18 @@ class DiffusionTrainer:
         """The inverse of ``state``.
 
         Raises:
-            KeyError, RuntimeError: the state is that of another network.
+            KeyError, RuntimeError: the state is that of another network; nothing was changed then.
         """
+        mine, _ = self.state()
+        for name in sorted({*mine, *tensors}):
+            if mine[name].shape != tensors[name].shape:
+                raise RuntimeError(f"{name} must be {tuple(mine[name].shape)}; got {tuple(tensors[name].shape)}")
+        step, loss_steps = int(values["step"]), int(values["loss_steps"])
+        losses = [(int(seen), float(mean)) for seen, mean in values["losses"]]
         with torch.no_grad():
             for name, parameter in self.denoiser.named_parameters():
                 parameter.copy_(tensors[f"weights.{name}"])
                 self._averaged[name].copy_(tensors[f"averaged.{name}"])
         self.adam.load_state({n.removeprefix("adam."): t for n, t in tensors.items() if n.startswith("adam.")})
         self._loss_sum.copy_(tensors["loss_sum"])
-        self.step, self._loss_steps = int(values["step"]), int(values["loss_steps"])
-        self.losses = [(int(seen), float(mean)) for seen, mean in values["losses"]]
+        self.step, self._loss_steps, self.losses = step, loss_steps, losses

@@ -100,6 +100,10 @@ class DiffusionStore:
                 self.storage.move(self._path(each), self._path("set-aside", each))
         return f"{self.where(name)} was set aside: {reason}"
 
+    def has_picture(self) -> bool:
+        """Whether the picture of samples is there."""
+        return self.storage.exists(self._path("samples.png"))
+
     def write_picture(self, png: bytes) -> str:
         """Keeps the picture of samples; returns its full path."""
         self.storage.write(self._path("samples.png"), png)

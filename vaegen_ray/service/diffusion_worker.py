@@ -51,7 +51,9 @@ class DiffusionWorker:
         self._device = torch.device(device)
         self._trainer = DiffusionTrainer(spec, torch.from_numpy(np.array(images)).to(device), device=device)
         self._notes: list[str] = []
-        self._restore()
+        self._mark = self._store.committed()
+        if self._mark is None:
+            self._restore()
 
     def _restore(self) -> None:
         data = self._store.read_training()
@@ -72,31 +74,35 @@ class DiffusionWorker:
         Returns:
             ``finished``; ``fraction`` 0 to 1; ``loss``, the last mean or None; ``notes``, lines for the user.
         """
-        if not self._trainer.finished:
+        if self._mark is None:
             self._trainer.advance(seconds)
-            if not self._trainer.finished and time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
+            if self._trainer.finished:
+                weights = self._trainer.averaged()
+                commit(self._store, self._spec, weights, losses=self._trainer.losses)
+                self._mark = self._store.committed()
+            elif time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
                 self.save_checkpoint()
-        if self._trainer.finished and self._store.committed() is None:
-            self._commit()
+        if self._mark is not None:
+            self._tidy()
         notes, self._notes = self._notes, []
-        losses = self._trainer.losses
+        losses = self._trainer.losses if self._mark is None else self._mark["losses"]
         return {
-            "finished": self._trainer.finished,
-            "fraction": self._trainer.fraction,
+            "finished": self._mark is not None,
+            "fraction": self._trainer.fraction if self._mark is None else 1.0,
             "loss": losses[-1][1] if losses else None,
             "notes": notes,
         }
+
+    def _tidy(self) -> None:
+        """What comes after the commit, also where an earlier worker died at it."""
+        if not self._store.has_picture():
+            self._store.write_picture(picture(self._spec, read_weights(self._store), self._device))
+        self._store.delete_training()
 
     def save_checkpoint(self) -> None:
         """Writes the state of the training."""
         self._store.write_training(pack(*self._trainer.state()))
         self._last_checkpoint = time.monotonic()
-
-    def _commit(self) -> None:
-        weights = self._trainer.averaged()
-        commit(self._store, self._spec, weights, losses=self._trainer.losses)
-        self._store.write_picture(picture(self._spec, weights, self._device))
-        self._store.delete_training()
 
 
 def commit(store: DiffusionStore, spec: DiffusionSpec, weights: dict[str, Tensor], **facts: Any) -> str:

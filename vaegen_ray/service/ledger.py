@@ -111,20 +111,23 @@ class Ledger:
             count: how many there are.
             low, high: bounds. While there is something to make there is at least one; after a long rest there is none.
         """
-        work = self.due(now) is not None or bool(self.leases)
+        more = self.due(now) is not None
+        work = more or bool(self.leases)
         waits = [reader.waits_since for reader in self.readers.values() if reader.waits_since is not None]
         if waits:
             self.last_waited = now
-        if work and count < max(1, low):
-            wanted = max(1, low)
-        elif work and waits and count < high and self._settled(now) and now - min(waits) >= GROW_SECONDS:
-            wanted = count + 1 if len(self.leases) >= count else count
+        least = max(1, low) if work else low
+        wanted = count
+        if count > high:
+            wanted = high
+        elif work and count < least:
+            wanted = least
         elif not work and now - self.last_work >= REST_SECONDS:
             wanted = 0
-        elif count > low and now - max(self.last_waited, self.last_change) >= SHRINK_SECONDS:
+        elif more and waits and count < high and len(self.leases) >= count and self._settled(now):
+            wanted = count + (now - min(waits) >= GROW_SECONDS)
+        elif count > least and now - max(self.last_waited, self.last_change) >= SHRINK_SECONDS:
             wanted = count - 1
-        else:
-            wanted = count
         if wanted != count:
             self.last_change = now
         return wanted

@@ -32,6 +32,9 @@ PATIENCE_SECONDS = 900.0
 PAUSE_SECONDS = 0.5
 """Rest before a directory is called again that did not answer."""
 
+Needed = dict[int, "Future[np.ndarray]"]
+"""The shards that a call waits for, in rising order."""
+
 
 class SampleReader:
     """The samples of a stream, for the source of one bundle (``training.sources.Samples``).
@@ -69,12 +72,14 @@ class SampleReader:
         Raises:
             VaegenError: they cannot be had; says why.
         """
-        first, last = start // self._size, (stop - 1) // self._size
-        futures = [self._begin(number, position=number) for number in range(first, last + 1)]
-        for number in range(last + 1, min(last + AHEAD, self._last) + 1):
-            self._begin(number, position=last)
+        first, end = start // self._size, (stop - 1) // self._size + 1
+        needed: Needed = {}
+        for number in range(first, end):
+            needed[number] = self._begin(number, needed)
+        for number in range(end, min(end + AHEAD, self._last + 1)):
+            self._begin(number, needed)
         parts = []
-        for number, future in enumerate(futures, start=first):
+        for number, future in needed.items():
             offset = number * self._size
             parts.append(self._images(future)[max(start - offset, 0) : stop - offset])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -83,9 +88,11 @@ class SampleReader:
         """Samples by number, in that order: uint8 [len(numbers), C, H, W]; all shards that hold them stay in memory."""
         owners, rows = np.divmod(numbers, self._size)
         self._held = max(self._held, self._last + 1)
-        futures = {number: self._begin(number, position=number) for number in np.unique(owners).tolist()}
+        needed: Needed = {}
+        for number in np.unique(owners).tolist():
+            needed[number] = self._begin(number, needed)
         out = np.empty((len(numbers), *self._connection.stream.diffusion.image_shape), np.uint8)
-        for number, future in futures.items():
+        for number, future in needed.items():
             mine = owners == number
             out[mine] = self._images(future)[rows[mine]]
         return out
@@ -98,11 +105,11 @@ class SampleReader:
             with suppress(RayError):
                 self._directory.forget.remote(self._name)
 
-    def _begin(self, number: int, position: int) -> Future[np.ndarray]:
-        """A shard that is here or under way; the one that was not used for longest leaves."""
+    def _begin(self, number: int, needed: Needed) -> Future[np.ndarray]:
+        """A shard that is here or under way, while ``needed`` are waited for; the one not used for longest leaves."""
         known = self._shards.get(number)
         if known is None or (known.done() and known.exception() is not None):
-            self._shards[number] = self._threads.submit(self._fetch, number, position)
+            self._shards[number] = self._threads.submit(self._fetch, number, needed)
         self._shards.move_to_end(number)
         while len(self._shards) > self._held + AHEAD:
             self._shards.popitem(last=False)
@@ -115,12 +122,12 @@ class SampleReader:
         finally:
             self.waited_seconds += time.monotonic() - started
 
-    def _fetch(self, number: int, position: int) -> np.ndarray:
+    def _fetch(self, number: int, needed: Needed) -> np.ndarray:
         """A shard, from the object store or its file; asks until it is there."""
         end = time.monotonic() + PATIENCE_SECONDS
         lost, reason, progress = False, "the sampler pool makes nothing", None
         while not self._closed.is_set():
-            kind, value = self._ask(number, position, lost)
+            kind, value = self._ask(number, _position(needed, number), lost)
             if kind == "later" and value != progress:
                 end, progress = time.monotonic() + PATIENCE_SECONDS, value
             if kind == "object":
@@ -159,6 +166,13 @@ class SampleReader:
         except (RayError, GetTimeoutError, ValueError) as error:
             self._directory = None
             return "silence", _line(error)
+
+
+def _position(needed: Needed, number: int) -> int:
+    """The first of the needed shards that is not here; the last one when all are. (``number`` before any is noted.)"""
+    known = list(needed.items())
+    waited_for = [each for each, future in known if not future.done()]
+    return min(waited_for, default=known[-1][0] if known else number)
 
 
 def _line(error: BaseException) -> str:
