@@ -2,7 +2,7 @@
 
 import pytest
 
-from vaegen_ray.errors import SpecError, StorageError
+from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results.diffusions import MARK, TRAINING, WEIGHTS, DiffusionStore, models
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.stream import DiffusionSpec
@@ -61,7 +61,7 @@ def test_the_mark_is_written_last(store: DiffusionStore, monkeypatch: pytest.Mon
 def test_a_mark_without_weights_is_no_reading(store: DiffusionStore) -> None:
     store.commit(b"weights", "digest")
     store.storage.delete(f"{FOLDER}/{WEIGHTS}")
-    with pytest.raises(StorageError, match="no trained weights"):
+    with pytest.raises(DataFormatError, match="weights.safetensors is missing"):
         store.read_weights()
     store.set_aside(WEIGHTS, "gone")
     assert store.committed() is None
@@ -72,7 +72,7 @@ def test_damaged_weights_are_noticed_and_set_aside_with_their_mark(store: Diffus
     store.write_spec(SPEC)
     store.commit(b"weights", "digest")
     store.storage.write(f"{FOLDER}/{WEIGHTS}", damage)
-    with pytest.raises(StorageError, match="damaged") as error:
+    with pytest.raises(DataFormatError, match="damaged") as error:
         store.read_weights()
     assert store.where(WEIGHTS) in str(error.value) and "\n" not in str(error.value)
     note = store.set_aside(WEIGHTS, "its SHA-256 is wrong")

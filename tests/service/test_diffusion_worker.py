@@ -15,7 +15,7 @@ from vaegen_ray.diffusion import training as training_module
 from vaegen_ray.diffusion.network import denoiser_of
 from vaegen_ray.diffusion.sampling import ShardMaker
 from vaegen_ray.diffusion.training import DiffusionTrainer
-from vaegen_ray.errors import DataFormatError, SpecError, StorageError
+from vaegen_ray.errors import DataFormatError, SpecError
 from vaegen_ray.results.diffusions import TRAINING, WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.diffusion_worker import DiffusionWorker, commit, import_weights, read_weights
@@ -217,7 +217,7 @@ def test_damaged_weights_are_trained_again_to_the_same(undisturbed: Path, tmp_pa
     work(worker_in(tmp_path, digits))
     store = store_in(tmp_path)
     store.storage.write(f"diffusion/{SPEC.diffusion_id}/{WEIGHTS}", b"damaged")
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(DataFormatError, match="damaged"):
         read_weights(store)
     store.set_aside(WEIGHTS, "damaged")
     work(worker_in(tmp_path, digits))

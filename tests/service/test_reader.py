@@ -146,12 +146,14 @@ class Clock:
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "ray", SimpleNamespace(get=lambda handle, timeout: handle()))
     monkeypatch.setattr(reader_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reader_module, "PATIENCE_SECONDS", LONG)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(reader_module, "time", clock)
+    monkeypatch.setattr(reader_module, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     return clock
 
 
@@ -370,7 +372,6 @@ class Making:
 def test_every_piece_comes_however_large_it_is(
     reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch, ahead: int, piece: int
 ) -> None:
-    monkeypatch.setattr(reader_module, "PATIENCE_SECONDS", LONG)
     making = pool.answer = Making(ahead)
     reader = reader_of(24 * SIZE)
     for start in range(0, 24 * SIZE, piece):
@@ -561,7 +562,8 @@ def test_waiting_is_counted_and_nothing_else(reader_of, pool: Pool, clock: Clock
     assert reader.waited_seconds == 7.0
     first = EVALUATION_SHARD * SIZE
     reader.read(first, first + 1)
-    assert [call.waited for call in pool.calls] == [0.0, 7.0]  # what the pool has not been told
+    reader.read(first + SIZE, first + SIZE + 1)
+    assert [call.waited for call in pool.calls] == [0.0, 7.0, 0.0]  # what the pool has not been told
 
 
 def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(reader_of, pool: Pool, clock: Clock) -> None:

@@ -154,7 +154,7 @@ def test_damaged_weights_make_no_samples(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(DataFormatError, match="damaged"):
         sampler.make(0)
     assert not files(folder)
 

@@ -46,7 +46,7 @@ def start_at_zero(layer: Layer) -> Layer:
 
 
 class NoiseEmbedding(nn.Module):
-    """Sines and cosines of c_noise at ``size / 2`` frequencies from 1 down to 1e-4 (Vaswani et al. 2017), then two
+    """Sines and cosines of c_noise at ``size / 2`` frequencies from 1 down towards 1e-4 (Vaswani et al. 2017), then two
     layers; [B] -> [B, E]."""
 
     def __init__(self, size: int, out: int) -> None:

@@ -85,7 +85,8 @@ class ShardMaker:
         """
         spec = self.stream.diffusion
         with one_thread(), arithmetic(self.stream.precision, self.device):
-            made = sample(self._model, seeds, spec.image_shape, self.stream.sampler, device=self.device)
+            model = self._model if len(seeds) == self.stream.batch_size else self._denoiser
+            made = sample(model, seeds, spec.image_shape, self.stream.sampler, device=self.device)
         finite = made.isfinite().flatten(1).all(1)
         if not finite.all():
             first = seeds[int((~finite).nonzero()[0])]

@@ -146,8 +146,8 @@ class DiffusionTrainer:
         self._loss_steps = 0
 
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights by name, on the CPU; those that samples are made with."""
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._averaged.items()}
+        """A copy of the averaged weights by name, on the CPU; those that samples are made with."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._averaged.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Everything that the rest of the training depends on: tensors by name, and plain values."""
@@ -163,10 +163,10 @@ class DiffusionTrainer:
         Raises:
             KeyError, RuntimeError: the state is that of another network; nothing was changed then.
         """
-        mine, _ = self.state()
-        for name in sorted({*mine, *tensors}):
-            if mine[name].shape != tensors[name].shape:
-                raise RuntimeError(f"{name} must be {tuple(mine[name].shape)}; got {tuple(tensors[name].shape)}")
+        expected, got = ({n: tuple(t.shape) for n, t in part.items()} for part in (self.state()[0], tensors))
+        for name in sorted({*expected, *got}):
+            if expected.get(name) != got.get(name):
+                raise RuntimeError(f"{name} must be {expected.get(name, 'absent')}; got {got.get(name, 'nothing')}")
         step, loss_steps = int(values["step"]), int(values["loss_steps"])
         losses = [(int(seen), float(mean)) for seen, mean in values["losses"]]
         with torch.no_grad():

@@ -12,9 +12,10 @@ The id names the specification. Weights are committed once and then stay, since 
 """
 
 import hashlib
+import json
 from typing import Any
 
-from vaegen_ray.errors import StorageError
+from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
 from vaegen_ray.stream import DiffusionSpec
@@ -56,20 +57,33 @@ class DiffusionStore:
         self.storage.write_json(self._path(MARK), mark)
 
     def committed(self) -> dict[str, Any] | None:
-        """The commit mark: ``digest``, ``file_sha256`` and further facts; None where the model is not trained."""
-        return self._read_json(MARK)
+        """The commit mark: ``digest``, ``file_sha256`` and further facts; None where the model is not trained.
+
+        Raises:
+            DataFormatError: it is damaged.
+        """
+        data = self.storage.read_optional(self._path(MARK))
+        if data is None:
+            return None
+        try:
+            mark: dict[str, Any] = json.loads(data)
+            return {**mark, "digest": mark["digest"], "file_sha256": mark["file_sha256"]}
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataFormatError(f"{self.where(MARK)} is damaged: {error}") from None
 
     def read_weights(self) -> bytes:
         """The file of the averaged weights.
 
         Raises:
-            StorageError: the model is not trained, or the file is not the one that was committed.
+            StorageError: the model is not trained.
+            DataFormatError: the file is not the one that was committed.
         """
         mark, data = self.committed(), self.storage.read_optional(self._path(WEIGHTS))
-        if mark is None or data is None:
+        if mark is None:
             raise StorageError(f"no trained weights in {self.where()}")
-        if hashlib.sha256(data).hexdigest() != mark["file_sha256"]:
-            raise StorageError(f"{self.where(WEIGHTS)} is damaged: its SHA-256 is not the one that it was written with")
+        if data is None or hashlib.sha256(data).hexdigest() != mark["file_sha256"]:
+            what = "is missing" if data is None else "is damaged: its SHA-256 is not the one that it was written with"
+            raise DataFormatError(f"{self.where(WEIGHTS)} {what}")
         return data
 
     def write_training(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
 
-from vaegen_ray.errors import StorageError, VaegenError
+from vaegen_ray.errors import DataFormatError, VaegenError
 from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import cluster
@@ -45,12 +45,12 @@ class DiffusionActor:
 def committed(storage: Storage, spec: DiffusionSpec, say: Callable[[str], None]) -> str | None:
     """The digest of a model's weights, or None where it is not trained; damaged weights are set aside."""
     store = DiffusionStore(storage, spec.diffusion_id)
-    mark = store.committed()
-    if mark is None:
-        return None
     try:
+        mark = store.committed()
+        if mark is None:
+            return None
         store.read_weights()
-    except StorageError as error:
+    except DataFormatError as error:
         say(store.set_aside(WEIGHTS, str(error)))
         return None
     return str(mark["digest"])

@@ -138,6 +138,9 @@ def import_weights(spec: DiffusionSpec, data: bytes, where: str) -> dict[str, Te
     except (safetensors.SafetensorError, ValueError) as error:
         raise DataFormatError(f"{where} is not a safetensors file: {error}") from None
     load_weights(denoiser_of(spec), tensors, where)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise DataFormatError(f"{where} holds weights that are not finite: {name}")
     return tensors
 
 
