@@ -7,6 +7,7 @@ how the sequence is cut into shards. All are declared before anything is trained
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import pairwise
@@ -35,6 +36,8 @@ READS_WEIGHTS = ("levels", "image_shape", "data_std")
 DECAYS = ("constant", "cosine")
 PRECISIONS = ("float32", "tf32", "bf16")
 
+LARGEST = 1e300
+"""Numbers beyond it are as good as infinite."""
 MOST_SHARDS = 1_000_000
 """Shards of a stream; their numbers have six digits."""
 EVALUATION_SHARD = 900_000
@@ -58,7 +61,7 @@ def _set_numbers(
     """Checks fields of a frozen dataclass and makes floats of them, so that 1, 1.0 and -0.0, 0 are the same."""
     for name in names:
         value = getattr(owner, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
         if not is_number or not (low <= value if low_included else low < value) or not value < high:
             sign = ">=" if low_included else ">"
             raise SpecError(f"{name} of the {of} must be a number {sign} {low:g} and < {high:g}; got {value!r}")
@@ -150,13 +153,19 @@ class DiffusionSpec:
             raise SpecError(
                 f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
             )
+        if not re.fullmatch("([0-9a-f]{64})?", self.weights if isinstance(self.weights, str) else "?"):
+            raise SpecError(
+                f"weights must be the SHA-256 of imported weights, 64 hexadecimal digits; got {self.weights!r}"
+            )
         if self.network == "unet":
             self._check_unet()
 
     def _check_unet(self) -> None:
         _, height, width = self.image_shape
+        if not self.multipliers:
+            raise SpecError("multipliers of a U-Net must hold one number for each resolution; got none")
         halvings = 2 ** (len(self.multipliers) - 1)
-        if not self.multipliers or height % halvings or width % halvings:
+        if height % halvings or width % halvings:
             raise SpecError(
                 f"a U-Net of {len(self.multipliers)} resolutions needs height and width divisible by {halvings}; "
                 f"got {height}x{width}"

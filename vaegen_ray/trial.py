@@ -173,6 +173,8 @@ class TrialSpec:
         if not isinstance(self.stream, StreamSpec):
             raise SpecError(f"method 'dmaapx' needs a stream of samples; got {self.stream!r}")
         model = self.stream.diffusion
+        if model.dataset != self.dataset:
+            raise SpecError(f"samples must be of a model of {self.dataset}, the data set; got one of {model.dataset}")
         if model.image_shape != self.image_shape:
             raise SpecError(f"samples must have the shape of the images, {self.image_shape}; got {model.image_shape}")
         if self.levels not in (2, model.levels):

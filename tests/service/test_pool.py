@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,32 @@ def running_ray() -> Iterator[None]:
     cluster.disconnect()
 
 
-def weights() -> dict[str, torch.Tensor]:
+SEEDS = count(1)
+
+
+def weights(seed: int) -> dict[str, torch.Tensor]:
     """Weights that no layer has at zero, so that samples differ."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     named = denoiser_of(STREAM.diffusion).named_parameters()
     return {name: 0.1 * torch.randn(p.shape, generator=generator) for name, p in named}
 
 
-def connection_to(folder: Path) -> directory.Connection:
+def connection_to(folder: Path, seed: int) -> directory.Connection:
     storage = Storage.open(folder)
-    digest = commit(DiffusionStore(storage, STREAM.diffusion.diffusion_id), STREAM.diffusion, weights(), losses=[])
-    # Pools are named after their digest, and tests share one Ray: each folder gets a name of its own.
-    name = STREAM.digest(digest + str(folder))
-    return directory.Connection(storage=storage, stream=STREAM, digest=name, use_gpu=False)
+    store = DiffusionStore(storage, STREAM.diffusion.diffusion_id)
+    digest = commit(store, STREAM.diffusion, weights(seed), losses=[])
+    return directory.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> directory.Connection:
-    return connection_to(tmp_path)
+def seed() -> int:
+    """Weights of its own for each test, since pools are named after them and tests share one Ray."""
+    return next(SEEDS)
+
+
+@pytest.fixture
+def connection(tmp_path: Path, seed: int) -> directory.Connection:
+    return connection_to(tmp_path, seed)
 
 
 def wait_until(happened: Callable[[], Any], pools: list[Pool]) -> list[str]:
@@ -92,12 +101,12 @@ def pixels(connection: directory.Connection) -> dict[int, bytes]:
     return {number: np.array(store.read(number)).tobytes() for number in store.numbers()}
 
 
-def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deletion(tmp_path: Path) -> None:
-    maker = ShardMaker(STREAM, weights())
+def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deletion(tmp_path: Path, seed: int) -> None:
+    maker = ShardMaker(STREAM, weights(seed))
     expected = {number: maker.shard(number).tobytes() for number in range(9)}
     found = []
     for name, samplers, goal in (("one", (1, 1), range(9)), ("three", (3, 3), (8, 3, 5, 0, 1, 7, 2, 6, 4))):
-        connection = connection_to(tmp_path / name)
+        connection = connection_to(tmp_path / name, seed)
         pool = Pool(connection, "test", samplers, tuple(goal))
         wait_until(lambda c=connection: len(numbers(c)) == 9, [pool])
         found.append(pixels(connection))
@@ -110,6 +119,7 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
         again = Pool(connection, "test", (2, 2), tuple(goal))
         wait_until(lambda c=connection: len(numbers(c)) == 9, [again])
         again.leave()
+        wait_until(lambda c=connection: ended(c), [])
         assert hashes(connection) == before, "the files themselves, not only the images"
     assert found == [expected, expected]
 
@@ -127,8 +137,8 @@ def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: directory.Conn
     wait_until(lambda: ended(connection), [])
 
 
-def test_readers_get_the_samples_and_share_the_memory_of_the_node(connection: directory.Connection) -> None:
-    maker = ShardMaker(STREAM, weights())
+def test_readers_get_the_samples_and_share_the_memory_of_the_node(connection: directory.Connection, seed: int) -> None:
+    maker = ShardMaker(STREAM, weights(seed))
     expected = np.concatenate([maker.shard(number) for number in range(4)])
     pool = Pool(connection, "test", (1, 2), ())
     pool.beat()
@@ -145,7 +155,7 @@ def test_readers_get_the_samples_and_share_the_memory_of_the_node(connection: di
     pool.leave()
 
 
-def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: directory.Connection) -> None:
+def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: directory.Connection, seed: int) -> None:
     pool = Pool(connection, "test", (2, 2), (0,))
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
     for pid in ray.get(connection.directory().pids.remote(), timeout=SECONDS):
@@ -155,19 +165,19 @@ def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: directory.Co
     pool.aim(tuple(range(6)))
     news += wait_until(lambda: pool.state.get("shards") == 6, [pool])
     assert sum("a sampler was lost" in line for line in news) >= 1
-    expected = {number: ShardMaker(STREAM, weights()).shard(number).tobytes() for number in range(6)}
+    expected = {number: ShardMaker(STREAM, weights(seed)).shard(number).tobytes() for number in range(6)}
     assert pixels(connection) == expected
     pool.leave()
 
 
-def test_a_reader_outlives_the_directory(connection: directory.Connection) -> None:
+def test_a_reader_outlives_the_directory(connection: directory.Connection, seed: int) -> None:
     pool = Pool(connection, "test", (1, 1), (0, 1))
     wait_until(lambda: numbers(connection) == [0, 1], [pool])
     reader = SampleReader(connection, "reader", 160)
     before = reader.read(0, 40)
     kept = before.copy()
     ray.kill(connection.directory(), no_restart=False)
-    expected = np.concatenate([ShardMaker(STREAM, weights()).shard(number) for number in range(4)])
+    expected = np.concatenate([ShardMaker(STREAM, weights(seed)).shard(number) for number in range(4)])
     pool.beat()
     np.testing.assert_array_equal(reader.read(0, 160), expected)
     np.testing.assert_array_equal(before, kept)

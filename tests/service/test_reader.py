@@ -88,9 +88,11 @@ class Pool:
 
     def directory(self) -> Any:
         self.handles += 1
-        return SimpleNamespace(
-            shard=SimpleNamespace(remote=self._shard), forget=SimpleNamespace(remote=self.forgotten.append)
-        )
+        return SimpleNamespace(shard=SimpleNamespace(remote=self._shard), forget=SimpleNamespace(remote=self._forget))
+
+    def _forget(self, names: list[str], waited: float) -> None:
+        assert waited >= 0
+        self.forgotten.extend(names)
 
     def _shard(
         self, name: str, number: int, position: int, last: int, seconds: float, *, waited: float, lost: bool
@@ -587,7 +589,7 @@ def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: Pool, cl
     gate.opened.set()
     error = reading.end().error
     assert isinstance(error, VaegenError) and str(error) == "the reader of samples was closed"
-    assert pool.forgotten == ["me"]
+    assert pool.forgotten == ["me", "me evaluation"]
     for thread in fetchers():
         thread.join(LONG)
     assert fetchers() == [] and pool.asked.count(0) == 1
@@ -622,6 +624,6 @@ def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: Pool) -> Non
 
 def test_closing_does_not_mind_a_directory_that_is_gone(reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(SIZE)
-    monkeypatch.setattr(pool, "forgotten", SimpleNamespace(append=raises(RayError("gone"))))
+    monkeypatch.setattr(pool, "forgotten", SimpleNamespace(extend=raises(RayError("gone"))))
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     reader.close()

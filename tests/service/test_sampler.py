@@ -17,6 +17,7 @@ from vaegen_ray.service.diffusion_worker import commit
 from vaegen_ray.service.sampler import Sampler, read_shard, shard_store
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.stream import Sampler as Settings
+from vaegen_ray.training.checkpoint import digest
 
 MODEL = DiffusionSpec(channels=8, blocks=1, image_shape=(1, 4, 4))
 STREAM = StreamSpec(diffusion=MODEL, sampler=Settings(steps=3), shard_size=6, batch_size=3)
@@ -143,7 +144,10 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     storage = Storage.open(tmp_path)
     larger = replace(MODEL, channels=16)
     commit(DiffusionStore(storage, MODEL.diffusion_id), MODEL, weights_of(larger))
+    named = STREAM.digest(digest(weights_of(larger)))
     with pytest.raises(DataFormatError, match=r"does not fit the declared network: .* must be .*; got"):
+        Sampler(storage, STREAM, named, "cpu").make(0)
+    with pytest.raises(DataFormatError, match=f"holds other weights than those that samples {'0' * 20} are made of"):
         Sampler(storage, STREAM, "0" * 20, "cpu").make(0)
     assert not list(tmp_path.rglob("*.arrow"))
 

@@ -29,7 +29,8 @@ def script(name: str) -> ModuleType:
 
 
 def options(**given: object) -> argparse.Namespace:
-    return argparse.Namespace(**{"dataset": None, "seeds": None, "nc": None, "mz": None, "turn": None, **given})
+    nothing = dict.fromkeys(("dataset", "seeds", "nc", "mz", "turn", "k", "diffusion_fraction", "diffusion_images"))
+    return argparse.Namespace(**{**nothing, "methods": ("normal",), "diffusion_weights": "", **given})
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -102,3 +103,49 @@ def test_a_plan_counts_right() -> None:
     multiplications = sum(2 * 50 * 6 * (2 * (64 * nc + nc * nc) + 6 * nc) for nc in (4, 8))  # 2 VAEs, 6 steps of 50
     assert f"{3 * 2 * multiplications:.3g} in training" in text
     assert "nothing to train" in describe(Sweep(name="tiny", trials=specs), [], CPU_CORE, 2)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_dmaapx_is_a_second_curve_over_the_same_points(preset: str) -> None:
+    declare = script("double_descent").declare
+    normal = declare(options(preset=preset)).trials
+    both = declare(options(preset=preset, methods=("normal", "dmaapx"))).trials
+    assert both[: len(normal)] == normal
+    others = both[len(normal) :]
+    assert [(spec.nc, spec.mz, spec.seed) for spec in others] == [(spec.nc, spec.mz, spec.seed) for spec in normal]
+    (stream,) = {spec.stream for spec in others}
+    assert stream is not None and stream.diffusion.n_train == normal[0].n_train
+    assert {(spec.method, spec.budget) for spec in others} == {("dmaapx", 0)}
+
+
+def test_the_budgets_of_the_paper_and_of_the_laptop() -> None:
+    declare = script("synthetic_budget").declare
+    laptop = declare(options(preset="laptop")).trials
+    assert [(spec.method, spec.budget) for spec in laptop if spec.seed == 0] == [
+        ("normal", 0),
+        *(("dmaapx", k) for k in (1, 2, 5, 10, 20, 50, 0)),
+    ]
+    assert {(spec.nc, spec.latent_dim, spec.n_train, spec.epochs) for spec in laptop} == {(256, 8, 1000, 300)}
+    assert len(laptop) == 8 * 3
+    paper = declare(options(preset="paper")).trials
+    assert {spec.budget for spec in paper} == {0, 1, 2, 5, 10, 20, 50, 100, 250, 1000}
+    (stream,) = {spec.stream for spec in paper} - {None}
+    assert stream.sampler.evaluations == 35
+    assert stream.diffusion.images == 200_000_000
+
+
+def test_the_diffusion_model_may_see_a_part_of_the_training_set() -> None:
+    declare = script("synthetic_budget").declare
+    (stream,) = declare(options(preset="laptop", diffusion_fraction=0.3, diffusion_images=5000)).streams
+    assert (stream.diffusion.n_train, stream.diffusion.images) == (300, 5000)
+
+
+def test_a_budget_comes_once() -> None:
+    with pytest.raises(SpecError, match="--k must hold each number once; got 2,1,2"):
+        script("synthetic_budget").declare(options(preset="smoke", k=(2, 1, 2)))
+
+
+def test_the_plan_says_what_is_to_be_sampled() -> None:
+    sweep = script("synthetic_budget").declare(options(preset="laptop"))
+    words = describe(sweep, pack(sweep.trials, CPU_CORE, 2), CPU_CORE, 2)
+    assert "300,000, 19 evaluations of the network each, in 150 shards of 2,000: 18.3 MiB" in words

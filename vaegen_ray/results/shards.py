@@ -34,11 +34,10 @@ import pyarrow as pa
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
+from vaegen_ray.stream import MOST_SHARDS
 
 FOLDER, SUFFIX = "samples", ".arrow"
 NAME = re.compile(r"shard-([0-9]{6})\.arrow")
-SHARDS = 1_000_000
-"""Numbers that a shard can have."""
 
 PREFIX = "vaegen_ray."
 BLANK = b"sha256 of all bytes of the file but the images and these digits:"
@@ -165,8 +164,8 @@ class ShardStore:
         Raises:
             SpecError: no shard can have this number.
         """
-        if not 0 <= number < SHARDS:
-            raise SpecError(f"the number of a shard must be 0..{SHARDS - 1}; got {number}")
+        if not 0 <= number < MOST_SHARDS:
+            raise SpecError(f"the number of a shard must be 0..{MOST_SHARDS - 1}; got {number}")
         return self._path(f"shard-{number:06d}{SUFFIX}")
 
     def where(self, number: int) -> str:

@@ -38,6 +38,8 @@ FAULT_SECONDS = 5.0
 """After a fault nothing is made for so long."""
 CACHE_PART = 0.3
 """Part of the object store that shards of a stream may take."""
+LEASES = 2
+"""Shards that a sampler has at a time: it makes one while the file of the other is written."""
 MOST_LOSSES = 5
 """So many samplers lost one after another are a fault."""
 STATUS_SECONDS = 2.0
@@ -98,7 +100,8 @@ class Directory:
         self._objects: OrderedDict[int, Any] = OrderedDict()
         self._loading: set[int] = set()
         self._samplers: dict[str, Any] = {}
-        self._idle: list[str] = []
+        self._busy: dict[str, int] = {}
+        """Leases of each sampler."""
         self._experienced: set[str] = set()
         """Samplers that have made a shard, so that the next one needs no start."""
         self._started = self._losses = 0
@@ -191,9 +194,11 @@ class Directory:
             except TimeoutError:
                 return "later", (self._counts.images_made, self._started)
 
-    async def forget(self, reader: str) -> None:
-        """A reader has ended."""
-        self._ledger.forget(reader)
+    async def forget(self, readers: list[str], waited: float) -> None:
+        """A reader, under all its names, has ended; it waited ``waited`` seconds since it last asked."""
+        self._counts.waited_seconds += waited
+        for reader in readers:
+            self._ledger.forget(reader)
 
     def state(self) -> dict[str, Any]:
         """Numbers for people."""
@@ -267,27 +272,31 @@ class Directory:
         while len(self._samplers) < wanted:
             self._started += 1
             name = f"sampler-{self._started}"
-            self._samplers[name] = self._new_sampler()
-            self._idle.append(name)
-        while len(self._samplers) > wanted and self._idle:
-            self._dismiss(self._idle[-1])
+            self._samplers[name], self._busy[name] = self._new_sampler(), 0
+        idle = [name for name, leases in self._busy.items() if not leases]
+        while len(self._samplers) > wanted and idle:
+            self._dismiss(idle.pop())
 
     def _new_sampler(self) -> Any:
         gpus = cluster.SAMPLER_GPU if self._connection.use_gpu else 0
         device = "cuda" if self._connection.use_gpu else "cpu"
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
+        options["max_concurrency"] = LEASES + 1  # one more, to be asked for its process
         made: Any = ray.remote(self.sampler_class).options(**options)
         return made.remote(self._connection.storage, self._stream, self._connection.digest, device)
 
     def _dismiss(self, name: str) -> None:
         ray.kill(self._samplers.pop(name))
-        if name in self._idle:
-            self._idle.remove(name)
+        del self._busy[name]
         self._experienced.discard(name)
 
     def _hand_out(self, now: float) -> None:
-        while self._idle and self._fault is None and (number := self._ledger.due(now)) is not None:
-            name = self._idle.pop(0)
+        """The next shard goes to the sampler with the fewest leases."""
+        while self._samplers and self._fault is None:
+            name = min(self._busy, key=lambda each: self._busy[each])
+            if self._busy[name] >= LEASES or (number := self._ledger.due(now)) is None:
+                break
+            self._busy[name] += 1
             self._ledger.lease(number, name, now)
             self._spawn(self._make(name, number))
 
@@ -299,15 +308,9 @@ class Directory:
         except RayTaskError as error:  # the sampler lives; the storage refuses, or the weights are damaged
             self._ledger.give_up(number)
             self._complain(_reason(error))
-            self._idle.append(name)
         except (RayError, TimeoutError) as error:
             self._ledger.give_up(number)
-            self._losses += 1
-            what = "hung" if isinstance(error, TimeoutError) else "was lost"
-            self._notes.append(f"a sampler {what} at shard {number}; the shard goes to another one")
-            self._dismiss(name)
-            if self._losses >= MOST_LOSSES:
-                self._complain(f"{self._losses} samplers were lost one after another: {_reason(error)}")
+            self._lose(name, number, error)
         else:
             self._losses = 0
             self._notes += told["notes"]
@@ -316,8 +319,20 @@ class Directory:
             if told["seconds"]:  # otherwise it was read from its file
                 self._counts.add(self._stream.shard_size, told["seconds"], time.monotonic())
             self._experienced.add(name)
-            self._idle.append(name)
+        if name in self._busy:
+            self._busy[name] -= 1
         self._announce()
+
+    def _lose(self, name: str, number: int, error: BaseException) -> None:
+        """A sampler died or hangs; each of its leases ends here."""
+        if name not in self._samplers:
+            return
+        self._losses += 1
+        what = "hung" if isinstance(error, TimeoutError) else "was lost"
+        self._notes.append(f"a sampler {what} at shard {number}, which goes to another one")
+        self._dismiss(name)
+        if self._losses >= MOST_LOSSES:
+            self._complain(f"{self._losses} samplers were lost one after another: {_reason(error)}")
 
     async def _load(self, number: int) -> None:
         """Brings a shard from its file to the object store."""

@@ -32,6 +32,8 @@ PATIENCE_SECONDS = 900.0
 PAUSE_SECONDS = 0.5
 """Rest before a directory is called again that did not answer."""
 
+CLOSED = "the reader of samples was closed"
+
 Needed = dict[int, "Future[np.ndarray]"]
 """The shards that a call waits for, in rising order."""
 
@@ -54,7 +56,7 @@ class SampleReader:
         self.digest = connection.digest
         self._connection = connection
         self._store = shard_store(connection.storage, connection.stream, connection.digest)
-        self._name = name
+        self._name, self._evaluation_name = name, f"{name} evaluation"
         self._size = connection.stream.shard_size
         self._last = connection.stream.shards(samples) - 1
         self._shards: OrderedDict[int, Future[np.ndarray]] = OrderedDict()
@@ -103,10 +105,13 @@ class SampleReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._directory is not None:
             with suppress(RayError):
-                self._directory.forget.remote(self._name)
+                names = [self._name, self._evaluation_name]
+                self._directory.forget.remote(names, self.waited_seconds - self._told_seconds)
 
     def _begin(self, number: int, needed: Needed) -> Future[np.ndarray]:
         """A shard that is here or under way, while ``needed`` are waited for; the one not used for longest leaves."""
+        if self._closed.is_set():
+            raise VaegenError(CLOSED)
         known = self._shards.get(number)
         if known is None or (known.done() and known.exception() is not None):
             self._shards[number] = self._threads.submit(self._fetch, number, needed)
@@ -148,12 +153,12 @@ class SampleReader:
             if time.monotonic() > end:
                 where = self._store.where(number)
                 raise VaegenError(f"{where} was not made within {PATIENCE_SECONDS:.0f} s: {reason}")
-        raise VaegenError("the reader of samples was closed")
+        raise VaegenError(CLOSED)
 
     def _ask(self, number: int, position: int, lost: bool) -> tuple[str, Any]:
         """The directory's answer, or ("silence", why)."""
         own = position <= self._last
-        name, last = (self._name, self._last) if own else (f"{self._name} evaluation", position)
+        name, last = (self._name, self._last) if own else (self._evaluation_name, position)
         waited, self._told_seconds = self.waited_seconds - self._told_seconds, self.waited_seconds
         try:
             if self._directory is None:

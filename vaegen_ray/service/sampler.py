@@ -1,6 +1,7 @@
 """A sampler: makes shards and writes them. A plain class; Ray makes an actor of it in ``pool.py``."""
 
 import os
+import threading
 import time
 from typing import Any
 
@@ -42,6 +43,8 @@ class Sampler:
         self._stream = stream
         self._device = device
         self._maker: Any = None
+        self._digest = digest
+        self._making = threading.Lock()
 
     def make(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
         """Shard ``number``, from its file where that is whole; otherwise made and written.
@@ -52,10 +55,11 @@ class Sampler:
         images, notes = read_shard(self._shards, number)
         seconds = 0.0
         if images is None:
-            maker = self._ready_maker()
-            started = time.monotonic()
-            images = maker.shard(number)
-            seconds = time.monotonic() - started
+            with self._making:  # one thread makes a shard while another writes one
+                maker = self._ready_maker()
+                started = time.monotonic()
+                images = maker.shard(number)
+                seconds = time.monotonic() - started
             self._shards.write(number, images, maker.made_by())
         return {"seconds": seconds, "notes": notes}, images
 
@@ -68,7 +72,10 @@ class Sampler:
         if self._maker is None:
             from vaegen_ray.diffusion.sampling import ShardMaker
             from vaegen_ray.service.diffusion_worker import read_weights
+            from vaegen_ray.training.checkpoint import digest
 
-            where = self._weights.where()
-            self._maker = ShardMaker(self._stream, read_weights(self._weights), device=self._device, where=where)
+            where, weights = self._weights.where(), read_weights(self._weights)
+            if self._stream.digest(digest(weights)) != self._digest:
+                raise DataFormatError(f"{where} holds other weights than those that samples {self._digest} are made of")
+            self._maker = ShardMaker(self._stream, weights, device=self._device, where=where)
         return self._maker

@@ -55,7 +55,8 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
             f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset} "
             f"(model {model.diffusion_id})",
             f"samples        {samples:,}, {stream.sampler.evaluations} evaluations of the network each, in {shards:,} "
-            f"shards of {stream.shard_size:,}: {_size(shards * stream.shard_size * stream.image_bytes)}",
+            f"shards of {stream.shard_size:,}: {_size(shards * stream.shard_size * stream.image_bytes)} "
+            f"(stream {stream.stream_id})",
         ]
     return "\n".join(lines)
 
