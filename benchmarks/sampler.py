@@ -93,7 +93,7 @@ def _until(pool: Any, store: Any, shards: int) -> None:
     while len(store.numbers()) < shards:
         for note in pool.beat():
             print(note)
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def training_seconds(connection: Any | None, epochs: int) -> tuple[float, float]:
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument(
-        "--shards", type=int, default=20, help="shards of each measurement; on a GPU, of one batch each"
+        "--shards", type=int, default=80, help="shards of each measurement; on a GPU, of one batch each"
     )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(argv)

@@ -144,6 +144,7 @@ class Directory:
         self._guests[sweep] = Guest(low, high, time.monotonic(), len(self._notes))
         self._ledger.goals[sweep] = goal
         self._ledger.ahead = 2 * max(guest.high for guest in self._guests.values()) + 2
+        self._wake.set()
         return {**self.state(), "notes": self._notes[told:]}
 
     async def leave(self, sweep: str) -> None:
