@@ -1,12 +1,16 @@
-# make sweep: the main job on embedded data. make test: the tests. Both make .venv first.
+# make sweep: the main job on embedded data. make budget: would synthetic data help? make test: the tests.
+# Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: sweep test test-slow check setup bench clean
+.PHONY: sweep budget test test-slow check setup bench clean
 
 sweep: .venv/.run
 	$(BIN)/python sweeps/double_descent.py
+
+budget: .venv/.run
+	$(BIN)/python sweeps/synthetic_budget.py
 
 test: .venv/.test
 	$(BIN)/python -m pytest
@@ -25,6 +29,7 @@ setup: .venv/.dev
 bench: .venv/.run
 	$(BIN)/python benchmarks/bundle_step.py
 	$(BIN)/python benchmarks/bundles.py
+	$(BIN)/python benchmarks/sampler.py
 
 .venv/.base:
 	$(PYTHON) -m venv .venv

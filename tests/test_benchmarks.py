@@ -5,13 +5,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vaegen_ray.data import catalog
+from vaegen_ray.diffusion.sampling import ShardMaker
 from vaegen_ray.models.layout import flops_per_image, params_total
 from vaegen_ray.service.options import parser
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.base import base_spec, base_stream
 from vaegen_ray.sweep.cost import CPU_CORE, LayerCost
 from vaegen_ray.sweep.run import BundleRun
 from vaegen_ray.trial import TrialSpec
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import bundle_step
 import many_small
 import ordinary
+import sampler
 
 CPU = torch.device("cpu")
 
@@ -110,3 +113,16 @@ def test_many_small_declares_every_width_with_every_seed():
     sweep = many_small.declare(options.parse_args(["--nc", "1,4", "--seeds", "5", "--epochs", "1", "--n-train", "50"]))
     assert {(spec.nc, spec.seed) for spec in sweep.trials} == {(nc, seed) for nc in (1, 4) for seed in range(5)}
     assert {spec.steps for spec in sweep.trials} == {1}
+
+
+def test_the_plain_loop_and_the_pool_run_the_same_network_on_nothing_trivial():
+    stream = base_stream("digits", "smoke")
+    given = sampler.random_weights(stream)
+    assert all(weight.any() for weight in given.values())
+    shard = ShardMaker(stream, given).shard(3)
+    assert shard.shape == stream.shard_shape and len(np.unique(shard)) > 2
+
+
+def test_normal_and_synthetic_training_of_the_benchmark_do_the_same_work():
+    seconds, waited = sampler.training_seconds(None, epochs=1)
+    assert seconds > 0 and waited == 0
