@@ -132,7 +132,7 @@ def test_goals_are_made_before_anybody_reads_and_after_what_is_waited_for() -> N
     book = ledger(900_001)
     book.goals["sweep"] = (900_000, 900_001, 900_002, 0)
     book.want("a", 5, 6, 0.0)
-    assert leased(book) == [5, 0, 6, 900_000, 900_002]
+    assert leased(book) == [5, 6, 900_000, 900_002, 0]  # a goal in its own order
     other = ledger()
     other.goals.update(one=(3, 4), two=(4, 5))
     assert leased(other) == [3, 4, 5]

@@ -90,7 +90,8 @@ def hashes(connection: directory.Connection) -> dict[int, str]:
 
 def ended(connection: directory.Connection) -> bool:
     try:
-        ray.get_actor(f"samples-{connection.digest}", namespace=cluster.NAMESPACE)
+        name = cluster.actor_name("samples", connection.storage, connection.digest)
+        ray.get_actor(name, namespace=cluster.NAMESPACE)
     except ValueError:
         return True
     return False
@@ -135,6 +136,15 @@ def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: directory.Conn
     assert not ended(connection)
     second.leave()
     wait_until(lambda: ended(connection), [])
+
+
+def test_two_storages_with_the_same_model_have_pools_of_their_own(tmp_path: Path, seed: int) -> None:
+    first, second = (connection_to(tmp_path / name, seed) for name in ("first", "second"))
+    assert first.digest == second.digest
+    pools = [Pool(first, "first", (1, 1), (0,)), Pool(second, "second", (1, 1), (1,))]
+    wait_until(lambda: numbers(first) == [0] and numbers(second) == [1], pools)
+    for pool in pools:
+        pool.leave()
 
 
 def test_readers_get_the_samples_and_share_the_memory_of_the_node(connection: directory.Connection, seed: int) -> None:

@@ -3,11 +3,13 @@
 Local Ray keeps token authentication (it makes its own token) and reports nothing to the outside.
 """
 
+import hashlib
 import os
 import socket
 from typing import Any
 
 from vaegen_ray.errors import VaegenError
+from vaegen_ray.results.storage import Storage
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 
 _ENVIRONMENT = {
@@ -59,6 +61,18 @@ def connect(address: str | None) -> None:
             f"no Ray cluster answers at --address {address!r}: {reason} (is it running, and does it want a token: "
             f"RAY_AUTH_MODE=token?)"
         ) from None
+
+
+def actor_name(kind: str, storage: Storage, name: str) -> str:
+    """The name of an actor that works on files of a storage; drivers with the same storage share it."""
+    place = hashlib.blake2b(storage.where().encode(), digest_size=4).hexdigest()
+    return f"{kind}-{name}-{place}"
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line: the error that a worker raised, or what Ray says of the loss of one."""
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
 
 
 def disconnect() -> None:

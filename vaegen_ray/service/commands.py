@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, StorageError
 from vaegen_ray.results.diffusions import DiffusionStore, models
 from vaegen_ray.results.shards import ShardStore, streams
 from vaegen_ray.results.storage import Storage
@@ -16,18 +16,21 @@ from vaegen_ray.stream import DiffusionSpec, StreamSpec
 
 Say = Callable[[str], None]
 
+LOOK_SECONDS = 1.0
+"""Time between two looks at which shards are there."""
 LINE_SECONDS = 5.0
 """Time between two lines about the progress of generating."""
-STALL_SECONDS = 600.0
+STALL_SECONDS = 900.0
 """Generating that brings no new shard for so long is given up."""
 
 
 def train(storage: Storage, spec: DiffusionSpec, options: Any, say: Say) -> int:
     """Trains a diffusion model, or says that it is trained; returns the exit code."""
     from vaegen_ray.service import diffusion
-    from vaegen_ray.service.runner import diffusion_images
+    from vaegen_ray.service.runner import diffusion_images, require_imported
 
     storage.probe()
+    require_imported(storage, spec)
     if diffusion.committed(storage, spec, say) is None:
         images = diffusion_images(spec, options.data_dir)
         cluster.connect(options.address)
@@ -55,7 +58,11 @@ def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -
     path = Path(file).expanduser()
     if not path.is_file():
         raise DataMissingError(f"the weights to import must be a safetensors file; there is no file {path}")
-    weights = worker.import_weights(spec, path.read_bytes(), str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataMissingError(f"cannot read {path}: {error.strerror}") from None
+    weights = worker.import_weights(spec, data, str(path))
     imported = replace(spec, weights=digest(weights))
     store = DiffusionStore(storage, imported.diffusion_id)
     worker.commit(store, imported, weights, losses=[], imported_from=path.name)
@@ -70,13 +77,16 @@ def table_of_models(storage: Storage) -> list[list[str]]:
     rows = [["model", "state", "dataset", "trained on", "network", "images seen", "loss"]]
     for name in models(storage):
         store = DiffusionStore(storage, name)
-        spec, mark = store.read_spec(), store.committed()
-        if spec is None:
-            continue
-        state = "imported" if spec["weights"] else "trained" if mark else "unfinished"
-        loss = f"{mark['losses'][-1][1]:.3f}" if mark and mark["losses"] else "-"
-        images = "-" if spec["weights"] else f"{spec['images']:,}"
-        rows.append([name, state, spec["dataset"], f"{spec['n_train']:,}", spec["network"], images, loss])
+        try:
+            spec, mark = store.read_spec(), store.committed()
+            if spec is None:
+                continue
+            state = "imported" if spec["weights"] else "trained" if mark else "unfinished"
+            loss = f"{mark['losses'][-1][1]:.3f}" if mark and mark["losses"] else "-"
+            images = "-" if spec["weights"] else f"{spec['images']:,}"
+            rows.append([name, state, spec["dataset"], f"{spec['n_train']:,}", spec["network"], images, loss])
+        except (DataFormatError, StorageError, LookupError, TypeError, ValueError):
+            rows.append([name, "damaged", *["-"] * (len(rows[0]) - 2)])
     return rows
 
 
@@ -86,9 +96,10 @@ def table_of_streams(storage: Storage) -> list[list[str]]:
     for digest in streams(storage):
         try:
             store, stream = open_stream(storage, digest)
-        except DataFormatError:
+            status = store.read_status() or {}
+        except (DataFormatError, StorageError):
+            rows.append([digest, "damaged", *["-"] * (len(rows[0]) - 2)])
             continue
-        status = store.read_status() or {}
         shards = len(store.numbers())
         rows.append(
             [
@@ -146,7 +157,7 @@ def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, s
             lambda model: diffusion_images(model, options.data_dir),
             say,
             checkpoint_seconds=options.checkpoint_seconds,
-            goal=tuple(wanted),
+            goal=wanted,
         )
         pool = pools[stream]
         try:
@@ -170,6 +181,7 @@ def _watch(pool: Any, wanted: set[int], say: Say) -> int:
             say(note)
         if pool.state.get("fault"):
             raise VaegenError(pool.state["fault"])
+        time.sleep(LOOK_SECONDS / 4 if left < 20 else LOOK_SECONDS)
         now = time.monotonic()
         missing = len(wanted - set(store.numbers()))
         if missing < left:
@@ -180,7 +192,6 @@ def _watch(pool: Any, wanted: set[int], say: Say) -> int:
         if now - last_line >= LINE_SECONDS:
             last_line = now
             say(f"{len(wanted) - left}/{len(wanted)} shards · {pool.images_per_second:,.0f} samples/s")
-        time.sleep(0.2)
     took = time.monotonic() - started
     size = connection.stream.shard_size
     rate = f", {before * size / took:,.0f} samples/s" if before else ""

@@ -40,6 +40,6 @@ class Counts:
         self.recent = [*self.recent, (now - seconds, now)][-RECENT_SHARDS:]
         self.images_per_second = len(self.recent) * images / (now - min(start for start, _ in self.recent))
 
-    def seconds_of(self, images: int) -> float:
-        """What ``images`` usually take one sampler; 0 while nothing is known."""
-        return self.making_seconds / self.images_made * images if self.images_made else 0.0
+    def longest_seconds(self) -> float:
+        """The longest that one of the last shards took."""
+        return max((end - start for start, end in self.recent), default=0.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from vaegen_ray.errors import DataFormatError, VaegenError
 from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
@@ -24,9 +24,11 @@ TRIES = 4
 REPORT_SECONDS = 2.0
 """Training time between two reports."""
 SILENCE_SECONDS = 600.0
-"""A worker that says nothing for so long is given up."""
+"""A worker that has begun and says nothing for so long is given up."""
 LINE_SECONDS = 10.0
 """Time between two lines about the progress."""
+WAITING_LINE_SECONDS = 60.0
+"""Time between two lines about the wait for a device."""
 
 
 class DiffusionActor:
@@ -108,14 +110,23 @@ def _train(
     resources = {"num_gpus": 1} if use_gpu else {"num_cpus": 1 if spec.network == "mlp" else cluster.cpus_of_a_node()}
     held = ray.put(images)
     for attempt in range(1, TRIES + 1):
+        if committed(storage, spec, say) is not None:  # by another driver
+            return
+        options: dict[str, Any] = {
+            "name": cluster.actor_name("diffusion", storage, spec.diffusion_id),
+            "namespace": cluster.NAMESPACE,
+            "get_if_exists": True,
+            **resources,
+        }
         actor: Any = (
             ray.remote(DiffusionActor)
-            .options(
-                name=f"diffusion-{spec.diffusion_id}", namespace=cluster.NAMESPACE, get_if_exists=True, **resources
-            )
+            .options(**options)
             .remote(storage, spec, held, device="cuda" if use_gpu else "cpu", checkpoint_seconds=checkpoint_seconds)
         )
         try:
+            if not _has_begun(actor, storage, spec, resources, say):
+                ray.kill(actor)
+                return
             while True:
                 state = ray.get(actor.advance.remote(REPORT_SECONDS), timeout=SILENCE_SECONDS)
                 for note in state["notes"]:
@@ -132,10 +143,27 @@ def _train(
                     say(f"diffusion model: {100 * state['fraction']:.0f} %{loss}")
         except RayTaskError as error:
             ray.kill(actor)
-            reason = str(error).strip().splitlines()[-1]
+            reason = cluster.reason_of(error)
             raise VaegenError(f"the training of diffusion model {spec.diffusion_id} failed: {reason}") from None
-        except (RayActorError, GetTimeoutError) as error:
-            reason = "it died" if isinstance(error, ActorDiedError) else str(error).splitlines()[0]
+        except RayError as error:
+            reason = "it died" if isinstance(error, ActorDiedError) else cluster.reason_of(error)
             say(f"the worker of the diffusion model was lost ({reason}); start {attempt} of {TRIES}")
             ray.kill(actor)
     raise VaegenError(f"the training of diffusion model {spec.diffusion_id} was given up after {TRIES} starts")
+
+
+def _has_begun(
+    actor: Any, storage: Storage, spec: DiffusionSpec, resources: dict[str, int], say: Callable[[str], None]
+) -> bool:
+    """Waits until the worker has a device; False when another driver has trained the model meanwhile."""
+    answer = actor.advance.remote(0.0)
+    started = last_line = time.monotonic()
+    while not ray.wait([answer], timeout=LINE_SECONDS)[0]:
+        if committed(storage, spec, say) is not None:
+            return False
+        if time.monotonic() - last_line >= WAITING_LINE_SECONDS:
+            last_line = time.monotonic()
+            wanted = ", ".join(f"{count} {name.removeprefix('num_')}" for name, count in resources.items())
+            say(f"the training of the diffusion model waits for {wanted}, {clock(time.monotonic() - started)} so far")
+    ray.get(answer, timeout=SILENCE_SECONDS)
+    return True

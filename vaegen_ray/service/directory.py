@@ -12,27 +12,25 @@ directory that no sweep speaks to ends itself.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from vaegen_ray.errors import StorageError
-from vaegen_ray.results.shards import ShardStore
+from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import cluster
 from vaegen_ray.service.counts import Counts
 from vaegen_ray.service.ledger import Ledger
-from vaegen_ray.service.sampler import Sampler, read_shard, shard_store
+from vaegen_ray.service.sampler import Sampler, load_shard, shard_store
 from vaegen_ray.stream import StreamSpec
 
 SILENCE_SECONDS = 60.0
 """A sweep that said nothing for so long has ended."""
-FIRST_LEASE_SECONDS, LEASE_SECONDS, LEASE_FACTOR = 1800.0, 60.0, 20.0
+FIRST_LEASE_SECONDS, LEASE_SECONDS, LEASE_FACTOR = 600.0, 60.0, 20.0
 """A sampler hangs that takes longer for its first shard; for another one, longer than 60 s and 20 times the usual."""
 FAULT_SECONDS = 5.0
 """After a fault nothing is made for so long."""
@@ -62,7 +60,7 @@ class Connection:
         return (
             ray.remote(Directory)
             .options(
-                name=f"samples-{self.digest}",
+                name=cluster.actor_name("samples", self.storage, self.digest),
                 namespace=cluster.NAMESPACE,
                 get_if_exists=True,
                 lifetime="detached",
@@ -101,7 +99,7 @@ class Directory:
         self._loading: set[int] = set()
         self._samplers: dict[str, Any] = {}
         self._busy: dict[str, int] = {}
-        """Leases of each sampler."""
+        """Leases of each sampler that has begun to run."""
         self._experienced: set[str] = set()
         """Samplers that have made a shard, so that the next one needs no start."""
         self._started = self._losses = 0
@@ -110,6 +108,8 @@ class Directory:
         self._notes: list[str] = []
         self._fault: str | None = None
         self._fault_at = self._status_at = 0.0
+        self._is_writing_status = False
+        self._load_shard: Any = ray.remote(load_shard).options(num_returns=2, num_cpus=0)
         self._counts = Counts()
         self._tasks: set[asyncio.Task] = set()
         self._manager: asyncio.Task | None = None
@@ -122,13 +122,14 @@ class Directory:
     def _look(self) -> None:
         """What earlier pools have left in the storage."""
         self._ledger.stored = set(self._store.numbers())
-        self._counts = Counts.from_status(self._store.read_status() or {})
+        with suppress(StorageError):  # it is for people alone
+            self._counts = Counts.from_status(self._store.read_status() or {})
         facts = {"stream": self._stream.as_dict(), "diffusion_id": self._stream.diffusion.diffusion_id}
         self._store.write_facts(facts)
 
     # -- what others call -------------------------------------------------------------------------------------------
 
-    async def join(self, sweep: str, low: int, high: int, goal: tuple[int, ...]) -> dict[str, Any]:
+    async def join(self, sweep: str, low: int, high: int, goal: Sequence[int]) -> dict[str, Any]:
         """A sweep uses the pool, and goes on using it.
 
         Args:
@@ -140,7 +141,8 @@ class Directory:
             The state of the pool, with the ``notes`` that this sweep has not heard.
         """
         self._run()
-        told = self._guests[sweep].notes_told if sweep in self._guests else 0
+        known = self._guests.get(sweep)
+        told = known.notes_told if known else len(self._notes) * bool(self._guests)
         self._guests[sweep] = Guest(low, high, time.monotonic(), len(self._notes))
         self._ledger.goals[sweep] = goal
         self._ledger.ahead = 2 * max(guest.high for guest in self._guests.values()) + 2
@@ -153,7 +155,8 @@ class Directory:
         self._ledger.goals.pop(sweep, None)
         if not self._guests:
             await self._write_status()
-            self._end()
+            if not self._guests:  # nobody has come meanwhile
+                self._end()
 
     async def shard(
         self, reader: str, number: int, position: int, last: int, seconds: float, *, waited: float, lost: bool
@@ -243,7 +246,7 @@ class Directory:
             try:
                 await self._tend(time.monotonic())
             except Exception as error:  # without a manager all readers would wait for ever
-                self._complain(f"the sampler pool failed: {_reason(error)}")
+                self._complain(f"the sampler pool failed: {cluster.reason_of(error)}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), MANAGER_SECONDS)
 
@@ -253,8 +256,8 @@ class Directory:
             self._fault = None
         self._scale(now)
         self._hand_out(now)
-        if now - self._status_at >= STATUS_SECONDS:
-            await self._write_status()
+        if now - self._status_at >= STATUS_SECONDS and not self._is_writing_status:
+            self._spawn(self._write_status())
 
     def _dismiss_guests(self, now: float) -> None:
         for sweep in [name for name, guest in self._guests.items() if now - guest.heard > self.silence_seconds]:
@@ -266,15 +269,17 @@ class Directory:
             self._end()
 
     def _scale(self, now: float) -> None:
-        low, high = (max((getattr(g, end) for g in self._guests.values()), default=0) for end in ("low", "high"))
+        guests = self._guests.values() or [Guest(0, 1, now)]  # after a restart readers may come before sweeps
+        low, high = (max(getattr(guest, end) for guest in guests) for end in ("low", "high"))
         wanted = len(self._samplers)
         if self._fault is None:
             wanted = self._ledger.samplers(now, wanted, low, high)
         while len(self._samplers) < wanted:
             self._started += 1
             name = f"sampler-{self._started}"
-            self._samplers[name], self._busy[name] = self._new_sampler(), 0
-        idle = [name for name, leases in self._busy.items() if not leases]
+            self._samplers[name] = self._new_sampler()
+            self._spawn(self._welcome(name, self._samplers[name]))
+        idle = [name for name in self._samplers if not self._busy.get(name)]
         while len(self._samplers) > wanted and idle:
             self._dismiss(idle.pop())
 
@@ -286,32 +291,45 @@ class Directory:
         made: Any = ray.remote(self.sampler_class).options(**options)
         return made.remote(self._connection.storage, self._stream, self._connection.digest, device)
 
+    async def _welcome(self, name: str, sampler: Any) -> None:
+        """A sampler gets leases when it runs; until then it may wait for a device."""
+        try:
+            await sampler.pid.remote()
+        except RayError as error:
+            self._lose(name, "at its start", error)
+        else:
+            if name in self._samplers:
+                self._busy[name] = 0
+        self._announce()
+
     def _dismiss(self, name: str) -> None:
         ray.kill(self._samplers.pop(name))
-        del self._busy[name]
+        self._busy.pop(name, None)
         self._experienced.discard(name)
 
     def _hand_out(self, now: float) -> None:
         """The next shard goes to the sampler with the fewest leases."""
-        while self._samplers and self._fault is None:
+        while self._busy and self._fault is None:
             name = min(self._busy, key=lambda each: self._busy[each])
             if self._busy[name] >= LEASES or (number := self._ledger.due(now)) is None:
                 break
             self._busy[name] += 1
             self._ledger.lease(number, name, now)
-            self._spawn(self._make(name, number))
+            self._spawn(self._make(name, self._samplers[name], number))
 
-    async def _make(self, name: str, number: int) -> None:
+    async def _make(self, name: str, sampler: Any, number: int) -> None:
         """One lease: from the word to the sampler to the shard, or to the loss of the sampler."""
-        facts, images = self._samplers[name].make.options(num_returns=2).remote(number)
         try:
+            facts, images = sampler.make.options(num_returns=2).remote(number)
             told = await asyncio.wait_for(facts, self._lease_seconds(name))
-        except RayTaskError as error:  # the sampler lives; the storage refuses, or the weights are damaged
+        except Exception as error:
             self._ledger.give_up(number)
-            self._complain(_reason(error))
-        except (RayError, TimeoutError) as error:
-            self._ledger.give_up(number)
-            self._lose(name, number, error)
+            if isinstance(error, RayTaskError) and isinstance(error.cause, VaegenError):
+                self._complain(
+                    cluster.reason_of(error)
+                )  # the storage refuses, or the weights are damaged; the sampler lives
+            else:
+                self._lose(name, f"at shard {number}, which goes to another one", error)
         else:
             self._losses = 0
             self._notes += told["notes"]
@@ -324,25 +342,24 @@ class Directory:
             self._busy[name] -= 1
         self._announce()
 
-    def _lose(self, name: str, number: int, error: BaseException) -> None:
-        """A sampler died or hangs; each of its leases ends here."""
+    def _lose(self, name: str, where: str, error: BaseException) -> None:
+        """A sampler died, hangs or cannot compute any more; each of its leases ends here."""
         if name not in self._samplers:
             return
         self._losses += 1
-        what = "hung" if isinstance(error, TimeoutError) else "was lost"
-        self._notes.append(f"a sampler {what} at shard {number}, which goes to another one")
+        reason = "it hung" if isinstance(error, TimeoutError) else cluster.reason_of(error)
+        self._notes.append(f"a sampler was lost {where} ({reason})")
         self._dismiss(name)
         if self._losses >= MOST_LOSSES:
-            self._complain(f"{self._losses} samplers were lost one after another: {_reason(error)}")
+            self._complain(f"{self._losses} samplers were lost one after another, the last one {where} ({reason})")
 
     async def _load(self, number: int) -> None:
         """Brings a shard from its file to the object store."""
-        load: Any = ray.remote(load_shard).options(num_returns=2, num_cpus=0)
-        facts, images = load.remote(self._store, number)
         try:
+            facts, images = self._load_shard.remote(self._store, number)
             there, notes = await asyncio.wait_for(facts, LEASE_SECONDS)
-        except (RayError, TimeoutError) as error:
-            self._complain(_reason(error))
+        except (RayError, TimeoutError):
+            pass  # readers read the file themselves
         else:
             self._notes += notes
             if there:
@@ -365,26 +382,14 @@ class Directory:
     def _lease_seconds(self, name: str) -> float:
         if name not in self._experienced:
             return FIRST_LEASE_SECONDS
-        return max(LEASE_SECONDS, LEASE_FACTOR * self._counts.seconds_of(self._stream.shard_size))
+        return max(LEASE_SECONDS, LEASE_FACTOR * self._counts.longest_seconds())
 
     async def _write_status(self) -> None:
-        self._status_at = time.monotonic()
-        state = self.state()
+        self._status_at, self._is_writing_status = time.monotonic(), True
         with suppress(StorageError):  # it is for people alone
-            await asyncio.to_thread(self._store.write_status, state)
+            await asyncio.to_thread(self._store.write_status, self.state())
+        self._is_writing_status = False
 
     def _end(self) -> None:
         """The samplers end with their owner."""
         ray.kill(self._me, no_restart=True)
-
-
-def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
-    """A shard from its file: whether it is there and whole, with notes for the user; and its images."""
-    images, notes = read_shard(store, number)
-    return (images is not None, notes), images
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong in the worker, in one line."""
-    cause = getattr(error, "cause", None) or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

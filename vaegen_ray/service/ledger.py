@@ -6,6 +6,7 @@ So the pool stays a few shards ahead of its readers and then rests. All times ar
 caller.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 READER_SECONDS = 120.0
@@ -41,7 +42,7 @@ class Ledger:
     leases: dict[int, tuple[str, float]] = field(default_factory=dict)
     """Shards being made: by whom, and since when."""
     readers: dict[str, Reader] = field(default_factory=dict)
-    goals: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    goals: dict[str, Sequence[int]] = field(default_factory=dict)
     """Shards that each sweep wants made before anybody reads."""
     last_waited: float = -1e9
     last_work: float = -1e9
@@ -70,14 +71,22 @@ class Ledger:
         }
         missing -= self.stored
         missing -= self.leases.keys()
-        waited_for = {reader.next for reader in self.readers.values()} & missing
-        goals = {number for goal in self.goals.values() for number in goal} - self.stored - self.leases.keys()
-        found = min(waited_for, default=None)
-        if found is None:
-            found = min(missing | goals, default=None)
+        waited_for = [
+            (now if reader.waits_since is None else reader.waits_since, reader.next)
+            for reader in self.readers.values()
+            if reader.next in missing
+        ]
+        if waited_for:
+            found: int | None = min(waited_for)[1]  # who has waited for longest
+        else:
+            ahead = [number for goal in self.goals.values() if (number := self._missing_of(goal)) is not None]
+            found = min([*missing, *ahead], default=None)
         if found is not None or self.leases:
             self.last_work = now
         return found
+
+    def _missing_of(self, goal: Sequence[int]) -> int | None:
+        return next((n for n in goal if n not in self.stored and n not in self.leases), None)
 
     def lease(self, number: int, sampler: str, now: float) -> None:
         """A sampler begins with a shard."""

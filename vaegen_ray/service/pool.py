@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,8 @@ BEAT_SECONDS = 2.0
 """Time between two words to the directory."""
 CALL_SECONDS = 30.0
 """Longest wait for an answer of a directory that should answer at once."""
+FAILURES = 5
+"""A pool that fails to answer so many times in a row is said."""
 
 
 def open_pools(
@@ -31,7 +33,7 @@ def open_pools(
     say: Callable[[str], None],
     *,
     checkpoint_seconds: float,
-    goal: tuple[int, ...] | None = None,
+    goal: Sequence[int] | None = None,
 ) -> "dict[StreamSpec, Pool]":
     """Trains the models that are missing and starts the pools of streams.
 
@@ -63,7 +65,7 @@ def open_pools(
             use_gpu=device.kind == "cuda",
         )
         tested = stream.shards(catalog.info(stream.diffusion.dataset).n_test)
-        first = (*range(EVALUATION_SHARD, EVALUATION_SHARD + tested), 0)
+        first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + tested))
         pools[stream] = Pool(connection, sweep, samplers or (1, count), first if goal is None else goal)
     for pool in pools.values():
         pool.beat()
@@ -83,7 +85,7 @@ class Pool:
         state: what the directory said last (``Directory.state``).
     """
 
-    def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: tuple[int, ...]) -> None:
+    def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: Sequence[int]) -> None:
         self.connection = connection
         self.state: dict[str, Any] = {}
         self._name = f"{sweep}-{uuid.uuid4().hex[:8]}"
@@ -91,6 +93,7 @@ class Pool:
         self._directory: Any = None
         self._answer: Any = None
         self._spoke_at = -1e9
+        self._failures = 0
 
     @property
     def images_per_second(self) -> float:
@@ -100,26 +103,28 @@ class Pool:
     def beat(self) -> list[str]:
         """Says that the sweep goes on, when it is time to; never waits. Returns news for the user."""
         news: list[str] = []
-        if self._answer is not None:
-            ready, _ = ray.wait([self._answer], timeout=0)
-            if ready:
-                try:
-                    self.state = ray.get(self._answer, timeout=CALL_SECONDS)
-                    news = self.state.pop("notes")
-                except RayError:  # it is being started again, or another driver has just ended it
-                    self._directory = None
-                self._answer = None
         now = time.monotonic()
-        if self._answer is None and now - self._spoke_at >= BEAT_SECONDS:
-            self._spoke_at = now
-            if self._directory is None:
-                self._directory = self.connection.directory()
-            self._answer = self._directory.join.remote(self._name, *self._samplers, self._goal)
-        elif now - self._spoke_at >= CALL_SECONDS:
-            self._answer = None
+        try:
+            if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+                answer, self._answer = self._answer, None
+                self.state = ray.get(answer, timeout=CALL_SECONDS)
+                news = self.state.pop("notes")
+                self._failures = 0
+            if self._answer is None and now - self._spoke_at >= BEAT_SECONDS:
+                self._spoke_at = now
+                if self._directory is None:
+                    self._directory = self.connection.directory()
+                self._answer = self._directory.join.remote(self._name, *self._samplers, self._goal)
+            elif now - self._spoke_at >= CALL_SECONDS:
+                self._answer = None
+        except (RayError, ValueError) as error:  # it is being started again, or another driver has just ended it
+            self._directory = self._answer = None
+            self._failures += 1
+            if self._failures % FAILURES == 0:
+                news.append(f"the sampler pool does not answer ({self._failures} times): {cluster.reason_of(error)}")
         return news
 
-    def aim(self, goal: tuple[int, ...]) -> None:
+    def aim(self, goal: Sequence[int]) -> None:
         """Changes the shards to make before anybody reads; said with the next beat, which is due at once."""
         self._goal = goal
         self._spoke_at = -1e9

@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from vaegen_ray.errors import VaegenError
+from vaegen_ray.service.cluster import reason_of
 from vaegen_ray.service.directory import Connection
 from vaegen_ray.service.sampler import read_shard, shard_store
 
@@ -89,7 +90,7 @@ class SampleReader:
     def take(self, numbers: np.ndarray) -> np.ndarray:
         """Samples by number, in that order: uint8 [len(numbers), C, H, W]; all shards that hold them stay in memory."""
         owners, rows = np.divmod(numbers, self._size)
-        self._held = max(self._held, self._last + 1)
+        self._held = max(self._held, int(owners.max(initial=0)) + 1)
         needed: Needed = {}
         for number in np.unique(owners).tolist():
             needed[number] = self._begin(number, needed)
@@ -140,7 +141,7 @@ class SampleReader:
                     images: np.ndarray = ray.get(value[0], timeout=ANSWER_SECONDS)
                     return images
                 except RayError as error:
-                    lost, reason = True, _line(error)
+                    lost, reason = True, reason_of(error)
             found, notes = read_shard(self._store, number)
             self.notes += notes
             if found is not None:
@@ -170,7 +171,8 @@ class SampleReader:
             return answer
         except (RayError, GetTimeoutError, ValueError) as error:
             self._directory = None
-            return "silence", _line(error)
+            self._told_seconds -= waited
+            return "silence", reason_of(error)
 
 
 def _position(needed: Needed, number: int) -> int:
@@ -178,7 +180,3 @@ def _position(needed: Needed, number: int) -> int:
     known = list(needed.items())
     waited_for = [each for each, future in known if not future.done()]
     return min(waited_for, default=known[-1][0] if known else number)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""A sampler: makes shards and writes them. A plain class; Ray makes an actor of it in ``pool.py``."""
+"""A sampler: makes shards and writes them. A plain class; Ray makes an actor of it in ``directory.py``."""
 
 import os
 import threading
@@ -25,6 +25,12 @@ def read_shard(store: ShardStore, number: int) -> tuple[np.ndarray | None, list[
         return store.read(number), []
     except DataFormatError as error:
         return None, [f"{store.set_aside(number, str(error))}; it is made again"]
+
+
+def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
+    """A shard from its file: whether it is there and whole, with notes for the user; and its images."""
+    images, notes = read_shard(store, number)
+    return (images is not None, notes), images
 
 
 class Sampler:

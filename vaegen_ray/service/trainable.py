@@ -68,7 +68,7 @@ class BundleTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Ctrl-C reaches the worker here: what is running is saved."""
-        self._worker.save_checkpoint()
+        self._worker.close()
 
     def _start(self, config: dict[str, Any]) -> None:
         self._worker.start(self._plan.bundles[config["bundle"]])

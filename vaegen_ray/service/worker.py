@@ -129,6 +129,11 @@ class Worker:
             self._store.write_checkpoint(self._run.bundle_id, self._run.checkpoint())
         self._last_checkpoint = time.monotonic()
 
+    def close(self) -> None:
+        """Saves what runs, and ends the readers."""
+        self.save_checkpoint()
+        self._drop_run()
+
     def _begin(self, bundle: Bundle) -> BundleRun:
         name = bundle_id(bundle)
         split = self._split_of(bundle[0])

@@ -17,7 +17,7 @@ from vaegen_ray.stream import StreamSpec
 from vaegen_ray.trial import TrialSpec
 
 HELD_BYTES = 2**31
-"""A view of samples that is read again is kept on the device up to this size."""
+"""A member's view of samples that is read again is kept on the device up to this size."""
 
 
 class Source(Protocol):
