@@ -179,3 +179,9 @@ def test_the_digits_are_loaded_without_heavy_imports():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_native_levels_are_those_on_disk():
+    native = catalog.load("digits", n_train=100, native=True)
+    assert native.train.levels == native.test.levels == 17
+    assert (native.train.requantised(2).images == catalog.load("digits", n_train=100).train.images).all()

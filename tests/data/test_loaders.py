@@ -259,13 +259,18 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that has read enough closes the connection; that is no news."""
+
+
 @pytest.fixture
 def mirror(monkeypatch, tmp_path):
     """A folder, and the address at which a server on this machine offers its files."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "mirror"
     folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as server:
+    with QuietServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield folder, f"http://127.0.0.1:{server.server_port}/"

@@ -194,23 +194,25 @@ def load(
     image_size: int | None = None,
     data_dir: str | Path | None = None,
     download: bool = True,
+    native: bool = False,
 ) -> Split:
     """The data set ``name`` as the networks see it.
 
     Args:
         name: an entry of the catalog.
-        levels: grey levels, those of the entry or those on disk; the entry's default when None.
+        levels: grey levels; the entry's default when None.
         n_train: training images, the first of the fixed shuffled order; all when None.
         image_size: height and width after zero padding; the entry's when None.
         data_dir: where files lie; ``data_dir()`` when None.
         download: whether absent files may be downloaded.
+        native: all grey levels that are on disk, as diffusion models are trained on, whatever ``levels`` says.
 
     Raises:
         SpecError: what is asked for cannot be.
         DataMissingError: the data set is absent and could not be downloaded; says how to get it.
         DataFormatError: a file is damaged.
     """
-    entry = check(name, None if levels == info(name).native_levels else levels, n_train)
+    entry = check(name, levels, n_train)
     root = _folder(data_dir)
     train, test = (ImageSet(images, entry.native_levels) for images in loaders.LOADERS[name](root, download))
     for images in (train, test):
@@ -219,7 +221,10 @@ def load(
     if n_train is not None:
         _check_n_train(n_train, len(train), f"{name} in {root}")
         train = train.first(n_train)
-    levels = entry.default_levels if levels is None else levels
+    if native:
+        levels = entry.native_levels
+    elif levels is None:
+        levels = entry.default_levels
     size = entry.image_size if image_size is None else image_size
     return Split(*(images.requantised(levels).padded(size) for images in (train, test)))
 
