@@ -52,6 +52,8 @@ def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -
         DataMissingError: there is no such file.
         DataFormatError: it is no safetensors file, or holds the weights of another network.
     """
+    import torch
+
     from vaegen_ray.service import diffusion_worker as worker
     from vaegen_ray.training.checkpoint import digest
 
@@ -66,8 +68,10 @@ def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -
     imported = replace(spec, weights=digest(weights))
     store = DiffusionStore(storage, imported.diffusion_id)
     worker.commit(store, imported, weights, losses=[], imported_from=path.name)
-    store.write_picture(worker.picture(imported, weights, "cpu"))
-    say(f"model {imported.diffusion_id} in {store.where()}, samples in {store.where('samples.png')}")
+    say(f"model {imported.diffusion_id} in {store.where()}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" or imported.network == "mlp":  # a hundred samples of a U-Net take a CPU many minutes
+        say(f"samples in {store.write_picture(worker.picture(imported, weights, device))}")
     say(f"use it with: --diffusion-weights {imported.weights}")
     return 0
 
