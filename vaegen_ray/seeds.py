@@ -7,7 +7,10 @@ draw alone.
 
 import hashlib
 
-STREAMS = ("init", "order", "noise", "dropout", "evaluation", "split", "sample")
+STREAMS = (
+    *("init", "order", "noise", "dropout", "evaluation", "split", "sample"),
+    *("augmentation", "mollification", "asleep", "amortization", "attack", "classifiers", "corruption", "generation"),
+)
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:

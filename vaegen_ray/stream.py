@@ -55,7 +55,7 @@ def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> N
         raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
 
 
-def _set_numbers(
+def set_numbers(
     owner: Any, of: str, names: tuple[str, ...], low: float, high: float = math.inf, *, low_included: bool = False
 ) -> None:
     """Checks fields of a frozen dataclass and makes floats of them, so that 1, 1.0 and -0.0, 0 are the same."""
@@ -146,9 +146,9 @@ class DiffusionSpec:
             whole(f"{name} of the diffusion model", getattr(self, name), 1)
         whole("levels of the diffusion model", self.levels, 2, 256)
         whole("seed of the diffusion model", self.seed, 0, 2**31 - 1)
-        _set_numbers(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
-        _set_numbers(self, "diffusion model", ("log_mean",), -100, 100)
-        _set_numbers(self, "diffusion model", ("dropout",), 0, 1, low_included=True)
+        set_numbers(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
+        set_numbers(self, "diffusion model", ("log_mean",), -100, 100)
+        set_numbers(self, "diffusion model", ("dropout",), 0, 1, low_included=True)
         if len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
             raise SpecError(
                 f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
@@ -220,10 +220,10 @@ class Sampler:
 
     def __post_init__(self) -> None:
         whole("steps of the sampler", self.steps, 2)
-        _set_numbers(self, "sampler", ("sigma_min", "sigma_max", "rho", "churn_noise"), 0)
-        _set_numbers(self, "sampler", ("churn", "churn_min"), 0, low_included=True)
+        set_numbers(self, "sampler", ("sigma_min", "sigma_max", "rho", "churn_noise"), 0)
+        set_numbers(self, "sampler", ("churn", "churn_min"), 0, low_included=True)
         if self.churn_max is not None:
-            _set_numbers(self, "sampler", ("churn_max",), self.churn_min, low_included=True)
+            set_numbers(self, "sampler", ("churn_max",), self.churn_min, low_included=True)
         if not self.sigma_min < self.sigma_max:
             raise SpecError(f"sigma_min must be < sigma_max; got {self.sigma_min}, {self.sigma_max}")
         try:

@@ -58,7 +58,12 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """[M, B, C, H, W], scaled as the likelihood says -> q(z|x)."""
-        mean, h = self.encoder(x).float().chunk(2, dim=-1)
+        return self.posterior(self.encoder(x).float())
+
+    def posterior(self, parameters: Tensor) -> Posterior:
+        """What the encoder puts out, [M, B, 2Z] (means, then the numbers that standard deviations are made of), as
+        q(z|x)."""
+        mean, h = parameters.chunk(2, dim=-1)
         std = F.softplus(h) if self.spec.posterior_scale == "softplus" else h.exp()
         return Posterior(mean, std.clamp_min(MIN_STD))
 
