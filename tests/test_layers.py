@@ -11,7 +11,7 @@ import vaegen_ray
 
 ROOT = Path(vaegen_ray.__file__).parent
 ORDER = [
-    *("errors", "seeds", "stream", "measures", "trial", "data", "models", "training", "evaluation", "diffusion"),
+    *("errors", "seeds", "stream", "measures", "methods", "trial", "data", "models", "training", "evaluation", "diffusion"),
     *("sweep", "results", "figures", "service", "dashboard", "cli"),
 ]
 """A part may import from the parts before it."""

@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.measures import Measures
+from vaegen_ray.methods import Recipe, recipe
 from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, whole
 
 NUMERICS_VERSION = 1
@@ -19,18 +21,40 @@ NUMERICS_VERSION = 1
 
 ARCHITECTURES = ("fully_connected", "residual")
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic", "logistic_mixture")
-METHODS = ("normal", "dmaapx")
+ASLEEP_SAMPLES = ("prior", "reconstruction")
 POSTERIOR_SCALES = ("softplus", "log_std")
 
 MAX_BETA = 1e6
 """Beyond it Adam's second moment leaves float32."""
 
-MEMBER_FIELDS = ("seed", "beta", "method", "budget", "stream")
+MEMBER_FIELDS = (
+    *("seed", "beta", "method", "budget", "stream"),
+    *("real_percent", "augment_probability", "mollify_std"),
+)
 """What members of one bundle may differ in; every other field is part of the shape key."""
 
-ADDED = {"budget": 0, "stream": None}
-"""Fields that came after the first results: left out of a trial's identity where they have these values, so that
-trials without them keep their ids."""
+ADDED: dict[str, Any] = {
+    "budget": 0,
+    "stream": None,
+    "real_percent": 50,
+    "augment_probability": 0.1,
+    "mollify_std": 0.5,
+    "asleep_percent": 50,
+    "asleep_samples": "prior",
+    "validation_percent": 10,
+    "measures": None,
+}
+"""Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
+them, so that trials without them keep their ids."""
+OF_METHOD = {
+    "real_percent": "mix",
+    "augment_probability": "augmentation",
+    "mollify_std": "mollify",
+    "asleep_percent": "rha",
+    "asleep_samples": "rha",
+    "validation_percent": "early_stopping",
+}
+"""Fields that say something about one kind of method, and have their neutral values with all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +98,24 @@ class TrialSpec:
     """Weight of the rate in the objective D + beta R (bozkurt2021, Eq. 6). ELBOs are always reported at beta = 1."""
 
     method: str = "normal"
-    """Where training batches come from: ``normal`` is repetitions of the training set, ``dmaapx`` samples of a
-    diffusion model (xiao2024, Algorithm 2)."""
+    """What is trained on, and what is done beside: one of the names of ``methods``."""
     budget: int = 0
-    """dmaapx: distinct samples, in units of ``n_train`` (k in xiao2024, Figure 4); 0: no sample comes twice."""
+    """dmaapx, mix: distinct samples, in units of ``n_train`` (k in xiao2024, Figure 4); 0: no sample comes twice.
+    more_real: distinct real images, in the same unit; at least 2."""
     stream: StreamSpec | None = None
-    """dmaapx: where the samples come from."""
+    """dmaapx, mix: where the samples come from."""
+    real_percent: int = 50
+    """mix: the part of real images (x in xiao2024, Appendix B.7)."""
+    augment_probability: float = 0.1
+    """aug_naive, aug_tuned: probability b of each transform (xiao2024, Appendix E)."""
+    mollify_std: float = 0.5
+    """mollify: standard deviation of the noise at the start, in units of the intensity range [0, 1]."""
+    asleep_percent: int = 50
+    """rha: the part of samples of the VAE itself in the batches of the second half (alpha)."""
+    asleep_samples: str = "prior"
+    """rha: the decoder's samples for z from the ``prior``, or for z from q(z|x), a ``reconstruction``."""
+    validation_percent: int = 10
+    """early_stopping: the last part of the training set, which is not trained on."""
     seed: int = 0
     """Root of all random streams of this trial."""
     epochs: int = 300
@@ -94,6 +130,8 @@ class TrialSpec:
     """Effective epochs at which the ELBO is measured on all of D_train and D_test; ends with ``epochs``."""
     elbo_samples: int = 1
     """Reparameterised samples an image in the evaluation of the ELBO."""
+    measures: Measures | None = None
+    """What is measured beside the ELBO."""
 
     def __post_init__(self) -> None:
         for name in ("image_shape", "evaluate_at"):
@@ -104,12 +142,13 @@ class TrialSpec:
         for name, choices in (
             ("architecture", ARCHITECTURES),
             ("likelihood", LIKELIHOODS),
-            ("method", METHODS),
+            ("asleep_samples", ASLEEP_SAMPLES),
             ("posterior_scale", POSTERIOR_SCALES),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
                 raise SpecError(allowed(name, getattr(self, name), choices))
+        recipe(self.method)
         for name in (
             "n_train",
             "nc",
@@ -124,7 +163,9 @@ class TrialSpec:
         self._whole("levels", at_least=2, at_most=256)
         self._whole("seed", at_least=0, at_most=2**31 - 1)
         self._whole("budget", at_least=0)
-        for name in ("sigma", "learning_rate"):
+        for name in ("real_percent", "asleep_percent", "validation_percent"):
+            self._whole(name, at_least=1, at_most=99)
+        for name in ("sigma", "learning_rate", "augment_probability", "mollify_std"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise SpecError(f"{name} must be a finite number > 0; got {value!r}")
@@ -132,6 +173,8 @@ class TrialSpec:
         if not (isinstance(self.beta, (int, float)) and 0 <= self.beta <= MAX_BETA):
             raise SpecError(f"beta must be a number from 0 to {MAX_BETA:g}; got {self.beta!r}")
         object.__setattr__(self, "beta", abs(float(self.beta)))  # -0.0 is 0.0
+        if self.augment_probability > 1:
+            raise SpecError(f"augment_probability must be <= 1; got {self.augment_probability!r}")
         if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
             raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):
@@ -164,14 +207,43 @@ class TrialSpec:
             raise SpecError(f"likelihood 'logistic' is for grey images; got {channels} channels (use logistic_mixture)")
         if self.likelihood in ("logistic", "logistic_mixture") and self.levels < 3:
             raise SpecError(f"likelihood {self.likelihood!r} needs levels >= 3; got {self.levels} (use bernoulli)")
-        if self.method == "dmaapx":
+        self._check_method()
+        if self.measures is not None:
+            self._check_measures(self.measures)
+
+    def _check_method(self) -> None:
+        made = self.recipe
+        parts = (made.images, *made.modifiers, "augmentation" if made.augmentation else "")
+        for name, part in OF_METHOD.items():
+            if part not in parts and getattr(self, name) != ADDED[name]:
+                raise SpecError(f"{name} is for methods with {part}; got {getattr(self, name)!r} with {self.method!r}")
+        if made.synthetic:
             self._check_stream()
-        elif self.stream is not None or self.budget:
-            raise SpecError(f"stream and budget are for method 'dmaapx'; got them with {self.method!r}")
+        elif self.stream is not None:
+            raise SpecError(f"a stream is for methods dmaapx and mix; got one with {self.method!r}")
+        if self.budget and not made.limited:
+            raise SpecError(f"budget is for methods dmaapx, mix and more_real; got {self.budget} with {self.method!r}")
+        if made.images == "more_real" and self.budget < 2:
+            raise SpecError(f"method 'more_real' needs a budget of at least 2 x n_train images; got {self.budget}")
+        if made.rha and self.epochs < 2:
+            raise SpecError(f"rha needs epochs >= 2, to freeze the decoder half-way; got {self.epochs}")
+        if made.early_stopping and not self.batch_size <= self.real_images - self.validation_images < self.n_train:
+            raise SpecError(
+                f"early_stopping must leave at least a batch of {self.batch_size} of {self.n_train} images, and keep "
+                f"one for validation; got validation_percent {self.validation_percent}"
+            )
+
+    def _check_measures(self, measures: Measures) -> None:
+        if not isinstance(measures, Measures):
+            raise SpecError(f"measures of a trial must be Measures or None; got {measures!r}")
+        if not set(measures.gaps_at) <= set(self.evaluate_at):
+            raise SpecError(f"gaps_at must be out of evaluate_at {self.evaluate_at}; got {measures.gaps_at}")
+        if measures.two_sample is not None and (self.recipe.images != "dmaapx" or self.recipe.augmentation):
+            raise SpecError(f"a two-sample test needs dmaapx without augmentation; got {self.method!r}")
 
     def _check_stream(self) -> None:
         if not isinstance(self.stream, StreamSpec):
-            raise SpecError(f"method 'dmaapx' needs a stream of samples; got {self.stream!r}")
+            raise SpecError(f"method {self.method!r} needs a stream of samples; got {self.stream!r}")
         model = self.stream.diffusion
         if model.dataset != self.dataset:
             raise SpecError(f"samples must be of a model of {self.dataset}, the data set; got one of {model.dataset}")
@@ -183,6 +255,11 @@ class TrialSpec:
             raise SpecError(
                 f"a stream has {self.stream.training_samples:,} samples to train on; got a trial of {self.samples:,}"
             )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The method, taken apart."""
+        return recipe(self.method)
 
     @property
     def latent_dim(self) -> int:
@@ -209,13 +286,30 @@ class TrialSpec:
         if self.stream is None:
             return 0
         seen = self.steps * self.batch_size
+        if self.recipe.images == "mix":
+            seen -= real_before(seen, self.real_percent)
         return min(self.budget * self.n_train, seen) if self.budget else seen
 
+    @property
+    def real_images(self) -> int:
+        """Real training images that the trial needs: D_train, and what else it is trained on."""
+        return self.n_train * (self.budget if self.recipe.images == "more_real" else 1)
+
+    @property
+    def validation_images(self) -> int:
+        """Images at the end of D_train that are kept for validation."""
+        return max(1, self.n_train * self.validation_percent // 100) if self.recipe.early_stopping else 0
+
+    @property
+    def freeze_step(self) -> int | None:
+        """The optimiser step from which on the decoder is frozen (rha): after half of the epochs."""
+        return self.steps_until(self.epochs // 2) if self.recipe.rha else None
+
     def as_dict(self) -> dict[str, Any]:
-        """All fields, tuples as lists and a stream as a dictionary, as they go into JSON."""
+        """All fields, tuples as lists, stream and measures as dictionaries, as they go into JSON."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return plain if self.stream is None else {**plain, "stream": self.stream.as_dict()}
+        return plain | {name: values[name].as_dict() for name in NESTED if values[name] is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialSpec":
@@ -227,8 +321,8 @@ class TrialSpec:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise SpecError(f"unknown fields of a trial: {', '.join(unknown)}; got {values!r}")
-        stream = values.get("stream")
-        return cls(**{**values, "stream": StreamSpec.from_dict(stream)} if stream else values)
+        nested = {name: kind.from_dict(values[name]) for name, kind in NESTED.items() if values.get(name)}
+        return cls(**{**values, **nested})
 
     @cached_property
     def spec_json(self) -> str:
@@ -248,7 +342,17 @@ class TrialSpec:
     def shape_key(self) -> str:
         """Trials with equal keys run the same program on the same data and may share a bundle."""
         shared = {k: v for k, v in self.as_dict().items() if k not in MEMBER_FIELDS}
+        shared |= {"rha": self.recipe.rha, "real_images": self.real_images}
         return hashlib.blake2b(json.dumps(shared, sort_keys=True).encode(), digest_size=10).hexdigest()
+
+
+NESTED: dict[str, Any] = {"stream": StreamSpec, "measures": Measures}
+"""Fields of a trial that are specifications themselves."""
+
+
+def real_before(position: int, percent: int) -> int:
+    """Real images before a position of a mixture with ``percent`` of them, spread as evenly as can be."""
+    return position * percent // 100
 
 
 def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:

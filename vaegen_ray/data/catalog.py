@@ -214,7 +214,8 @@ def load(
     """
     entry = check(name, levels, n_train)
     root = _folder(data_dir)
-    train, test = (ImageSet(images, entry.native_levels) for images in loaders.LOADERS[name](root, download))
+    arrays = loaders.Arrays(*loaders.LOADERS[name](root, download))
+    train, test = (ImageSet(images, entry.native_levels) for images in (arrays.train, arrays.test))
     for images in (train, test):
         if images.shape != entry.shape:
             raise DataFormatError(f"images of {name} must have the shape {entry.shape}; got {images.shape} in {root}")
@@ -226,7 +227,8 @@ def load(
     elif levels is None:
         levels = entry.default_levels
     size = entry.image_size if image_size is None else image_size
-    return Split(*(images.requantised(levels).padded(size) for images in (train, test)))
+    train, test = (images.requantised(levels).padded(size) for images in (train, test))
+    return Split(train=train, test=test, test_labels=arrays.test_labels)
 
 
 def table(data_dir: str | Path | None = None) -> list[dict[str, str]]:

@@ -95,3 +95,5 @@ class Split:
     """What models are trained on, in the fixed shuffled order."""
     test: ImageSet
     """What generalisation is measured on."""
+    test_labels: np.ndarray | None = None
+    """Classes of the test images from 0 on, int64 [N_test]; None when they are not on this machine."""

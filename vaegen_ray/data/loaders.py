@@ -1,8 +1,8 @@
 """How each data set is read from disk: one loader a data set, registered in ``LOADERS``.
 
-A loader takes the data directory and whether it may download, and returns (train images, test images): uint8
-[N, C, H, W] in native grey levels, the training images in their fixed shuffled order. To add a data set, write its
-loader here, add it to ``LOADERS``, and describe it in ``catalog.CATALOG``.
+A loader takes the data directory and whether it may download, and returns ``Arrays``, the training images in their
+fixed shuffled order. To add a data set, write its loader here, add it to ``LOADERS``, and describe it in
+``catalog.CATALOG``.
 
 Every file is read by NumPy from a plain format (CSV, IDX, fixed records): no pickle is opened, and neither
 scikit-learn nor torch is imported, so that a worker has its data in milliseconds. torchvision is only asked to
@@ -24,18 +24,35 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
 from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.seeds import stream_seed
 
-Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class Arrays(NamedTuple):
+    """What a loader reads."""
+
+    train: np.ndarray
+    """uint8 [N, C, H, W], native grey levels."""
+    test: np.ndarray
+    """uint8 [N_test, C, H, W]."""
+    test_labels: np.ndarray | None = None
+    """Classes 0 to 9 of the test images, int64 [N_test]; None when they are not on this machine."""
+
+
 Loader = Callable[[Path, bool], Arrays]
+CLASSES = 10
+"""Every data set has as many."""
 
 DIGITS_FILES = ("datasets/data/digits.csv.gz",)
 MNIST5K_FILES = ("data/data/mnist_5k.csv.gz",)
 IDX_FILES = ("raw/train-images-idx3-ubyte", "raw/t10k-images-idx3-ubyte")
+IDX_LABELS = "raw/t10k-labels-idx1-ubyte"
+"""A download brings it; models can be trained without it."""
 CIFAR10_FILES = tuple(
     f"cifar-10-batches-bin/{part}.bin" for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 )
@@ -80,7 +97,8 @@ def mnist5k(root: Path, download: bool) -> Arrays:
 
 
 def mnist_like(name: str, folder: str, root: Path, download: bool) -> Arrays:
-    """The official training and test images of a data set in MNIST's format, in ``root/folder/raw``.
+    """The official training and test images of a data set in MNIST's format, in ``root/folder/raw``, and the labels
+    where their file is there.
 
     ``folder`` is the name of its class in torchvision.datasets, which is also torchvision's folder for it.
     """
@@ -90,10 +108,10 @@ def mnist_like(name: str, folder: str, root: Path, download: bool) -> Arrays:
 
         getattr(datasets, folder)(temporary, download=True)
 
-    train, test = map(
-        _read_idx, _files(name, root, tuple(f"{folder}/{f}" for f in IDX_FILES), fetch if download else None)
-    )
-    return train[fixed_order(len(train))], test
+    files = tuple(f"{folder}/{file}" for file in IDX_FILES)
+    train, test = map(_read_idx, _files(name, root, files, fetch if download else None))
+    labels = find(root, f"{folder}/{IDX_LABELS}")
+    return Arrays(train[fixed_order(len(train))], test, labels and _read_idx_labels(labels, len(test)))
 
 
 def cifar10(root: Path, download: bool) -> Arrays:
@@ -105,8 +123,8 @@ def cifar10(root: Path, download: bool) -> Arrays:
         download_and_extract_archive(CIFAR10_ARCHIVE, temporary, md5=CIFAR10_MD5)
 
     *batches, test = map(_read_records, _files("cifar10", root, CIFAR10_FILES, fetch if download else None))
-    train = np.concatenate(batches)
-    return train[fixed_order(len(train))], test
+    train = np.concatenate([images for images, _ in batches])
+    return Arrays(train[fixed_order(len(train))], *test)
 
 
 LOADERS: dict[str, Loader] = {
@@ -139,8 +157,11 @@ def _from_package(name: str, package: str, file: str, side: int, n_train: int, h
         ) from error
     if table.ndim != 2 or table.shape[1] != side * side + 1 or len(table) <= n_train:
         raise DataFormatError(f"{path} must have {side * side + 1} columns and over {n_train} rows; got {table.shape}")
-    images = table[fixed_order(len(table)), :-1].reshape(-1, 1, side, side)
-    return images[:n_train], images[n_train:]
+    if table[:, -1].max() >= CLASSES:
+        raise DataFormatError(f"{path} must have labels from 0 to {CLASSES - 1}; got {table[:, -1].max()}")
+    order = fixed_order(len(table))
+    images, labels = table[order, :-1].reshape(-1, 1, side, side), table[order, -1].astype(np.int64)
+    return Arrays(images[:n_train], images[n_train:], labels[n_train:])
 
 
 def _files(name: str, root: Path, files: tuple[str, ...], fetch: Callable[[str], None] | None) -> list[Path]:
@@ -208,15 +229,32 @@ def _read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=16).reshape(n, 1, height, width)
 
 
-def _read_records(path: Path) -> np.ndarray:
-    """Images of a CIFAR-10 binary file, [N, 3, 32, 32]: records of a label byte (0 to 9) and 3,072 pixel bytes."""
+def _read_idx_labels(path: Path, images: int) -> np.ndarray:
+    """Labels of an IDX file, int64 [N]: 2049 and N as big-endian 32-bit integers, then a byte a label."""
+    content = _read(path)
+    magic, n = np.frombuffer(content[:8].ljust(8, b"\0"), dtype=">u4").tolist()
+    if magic != 2049:
+        raise _damaged(path, f"an IDX file of labels must begin with the number 2049; got {magic}")
+    if n != images or len(content) != 8 + n:
+        raise _damaged(path, f"{images} images take {8 + images} bytes of labels; got {n} in {len(content)} bytes")
+    labels = np.frombuffer(content, dtype=np.uint8, offset=8)
+    if labels.max() >= CLASSES:
+        raise _damaged(path, f"labels are 0 to {CLASSES - 1}; got {labels.max()}")
+    return labels.astype(np.int64)
+
+
+def _read_records(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a CIFAR-10 binary file, [N, 3, 32, 32], and their labels, int64 [N].
+
+    Records of a label byte (0 to 9) and 3,072 pixel bytes.
+    """
     content = _read(path)
     if not content or len(content) % 3073:
         raise _damaged(path, f"records of CIFAR-10 take 3073 bytes each; got {len(content)} bytes")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3073)
-    if records[:, 0].max() > 9:
+    if records[:, 0].max() >= CLASSES:
         raise _damaged(path, f"labels of CIFAR-10 are 0 to 9; got {records[:, 0].max()}")
-    return np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
 
 
 def _read(path: Path) -> bytes:

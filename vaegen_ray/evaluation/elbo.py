@@ -10,7 +10,7 @@ once depends on memory and does not matter. Letters: M members, N images, S samp
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +18,10 @@ from torch import Tensor
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import StreamSpec
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.trial import TrialSpec
 
-ON_TRAIN, ON_TEST, ON_SAMPLES = 0, 1, 2**20
+ON_TRAIN, ON_TEST, ON_SAMPLES, ON_VALIDATION = 0, 1, 2**20, 2**20 + 1
 """Where the noise of a data set begins in the trial's stream; block b has the number 2 b + this."""
 NOISE_BLOCK = 500
 """Images whose noise is drawn together."""
@@ -37,24 +36,25 @@ def rate_and_distortion(vae: VAE, specs: list[TrialSpec], images: Tensor, *, str
     Args:
         vae: the M members; BatchNorm uses its running statistics.
         specs: their specifications, for the seeds and ``elbo_samples`` S.
-        images: uint8 [N, C, H, W], on the members' device.
-        stream: ``ON_TRAIN``, ``ON_TEST`` or ``ON_SAMPLES``; gives every data set its own noise.
+        images: uint8 [N, C, H, W], or [M, N, C, H, W] where members have images of their own, on the members' device.
+        stream: ``ON_TRAIN`` and so on; gives every data set its own noise.
     """
     vae.eval()
     spec, members, device = specs[0], len(specs), images.device
     totals = torch.zeros(2, members, dtype=torch.float64, device=device)
     chunk = max(1, min(NOISE_BLOCK, CHUNK_BYTES // (members * activation_bytes(spec))))
     with arithmetic("float32", device):
-        for block in range(-(-len(images) // NOISE_BLOCK)):
-            pixels = images[block * NOISE_BLOCK : (block + 1) * NOISE_BLOCK]
-            noise = torch.stack([_noise(each, 2 * block + stream, len(pixels), device) for each in specs])
-            for start in range(0, len(pixels), chunk):
-                x = vae.likelihood.scale(pixels[start : start + chunk])
-                x = x.expand(members, *x.shape)
+        for block in range(-(-images.shape[-4] // NOISE_BLOCK)):
+            pixels = images[..., block * NOISE_BLOCK : (block + 1) * NOISE_BLOCK, :, :, :]
+            count = pixels.shape[-4]
+            noise = torch.stack([_noise(each, 2 * block + stream, count, device) for each in specs])
+            for start in range(0, count, chunk):
+                x = vae.likelihood.scale(pixels[..., start : start + chunk, :, :, :])
+                x = x.expand(members, *x.shape[-4:])
                 for sample in range(spec.elbo_samples):
                     rate, distortion = vae.rate_and_distortion(x, noise[:, sample, start : start + chunk])
                     totals += torch.stack((rate, distortion)).double().sum(-1)
-    means = totals / (len(images) * spec.elbo_samples)
+    means = totals / (images.shape[-4] * spec.elbo_samples)
     return means[0], means[1]
 
 
@@ -69,27 +69,27 @@ def evaluate_elbo(
     specs: list[TrialSpec],
     train: Tensor,
     test: Tensor,
-    fresh: Mapping[StreamSpec, Tensor] | None = None,
+    fresh: Sequence[Tensor | None] | None = None,
 ) -> list[dict[str, float]]:
     """ELBO, rate and distortion on D_train and D_test, generalization gap and bits per dimension: a row a member.
 
     ``elbo_source`` is the ELBO on the distribution trained on (xiao2024, Figure 13): on D_train for normal training, on
-    samples that no trial trains on for a member with a stream.
+    samples that no trial trains on for DMaaPx, on newly augmented images for augmentation. It belongs to another
+    distribution than D_test, so no gap is made of it (xiao2024, Appendix B.5).
 
     Args:
         vae: the M members.
         specs: their specifications.
         train, test: uint8 [N, C, H, W], on the members' device.
-        fresh: for each stream of a member, samples that are not trained on, as images of the data set.
+        fresh: for each member images of the distribution that it is trained on, equally many, uint8 [N, C, H, W]; None
+            where that is D_train.
     """
     (rate_train, distortion_train), (rate_test, distortion_test) = (
         [part.tolist() for part in rate_and_distortion(vae, specs, images, stream=i)]
         for i, images in ((ON_TRAIN, train), (ON_TEST, test))
     )
-    on_samples = {
-        stream: sum(rate_and_distortion(vae, specs, images, stream=ON_SAMPLES)).tolist()  # type: ignore[union-attr]
-        for stream, images in (fresh or {}).items()
-    }
+    fresh = fresh or [None] * len(specs)
+    elbo_source = _elbo_on(vae, specs, fresh)
     rows = []
     for member, spec in enumerate(specs):
         elbo_train = -rate_train[member] - distortion_train[member]
@@ -98,7 +98,7 @@ def evaluate_elbo(
             {
                 "elbo_train": elbo_train,
                 "elbo_test": elbo_test,
-                "elbo_source": elbo_train if spec.stream is None else -on_samples[spec.stream][member],
+                "elbo_source": elbo_train if fresh[member] is None else elbo_source[member],
                 "rate_train": rate_train[member],
                 "rate_test": rate_test[member],
                 "distortion_train": distortion_train[member],
@@ -109,3 +109,13 @@ def evaluate_elbo(
             }
         )
     return rows
+
+
+def _elbo_on(vae: VAE, specs: list[TrialSpec], fresh: Sequence[Tensor | None]) -> list[float]:
+    """The ELBO of each member on its own images; of those that have none it says nothing."""
+    there = [images for images in fresh if images is not None]
+    if not there:
+        return []
+    images = torch.stack([there[0] if images is None else images for images in fresh])
+    rate, distortion = rate_and_distortion(vae, specs, images, stream=ON_SAMPLES)
+    return (-rate - distortion).tolist()

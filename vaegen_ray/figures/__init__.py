@@ -1,10 +1,10 @@
-"""Figures: rows in, picture out. No training, no ray, no storage.
+"""Figures and tables: rows in, picture or text out. No training, no ray, no storage.
 
 ``FIGURES`` names every figure; ``draw`` loads the one that is asked for, and matplotlib with it.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vaegen_ray.errors import SpecError, allowed
 
@@ -12,15 +12,36 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-FIGURES: dict[str, str] = {
-    "double_descent": "vaegen_ray.figures.double_descent:draw",
-    "synthetic_budget": "vaegen_ray.figures.synthetic_budget:draw",
+
+class Tables(NamedTuple):
+    """What figures are drawn from: the results of one sweep."""
+
+    last: "pd.DataFrame"
+    """A row a completed trial: its columns and its last metrics (``results.query.Results.last``)."""
+    curves: "pd.DataFrame"
+    """A row a completed trial and evaluation (``Results.curves``)."""
+    details: "pd.DataFrame"
+    """Series of numbers of these trials (``results.query.load_details``)."""
+
+
+class Drawing(NamedTuple):
+    """How a figure is drawn."""
+
+    function: str
+    """``module:function``; takes the tables that it reads, in this order."""
+    reads: tuple[str, ...] = ("last",)
+    """Out of the fields of ``Tables``."""
+
+
+FIGURES: dict[str, Drawing] = {
+    "double_descent": Drawing("vaegen_ray.figures.double_descent:draw"),
+    "synthetic_budget": Drawing("vaegen_ray.figures.synthetic_budget:draw"),
 }
-"""Name of a figure -> ``module:function`` that draws it."""
+"""Name of a figure -> how it is drawn."""
 
 
-def draw(name: str, rows: "pd.DataFrame") -> "dict[str, Figure]":
-    """Draw the figure ``name`` from ``rows``; returns file stem -> picture, for a figure may have several parts.
+def draw(name: str, tables: Tables) -> "dict[str, Figure | str]":
+    """Draw the figure ``name``; returns file stem -> picture, or a table as Markdown, for a figure may have several parts.
 
     Raises:
         SpecError: no figure has this name, or the rows are not what it needs.
@@ -28,6 +49,8 @@ def draw(name: str, rows: "pd.DataFrame") -> "dict[str, Figure]":
     """
     if name not in FIGURES:
         raise SpecError(allowed("figure", name, sorted(FIGURES)))
-    module, function = FIGURES[name].split(":")
-    pictures: dict[str, Figure] = getattr(import_module(module), function)(rows)
-    return pictures
+    module, function = FIGURES[name].function.split(":")
+    made: dict[str, Figure | str] = getattr(import_module(module), function)(
+        *(getattr(tables, read) for read in FIGURES[name].reads)
+    )
+    return made

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.parquet import decoded_schema, read_folder
-from vaegen_ray.results.schema import COMPLETED, METRICS, trials_schema
+from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
 
@@ -30,6 +30,13 @@ class Results:
     ``schema.METRICS``."""
     notes: tuple[str, ...]
     """One line a file that could not be read and was skipped."""
+
+    def curves(self) -> pd.DataFrame:
+        """One row a completed trial and evaluation: its columns, then its metrics, by rising trial and epoch."""
+        completed = self.trials[self.trials["status"] == COMPLETED]
+        metrics = self.metrics.drop(columns="bundle_id")
+        metrics = metrics.assign(trial_id=metrics["trial_id"].astype(completed["trial_id"].dtype))
+        return completed.merge(metrics, on="trial_id", suffixes=("", "_metrics"))
 
     def last(self) -> pd.DataFrame:
         """One row a completed trial: its columns, then its metrics at its last effective epoch.
@@ -67,6 +74,25 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
         metrics = metrics.assign(trial_id=metrics["trial_id"].cat.remove_unused_categories())
     notes = tuple(f"{storage.where(file)} was skipped: {reason}" for file, reason in skipped.items())
     return Results(trials, metrics, notes)
+
+
+def load_details(path: str | Path | Storage, trials: pd.DataFrame, sweep: str | None = None) -> pd.DataFrame:
+    """The series of numbers that evaluations left: columns of ``schema.DETAILS``, sorted by all but the values.
+
+    Args:
+        path, sweep: as for ``load``.
+        trials: rows of ``Results.trials``; only what their committing bundles wrote is given.
+
+    Raises:
+        StorageError: the storage cannot be read.
+        DataFormatError: a file was written by a later version of vaegen_ray.
+    """
+    storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
+    tables, _ = read_folder(storage, f"{sweep}/details" if sweep else "details", DETAILS)
+    details = pa.concat_tables([decoded_schema(DETAILS).empty_table(), *tables.values()]).to_pandas()
+    keys = ["trial_id", "effective_epoch", "quantity", "item"]
+    mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])
+    return mine.sort_values(keys).reset_index(drop=True)
 
 
 def _check_is_sweep(storage: Storage, folder: str) -> None:

@@ -1,6 +1,7 @@
-"""The columns of the two kinds of result files, and the row of a trial.
+"""The columns of the three kinds of result files, and the row of a trial.
 
-``trials/*.parquet`` holds one row a finished trial, ``metrics/*.parquet`` one row a trial and evaluation. ELBOs, rates,
+``trials/*.parquet`` holds one row a finished trial, ``metrics/*.parquet`` one row a trial and evaluation,
+``details/*.parquet`` the series of numbers of some evaluations. ELBOs, rates,
 distortions and gaps are nats an image; a larger ELBO is better; ``bits_per_dim_test`` is bits a dimension.
 
 Adding a nullable column leaves ``SCHEMA_VERSION`` as it is: files without it read as null. The version rises when the
@@ -26,6 +27,9 @@ VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
 COMPLETED, FAILED = STATUSES = ("completed", "failed")
+
+CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
+"""Classifiers of representations; the columns of their accuracies begin with ``accuracy_``."""
 
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -68,6 +72,7 @@ def trials_schema() -> pa.Schema:
             _key("spec_json"),
             pa.field("samples_digest", pa.string()),
             pa.field("samples_wait_seconds", pa.float64()),
+            pa.field("evaluation_seconds", pa.float64()),
         ],
         metadata=_METADATA,
     )
@@ -91,10 +96,39 @@ METRICS = pa.schema(
         pa.field("robustness_gap", pa.float64(), metadata=_NATS),
         pa.field("bits_per_dim_test", pa.float64(), metadata={"unit": "bits/dimension"}),
         pa.field("elbo_samples", pa.int64()),
+        pa.field("elbo_optimal", pa.float64(), metadata=_NATS),
+        pa.field("amortization_images", pa.int64()),
+        pa.field("amortization_steps", pa.int64()),
+        pa.field("ms_ssim_input", pa.float64()),
+        pa.field("ms_ssim_reconstruction", pa.float64()),
+        pa.field("attack_kl", pa.float64(), metadata=_NATS),
+        *(pa.field(f"accuracy_{name}", pa.float64()) for name in CLASSIFIERS),
+        pa.field("psnr_test", pa.float64(), metadata={"unit": "dB"}),
+        pa.field("fid", pa.float64()),
+        pa.field("inception_score", pa.float64()),
+        pa.field("latent_log_q", pa.float64(), metadata={"unit": "nats"}),
+        pa.field("latent_variation", pa.float64(), metadata={"unit": "nats"}),
+        pa.field("two_sample_accuracy", pa.float64()),
+        pa.field("elbo_validation", pa.float64(), metadata=_NATS),
+        pa.field("best_epoch", pa.int64()),
     ],
     metadata=_METADATA,
 )
 """The columns of ``metrics/*.parquet``; a further evaluation adds a nullable column at the end."""
+
+DETAILS = pa.schema(
+    [
+        _key("trial_id"),
+        _key("bundle_id"),
+        _key("effective_epoch", pa.float64()),
+        _key("quantity"),
+        _key("item"),
+        _key("values", pa.list_(pa.float64())),
+    ],
+    metadata=_METADATA,
+)
+"""The columns of ``details/*.parquet``: series of numbers that are no column of their own. ``quantity`` says what they
+are, such as ``log_q``; ``item`` which of them, such as ``pair-3``."""
 
 
 def trial_row(
@@ -114,6 +148,7 @@ def trial_row(
     bundle_members: int | None = None,
     samples_digest: str | None = None,
     samples_wait_seconds: float | None = None,
+    evaluation_seconds: float | None = None,
     finished_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The row of one finished trial for ``SweepStore.commit_trials``.
@@ -124,6 +159,7 @@ def trial_row(
         params_z, params_rest: parameters in Theta_z and in the rest; ``params_total`` is their sum.
         samples_digest: names the samples that it was trained on (their folder in the storage).
         samples_wait_seconds: the trial's part of the time that its bundle waited for samples.
+        evaluation_seconds: its part of the time that evaluations took, out of ``wall_seconds``.
         finished_at: with a time zone; now, when it is not given.
 
     Raises:
@@ -156,6 +192,7 @@ def trial_row(
         "spec_json": spec.spec_json,
         "samples_digest": samples_digest,
         "samples_wait_seconds": samples_wait_seconds,
+        "evaluation_seconds": evaluation_seconds,
     }
 
 
@@ -187,6 +224,8 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
     if pa.types.is_floating(kind):
         return isinstance(value, Real) and not isinstance(value, bool)
+    if pa.types.is_list(kind):
+        return isinstance(value, list) and all(_fits(number, kind.value_type) for number in value)
     if pa.types.is_timestamp(kind):
         return isinstance(value, datetime) and value.tzinfo is not None
     return isinstance(value, str)

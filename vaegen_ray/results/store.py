@@ -3,6 +3,7 @@
     <storage>/<sweep>/
         trials/<bundle>.parquet                     a row a finished trial: the commit mark
         metrics/<bundle>-<first>-<last>.parquet     a row a trial and evaluation, of the effective epochs first..last
+        details/<bundle>-<first>-<last>.parquet     series of numbers of these evaluations, where there are any
         checkpoints/<bundle>.safetensors, .json     of an unfinished bundle, and which trials it holds
         models/<bundle>.safetensors                 final weights
         figures/  sweep.json  status.json
@@ -13,12 +14,12 @@ must be written before its trials are committed: then a committed trial has all 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.results.parquet import SUFFIX, encode, read_folder
-from vaegen_ray.results.schema import COMPLETED, METRICS, trials_schema
+from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
 __all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
@@ -28,6 +29,9 @@ RESERVED = ("diffusion", "samples")
 """Folders of a storage that belong to no sweep."""
 TRIALS_KEY = ("trial_id",)
 METRICS_KEY = ("effective_epoch", "trial_id")
+DETAILS_KEY = (*METRICS_KEY, "quantity", "item")
+EVALUATIONS = {"metrics": (METRICS, METRICS_KEY), "details": (DETAILS, DETAILS_KEY)}
+"""Folders of what was evaluated, in files named by bundle and epochs, with their columns and keys."""
 
 
 def safe_name(what: str, name: str) -> str:
@@ -75,10 +79,25 @@ class SweepStore:
         Raises:
             ValueError: a row does not fit the schema or names another bundle, or an evaluation comes twice.
         """
+        self._write_evaluations("metrics", bundle_id, first_epoch, last_epoch, rows)
+
+    def write_details(
+        self, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Writes the series of numbers that belong to these evaluations (``schema.DETAILS``).
+
+        Raises:
+            ValueError: a row does not fit the schema or names another bundle, or a series comes twice.
+        """
+        self._write_evaluations("details", bundle_id, first_epoch, last_epoch, rows)
+
+    def _write_evaluations(
+        self, folder: str, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
+    ) -> None:
         assert 0 <= first_epoch <= last_epoch, (first_epoch, last_epoch)
-        data = encode(self._fill(rows, bundle_id=bundle_id), METRICS, key=METRICS_KEY)
-        name = f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"
-        self.storage.write(self._path("metrics", name), data)
+        schema, key = EVALUATIONS[folder]
+        data = encode(self._fill(rows, bundle_id=bundle_id), schema, key=key)
+        self.storage.write(self._path(folder, f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"), data)
 
     def committed(self, retry_failed: bool = False) -> set[str]:
         """Ids of the trials that are done. A corrupt file is set aside, so its trials are to do again.
@@ -97,7 +116,7 @@ class SweepStore:
 
     def forget(self, trial_ids: set[str]) -> None:
         """Takes the rows of trials out of all files, so that they are to do again; metrics first, commit marks last."""
-        for folder, schema, key in (("metrics", METRICS, METRICS_KEY), ("trials", trials_schema(), TRIALS_KEY)):
+        for folder, (schema, key) in {**EVALUATIONS, "trials": (trials_schema(), TRIALS_KEY)}.items():
             tables, _ = read_folder(self.storage, self._path(folder), schema)
             for name, table in tables.items():
                 rows = table.to_pylist()
@@ -108,39 +127,45 @@ class SweepStore:
                     self.storage.write(self._path(folder, name), encode(kept, schema, key=key))
 
     def check_metrics(self) -> set[str]:
-        """Reads every metrics file; a corrupt one is set aside with the commit mark of its bundle, whose trials are
-        then to do again. For the start of a run, before ``committed``.
+        """Reads every file of metrics and details; a corrupt one is set aside with the commit mark of its bundle, whose
+        trials are then to do again. For the start of a run, before ``committed``.
 
         Returns:
             The bundles that lost a file.
         """
-        _, corrupt = read_folder(self.storage, self._path("metrics"), METRICS, dictionaries=True)
-        for name, reason in corrupt.items():
-            self._set_aside("metrics", name, reason)
-            mark = bundle_of(name) + SUFFIX
-            if self.storage.exists(self._path("trials", mark)):
-                self._set_aside("trials", mark, f"its metrics {name} were set aside")
-        return {bundle_of(name) for name in corrupt}
+        lost = set()
+        for folder, (schema, _) in EVALUATIONS.items():
+            _, corrupt = read_folder(self.storage, self._path(folder), schema, dictionaries=True)
+            for name, reason in corrupt.items():
+                self._set_aside(folder, name, reason)
+                mark = bundle_of(name) + SUFFIX
+                if self.storage.exists(self._path("trials", mark)):
+                    self._set_aside("trials", mark, f"its {folder} {name} were set aside")
+                lost.add(bundle_of(name))
+        return lost
 
     def prune_metrics(self, keep_bundles: set[str]) -> list[str]:
-        """Deletes metrics that an abandoned packing left: of bundles neither committed nor in ``keep_bundles``. So a
-        trial that moves to another bundle never has its metrics in the files of two.
+        """Deletes metrics and details that an abandoned packing left: of bundles neither committed nor in
+        ``keep_bundles``. So a trial that moves to another bundle never has its metrics in the files of two.
 
         Returns:
             The names of the deleted files.
         """
         committed = {name.removesuffix(SUFFIX) for name in self.storage.list(self._path("trials"), SUFFIX)}
-        names = self.storage.list(self._path("metrics"), SUFFIX)
-        abandoned = [name for name in names if bundle_of(name) not in committed | keep_bundles]
-        for name in abandoned:
-            self.storage.delete(self._path("metrics", name))
-        return abandoned
+        return self._delete_evaluations(lambda bundle: bundle not in committed | keep_bundles)
 
     def delete_metrics(self, bundle_id: str) -> None:
-        """Deletes the metrics of a bundle that is given up in favour of others with the same trials."""
-        for name in self.storage.list(self._path("metrics"), SUFFIX):
-            if bundle_of(name) == bundle_id:
-                self.storage.delete(self._path("metrics", name))
+        """Deletes the metrics and details of a bundle that is given up in favour of others with the same trials."""
+        self._delete_evaluations(lambda bundle: bundle == bundle_id)
+
+    def _delete_evaluations(self, of: Callable[[str], bool]) -> list[str]:
+        deleted = []
+        for folder in EVALUATIONS:
+            names = [name for name in self.storage.list(self._path(folder), SUFFIX) if of(bundle_of(name))]
+            for name in names:
+                self.storage.delete(self._path(folder, name))
+            deleted += names
+        return deleted
 
     def write_checkpoint(self, bundle_id: str, data: bytes) -> None:
         """Keeps the state of an unfinished bundle, in place of its last checkpoint."""

@@ -1,35 +1,49 @@
-"""From the storage's rows to the storage's pictures."""
+"""From the storage's rows to the storage's pictures and tables."""
 
 from vaegen_ray import figures
 from vaegen_ray.errors import VaegenError
+from vaegen_ray.results import query
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
 
 
+def tables_of(store: SweepStore) -> tuple[figures.Tables, tuple[str, ...]]:
+    """The results of the trials that a sweep declares, and a line for each file that could not be read.
+
+    A folder may also hold trials of an earlier declaration, with other sizes; they are left out.
+    """
+    results = query.load(store.storage, store.name)
+    details = query.load_details(store.storage, results.trials, store.name)
+    tables = figures.Tables(results.last(), results.curves(), details)
+    if (declared := store.read_sweep_json()) is not None:
+        ids = {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
+        tables = figures.Tables(*(frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in tables))
+    return tables, results.notes
+
+
 def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
-    """Draws figures from the Parquet files alone, as PNG and PDF; says and returns where they are."""
+    """Draws figures from the Parquet files alone, as PNG and PDF, tables as Markdown; says and returns where they
+    are."""
     if not names:
         return []
     from vaegen_ray.figures.style import to_bytes
-    from vaegen_ray.results import query
 
-    results = query.load(store.storage, store.name)
-    for note in results.notes:
+    tables, notes = tables_of(store)
+    for note in notes:
         print(note)
-    rows = results.last()
-    declared = store.read_sweep_json()
-    if declared is not None:  # a folder may also hold trials of an earlier declaration, with other sizes
-        ids = {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
-        rows = rows[rows["trial_id"].isin(ids)]
     written = []
     for name in names:
         try:
-            pictures = figures.draw(name, rows)
+            made = figures.draw(name, tables)
         except VaegenError as error:
             print(f"figure {name} was not drawn: {error}")
             continue
-        for stem, picture in pictures.items():
+        for stem, part in made.items():
+            if isinstance(part, str):
+                written.append(store.write_figure(f"{stem}.md", part.encode()))
+                print(f"table {written[-1]}")
+                continue
             for kind in ("png", "pdf"):
-                written.append(store.write_figure(f"{stem}.{kind}", to_bytes(picture, kind)))
+                written.append(store.write_figure(f"{stem}.{kind}", to_bytes(part, kind)))
             print(f"figure {written[-2]}")
     return written

@@ -99,13 +99,18 @@ class Worker:
         for reader in self._readers.values():
             told, reader.notes = reader.notes, []
             self.notes += told
+        told, run.notes = run.notes, []
+        self.notes += told
         for segment in run.take_segments():
-            self._store.write_metrics(run.bundle_id, segment.first_epoch, segment.last_epoch, segment.rows)
+            epochs = (segment.first_epoch, segment.last_epoch)
+            if segment.details:
+                self._store.write_details(run.bundle_id, *epochs, segment.details)
+            self._store.write_metrics(run.bundle_id, *epochs, segment.rows)
         if run.finished:
             outcomes = run.outcomes()
             if any(outcome.status == "completed" for outcome in outcomes):
                 self._store.write_model(run.bundle_id, run.model())
-            self._commit(outcomes, run.wall_seconds)
+            self._commit(outcomes, run.wall_seconds, run.evaluation_seconds)
         elif time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
             self.save_checkpoint()
 
@@ -171,7 +176,7 @@ class Worker:
             torch.cuda.empty_cache()
         if len(bundle) == 1:
             error = f"out of memory on {self._device} even alone: {reason}"
-            self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0)
+            self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0, 0.0)
             return
         self._store.delete_checkpoint(bundle_id(bundle))  # the halves have files of their own
         self._store.delete_metrics(bundle_id(bundle))
@@ -179,7 +184,7 @@ class Worker:
         self._waiting[:1] = [bundle[:half], bundle[half:]]
         self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
 
-    def _commit(self, outcomes: list[Outcome], wall_seconds: float) -> None:
+    def _commit(self, outcomes: list[Outcome], wall_seconds: float, evaluation_seconds: float) -> None:
         name = bundle_id([outcome.spec for outcome in outcomes])
         waited = sum(reader.waited_seconds for reader in self._readers.values())
         digests = {stream: reader.digest for stream, reader in self._readers.items()}
@@ -200,6 +205,7 @@ class Worker:
                 bundle_members=len(outcomes),
                 samples_digest=digests.get(outcome.spec.stream) if outcome.spec.stream else None,
                 samples_wait_seconds=waited / len(outcomes) if digests else None,
+                evaluation_seconds=evaluation_seconds / len(outcomes),
             )
             for outcome in outcomes
         ]

@@ -17,10 +17,11 @@ import torch
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError
-from vaegen_ray.evaluation.elbo import evaluate_elbo
-from vaegen_ray.stream import StreamSpec
+from vaegen_ray.evaluation.elbo import ON_VALIDATION, evaluate_elbo, rate_and_distortion
+from vaegen_ray.evaluation.measure import Data, measure
 from vaegen_ray.training.checkpoint import pack, unpack
-from vaegen_ray.training.sources import StreamOf, Synthetic
+from vaegen_ray.training.early_stopping import EarlyStopping
+from vaegen_ray.training.sources import StreamOf
 from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import TrialSpec, bundle_id
 
@@ -35,6 +36,7 @@ class Segment:
     first_epoch: int
     last_epoch: int
     rows: list[dict[str, Any]]
+    details: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +83,21 @@ class BundleRun:
         self.specs = list(specs)
         self.spec = specs[0]
         self.bundle_id = bundle_id(specs)
-        self._train, self._test = (torch.from_numpy(part.images).to(device) for part in (split.train, split.test))
-        self.trainer = Trainer(self.specs, self._train, device=device, stream_of=stream_of)
-        self._fresh: dict[StreamSpec, torch.Tensor] = {}
+        real, test = (torch.from_numpy(part.images).to(device) for part in (split.train, split.test))
+        self.trainer = Trainer(self.specs, real, device=device, stream_of=stream_of)
+        self._data = Data(
+            train=real[: self.spec.n_train],
+            test=test,
+            labels=split.test_labels,
+            corrupted={name: torch.from_numpy(images).to(device) for name, images in split.corrupted.items()},
+        )
+        self._early_stopping = EarlyStopping(self.specs)
+        self._fresh: list[torch.Tensor | None] | None = None
         self.wall_seconds = 0.0
+        self.evaluation_seconds = 0.0
+        self.notes: list[str] = []
         self._rows: list[dict[str, Any]] = []
+        self._details: list[dict[str, Any]] = []
         self._evaluated_until = 0
         self._segments_taken = 0
         if checkpoint is not None:
@@ -96,10 +108,11 @@ class BundleRun:
         tensors, values = unpack(checkpoint, where)
         try:
             self.trainer.load_state(tensors, values["trainer"])
-            self._rows = values["rows"]
+            self._early_stopping.load_state(tensors, values["early_stopping"])
+            self._rows, self._details = values["rows"], values["details"]
             self._evaluated_until = values["evaluated_until"]
             self._segments_taken = values["segments_taken"]
-            self.wall_seconds = values["wall_seconds"]
+            self.wall_seconds, self.evaluation_seconds = values["wall_seconds"], values["evaluation_seconds"]
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise DataFormatError(f"{where} was written by another version of vaegen_ray: {reason}") from None
@@ -144,8 +157,10 @@ class BundleRun:
             epochs = groups[self._segments_taken]
             if epochs[-1] in self._due():
                 break
-            rows = [row for row in self._rows if row["effective_epoch"] in epochs]
-            yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows)
+            rows, details = (
+                [row for row in kind if row["effective_epoch"] in epochs] for kind in (self._rows, self._details)
+            )
+            yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows, details=details)
             self._segments_taken += 1
 
     def outcomes(self) -> list[Outcome]:
@@ -161,44 +176,69 @@ class BundleRun:
     def checkpoint(self) -> bytes:
         """Everything that the rest of the run depends on."""
         tensors, values = self.trainer.state()
+        best, looks = self._early_stopping.state()
         return pack(
-            tensors,
+            tensors | best,
             {
                 "trainer": values,
+                "early_stopping": looks,
                 "rows": self._rows,
+                "details": self._details,
                 "evaluated_until": self._evaluated_until,
                 "segments_taken": self._segments_taken,
                 "wall_seconds": self.wall_seconds,
+                "evaluation_seconds": self.evaluation_seconds,
                 "specs": [spec.as_dict() for spec in self.specs],
             },
         )
 
     def model(self) -> bytes:
         """The weights of all members, by name with a leading member dimension, and the specifications."""
-        return pack(dict(self.trainer.vae.state_dict()), {"specs": [spec.as_dict() for spec in self.specs]})
+        with self._early_stopping.best(self.trainer.vae):
+            return pack(dict(self.trainer.vae.state_dict()), {"specs": [spec.as_dict() for spec in self.specs]})
 
     def _due(self) -> list[int]:
         """Evaluation epochs that have not been evaluated."""
         return [epoch for epoch in self.spec.evaluate_at if epoch > self._evaluated_until]
 
     def _evaluate(self, epoch: int) -> None:
-        measured = []
+        started = time.monotonic()
         if self.trainer.alive:
-            fresh = self._fresh_samples()
-            measured = evaluate_elbo(self.trainer.vae, self.specs, self._train, self._test, fresh)
-        for member in self.trainer.alive:
-            if not all(math.isfinite(value) for value in measured[member].values()):
-                self.trainer.freeze(member, "the ELBO is not finite")
-        for member in self.trainer.alive:
-            keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id}
-            self._rows.append({**keys, "effective_epoch": epoch, "step": self.trainer.step, **measured[member]})
+            self._look_at_validation(epoch)
+            with self._early_stopping.best(self.trainer.vae):
+                self._measure(epoch)
         self._evaluated_until = epoch
+        self._synchronise()
+        self.evaluation_seconds += time.monotonic() - started
 
-    def _fresh_samples(self) -> dict[StreamSpec, torch.Tensor]:
-        """As many samples as there are test images, of every stream, that no trial trains on."""
-        for spec, source in zip(self.specs, self.trainer.sources, strict=True):
-            if isinstance(source, Synthetic) and spec.stream is not None and spec.stream not in self._fresh:
-                self._fresh[spec.stream] = source.fresh(len(self._test), spec.stream.training_samples)
+    def _measure(self, epoch: int) -> None:
+        vae, data = self.trainer.vae, self._data
+        elbos = evaluate_elbo(vae, self.specs, data.train, data.test, self._fresh_images())
+        for member in self.trainer.alive:
+            if not all(math.isfinite(value) for value in elbos[member].values()):
+                self.trainer.freeze(member, "the ELBO is not finite")
+        further = measure(vae, self.specs, data, epoch, self.trainer.sources, self.notes.append)
+        for member in self.trainer.alive:
+            row, details = further[member]
+            more = {name: value for name, value in row.items() if math.isfinite(value)}
+            keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id, "effective_epoch": epoch}
+            early = self._early_stopping.row(member)
+            self._rows.append({**keys, "step": self.trainer.step, **elbos[member], **early, **more})
+            self._details += [{**keys, **detail._asdict()} for detail in details]
+
+    def _look_at_validation(self, epoch: int) -> None:
+        if self._early_stopping.members:
+            kept = max(spec.validation_images for spec in self.specs)
+            rate, distortion = rate_and_distortion(
+                self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION
+            )
+            self._early_stopping.look(self.trainer.vae, (-rate - distortion).tolist(), epoch)
+
+    def _fresh_images(self) -> list[torch.Tensor | None]:
+        """For each member as many images of the distribution that it is trained on as there are test images; None
+        where that is D_train."""
+        if self._fresh is None:
+            self._fresh = [source.fresh(len(self._data.test)) for source in self.trainer.sources]
         return self._fresh
 
     def _synchronise(self) -> None:

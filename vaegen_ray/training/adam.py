@@ -47,11 +47,12 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves every parameter by its gradient."""
-        parameters: list[Tensor] = list(self._parameters.values())
+        """Moves every parameter by its gradient; those that require none stay."""
+        moving = {name: parameter for name, parameter in self._parameters.items() if parameter.requires_grad}
+        parameters: list[Tensor] = list(moving.values())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         assert len(gradients) == len(parameters), "every parameter takes part in the loss"
-        means, squares = zip(*self.moments.values(), strict=True)
+        means, squares = zip(*(self.moments[name] for name in moving), strict=True)
         self._steps += 1
         parts = self._parts(parameters)
         torch._fused_adam_(

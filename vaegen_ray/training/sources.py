@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.trial import real_before
 
 HELD_BYTES = 2**31
 """A member's view of samples that is read again is kept on the device up to this size."""
@@ -25,6 +25,10 @@ class Source(Protocol):
 
     def images(self, start: int, stop: int) -> Tensor:
         """The images at positions start .. stop - 1: uint8 [stop - start, C, H, W], on the device of the training."""
+
+    def fresh(self, count: int) -> Tensor | None:
+        """``count`` images of the distribution trained on, which no training reads where that has no end; for
+        evaluation. None where it is the training set."""
 
 
 class Repetitions:
@@ -51,6 +55,9 @@ class Repetitions:
         first, last = start // n, (stop - 1) // n
         order = torch.cat([self.order(number) for number in range(first, last + 1)])
         return self._images[order[start - first * n : stop - first * n].to(self._images.device)]
+
+    def fresh(self, count: int) -> None:
+        return None
 
 
 class Samples(Protocol):
@@ -79,6 +86,7 @@ class Synthetic:
         levels: grey levels of the samples.
         wanted_levels: grey levels of the images; the same, or 2 for rounding at half of the full intensity.
         seed: seed of the trial, from which the order of each later pass is drawn.
+        fresh_from: number of the first of the samples that no trial is trained on.
         device: where images are wanted.
     """
 
@@ -90,9 +98,11 @@ class Synthetic:
         levels: int,
         wanted_levels: int,
         seed: int,
+        fresh_from: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         self._samples = samples
+        self._fresh_from = fresh_from
         self._distinct = distinct
         self._threshold = None if wanted_levels == levels else levels // 2
         self._seed = seed
@@ -111,9 +121,8 @@ class Synthetic:
             start += last - first
         return torch.cat(parts)
 
-    def fresh(self, count: int, first: int) -> Tensor:
-        """``count`` samples from number ``first`` on, as the images of a data set; for evaluation."""
-        return self._rounded(self._samples.read(first, first + count))
+    def fresh(self, count: int) -> Tensor:
+        return self._rounded(self._samples.read(self._fresh_from, self._fresh_from + count))
 
     def _of_pass(self, number: int, first: int, last: int) -> Tensor:
         assert self._distinct is not None
@@ -143,22 +152,33 @@ def permutation(n: int, seed: int, number: int) -> Tensor:
     return torch.randperm(n, generator=generator)
 
 
-def source_of(spec: TrialSpec, train: Tensor, stream_of: StreamOf | None = None) -> Source:
-    """The source that a trial names with ``method``.
+class Mixture:
+    """Real images and samples (xiao2024, Appendix B.7), spread evenly: before position p stand p * percent // 100 real
+    ones, so every batch has the same share of them but for one image.
 
     Args:
-        spec: the trial.
-        train: its training set, uint8 [N, C, H, W], on the device of the training.
-        stream_of: opens the stream of a trial that has one.
+        real, synthetic: where each kind comes from, in its own order.
+        percent: the part of real images.
     """
-    if spec.stream is None:
-        return Repetitions(train, spec.seed)
-    assert stream_of is not None, f"trial {spec.trial_id} needs a stream of samples"
-    return Synthetic(
-        stream_of(spec.stream),
-        distinct=spec.budget * spec.n_train if spec.budget else None,
-        levels=spec.stream.diffusion.levels,
-        wanted_levels=spec.levels,
-        seed=spec.seed,
-        device=train.device,
-    )
+
+    def __init__(self, real: Source, synthetic: Source, percent: int) -> None:
+        self._real = real
+        self._synthetic = synthetic
+        self._percent = percent
+
+    def images(self, start: int, stop: int) -> Tensor:
+        before = torch.arange(start, stop + 1) * self._percent // 100
+        is_real = before.diff() == 1
+        first, last = (real_before(position, self._percent) for position in (start, stop))
+        parts = []
+        for source, begin, end in ((self._real, first, last), (self._synthetic, start - first, stop - last)):
+            parts += [source.images(begin, end)] if end > begin else []
+        places = torch.cat((is_real.nonzero(), (~is_real).nonzero())).flatten().argsort()
+        mixed = torch.cat(parts)
+        return mixed[places.to(mixed.device)]
+
+    def fresh(self, count: int) -> Tensor:
+        real = real_before(count, self._percent)
+        synthetic = self._synthetic.fresh(count - real)
+        assert synthetic is not None
+        return torch.cat([self._real.images(0, real), synthetic]) if real else synthetic

@@ -2,6 +2,7 @@
 
     for each block of steps:   draw the noise and gather the images of every member      (seeds, sources)
         for each step:         scale -> objective [M] -> sum -> backward -> Adam
+    half-way, for Reverse Half Asleep: the decoder is frozen, and its samples come into the batches     (asleep)
     at each epoch's end:       a member whose loss was not finite is frozen, the others go on
 
 Letters: M members, B batch, Z latent dimensions. Random numbers are drawn in blocks of ``steps_per_block`` steps, each
@@ -16,9 +17,11 @@ from torch import Tensor
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.training.adam import Adam
+from vaegen_ray.training.asleep import Asleep
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.training.sources import StreamOf, source_of
+from vaegen_ray.training.source_of import source_of
+from vaegen_ray.training.sources import StreamOf
 from vaegen_ray.trial import TrialSpec
 
 BLOCK_NOISE = 2**20
@@ -43,7 +46,7 @@ class Trainer:
 
     Args:
         specs: the members, all of one ``shape_key``.
-        train: the training set, uint8 [N, C, H, W], on the device.
+        train: the real images, D_train first, uint8 [``spec.real_images``, C, H, W], on the device.
         device: where to train.
         stream_of: opens the stream of members that train on samples.
         loop_over_members: run convolutions member by member. One grouped convolution is faster on a CPU at small
@@ -68,7 +71,7 @@ class Trainer:
         self.specs = specs
         self.spec = specs[0]
         self.device = torch.device(device)
-        assert len(train) == self.spec.n_train, (len(train), self.spec.n_train)
+        assert len(train) == self.spec.real_images, (len(train), self.spec.real_images)
         self.vae = VAE(specs, loop_over_members=loop_over_members).to(self.device)
         by_member = self.spec.architecture != "fully_connected"  # those are equal to 1e-8 without it, and faster
         self.adam = Adam(self.vae.named_parameters(), self.spec.learning_rate, by_member=by_member)
@@ -82,6 +85,8 @@ class Trainer:
         self._steps_per_block = steps_per_block(self.spec)
         self._steps_per_gather = max(1, min(self._steps_per_block, BLOCK_IMAGES // self.spec.batch_size))
         self._noise_block = self._image_block = -1
+        self._asleep = Asleep(specs, self.device)
+        self._freeze_step = self.spec.freeze_step
 
     @property
     def epoch(self) -> int:
@@ -93,29 +98,41 @@ class Trainer:
         """Members that have not failed."""
         return [m for m in range(len(self.specs)) if m not in self.failed]
 
+    @property
+    def frozen(self) -> bool:
+        """The decoder is not trained any more (``rha``)."""
+        return self._freeze_step is not None and self.step >= self._freeze_step
+
     def train(self, until: int) -> None:
         """Trains to step ``until``, at most ``spec.steps``."""
         assert until <= self.spec.steps, (until, self.spec.steps)
-        self.vae.train()
+        self._set_modes()
         with arithmetic(self.spec.precision, self.device):
             while self.step < until and self.alive:
                 self._gather(self.step)
-                epoch_end = self.spec.steps_until(self.epoch + 1)
+                frozen, epoch_end = self.frozen, self.spec.steps_until(self.epoch + 1)
                 stop = min(
                     until,
-                    epoch_end,
+                    epoch_end,  # the decoder is frozen at the end of an epoch
                     *((self.step // steps + 1) * steps for steps in (self._steps_per_block, self._steps_per_gather)),
                 )
                 for step in range(self.step, stop):
-                    self._update(
-                        self._images[:, self._rows(step, self._steps_per_gather)],
-                        self._noise[:, self._rows(step, self._steps_per_block)],
-                    )
+                    pixels = self._images[:, self._rows(step, self._steps_per_gather)]
+                    if frozen:
+                        pixels = self._asleep.replace(self.vae, pixels, step)
+                    self._update(pixels, self._noise[:, self._rows(step, self._steps_per_block)])
                 self.step = stop
+                if frozen != self.frozen:
+                    self._set_modes()
                 if stop == epoch_end:
                     self._close_epoch()
         if not self.alive:
             self.step = until
+
+    def _set_modes(self) -> None:
+        self.vae.train()
+        self.vae.decoder.train(not self.frozen)
+        self.vae.decoder.requires_grad_(not self.frozen)
 
     def _update(self, pixels: Tensor, noise: Tensor) -> None:
         loss = self._objective(self.vae, self.vae.likelihood.scale(pixels), noise, self._beta)

@@ -1,0 +1,99 @@
+"""The names of methods: what a VAE is trained on, and what is done beside.
+
+A name is one set of images and any of the modifiers, with plus signs between, in the order of the lists below:
+
+    normal   dmaapx   aug_tuned   mix+aug_tuned   dmaapx+rha   early_stopping   more_real ...
+
+``normal`` alone stands for real images without a modifier; before a modifier, real images go without saying.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from vaegen_ray.errors import SpecError
+
+IMAGES = {
+    "normal": "repetitions of the training set (xiao2024, Algorithm 1)",
+    "dmaapx": "samples of a diffusion model (xiao2024, Algorithm 2)",
+    "mix": "a mixture of the training set and of diffusion samples (xiao2024, Appendix B.7)",
+    "more_real": "the training set and more real images beside it; a control",
+}
+"""Where the images come from."""
+MODIFIERS = {
+    "aug_naive": "augmentation that suits images in general (xiao2024, Table 8)",
+    "aug_tuned": "augmentation that suits this kind of images (xiao2024, Tables 9 and 10)",
+    "mollify": "Gaussian noise that fades in the first half of the training (xiao2024, Appendix B.6)",
+    "rha": "Reverse Half Asleep: the decoder is frozen half-way, and the encoder goes on with its samples (xiao2024, "
+    "Figure 5)",
+    "early_stopping": "a part of the training set is kept for validation, and the best weights on it are taken; a "
+    "control",
+}
+"""What else is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A method, taken apart."""
+
+    images: str
+    """One of ``IMAGES``."""
+    modifiers: tuple[str, ...]
+    """Out of ``MODIFIERS``, in their order."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Reads diffusion samples."""
+        return self.images in ("dmaapx", "mix")
+
+    @property
+    def limited(self) -> bool:
+        """Can be given a budget of distinct images."""
+        return self.images != "normal"
+
+    @property
+    def augmentation(self) -> str | None:
+        """``naive``, ``tuned`` or None."""
+        return next((name.removeprefix("aug_") for name in self.modifiers if name.startswith("aug_")), None)
+
+    @property
+    def mollify(self) -> bool:
+        return "mollify" in self.modifiers
+
+    @property
+    def rha(self) -> bool:
+        return "rha" in self.modifiers
+
+    @property
+    def early_stopping(self) -> bool:
+        return "early_stopping" in self.modifiers
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        images = () if self.images == "normal" and self.modifiers else (self.images,)
+        return "+".join((*images, *self.modifiers))
+
+
+def recipe(method: str) -> Recipe:
+    """The method of this name, taken apart.
+
+    Raises:
+        SpecError: there is no such method.
+    """
+    return _parsed(method) if isinstance(method, str) else _parsed(repr(method))
+
+
+@cache
+def _parsed(method: str) -> Recipe:
+    parts = method.split("+")
+    images = parts.pop(0) if parts[0] in IMAGES else "normal"
+    made = Recipe(images=images, modifiers=tuple(name for name in MODIFIERS if name in parts))
+    both = {"aug_naive", "aug_tuned"} <= set(parts)
+    if made.name != method or both:
+        raise SpecError(
+            f"method must be one of {', '.join(IMAGES)}, then any of {', '.join(MODIFIERS)} in this order with plus "
+            f"signs between ('normal' is left out before them, and one augmentation is enough); got {method!r}"
+        )
+    if made.early_stopping and made.images != "normal":
+        raise SpecError(f"early_stopping is for real images; got {method!r}")
+    return made
