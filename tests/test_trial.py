@@ -1,12 +1,14 @@
 import json
 import re
 from dataclasses import FrozenInstanceError, fields, replace
+from itertools import pairwise
 
 import pytest
 
 from vaegen_ray.errors import SpecError
+from vaegen_ray.measures import Amortization, Measures, TwoSample
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id, rising_epochs
+from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id, real_before, rising_epochs
 
 RESIDUAL = {"architecture": "residual", "latent_per_mz": 4}
 BASE = {"levels": 256, "n_train": 400, **RESIDUAL}
@@ -36,6 +38,13 @@ CHANGES = {
     "precision": "bf16",
     "evaluate_at": (150, 300),
     "elbo_samples": 2,
+    "real_percent": None,  # each together with a method that it is for, below
+    "augment_probability": None,
+    "mollify_std": None,
+    "asleep_percent": None,
+    "asleep_samples": None,
+    "validation_percent": None,
+    "measures": Measures(amortization=Amortization()),
 }
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256))
 OTHER_STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, seed=1))
@@ -43,6 +52,12 @@ PAIRS = {
     "method": {"method": "dmaapx", "stream": STREAM},
     "budget": {"method": "dmaapx", "stream": STREAM, "budget": 10},
     "stream": {"method": "dmaapx", "stream": OTHER_STREAM},
+    "real_percent": {"method": "mix", "stream": STREAM, "real_percent": 20},
+    "augment_probability": {"method": "aug_naive", "augment_probability": 0.12},
+    "mollify_std": {"method": "mollify", "mollify_std": 1},
+    "asleep_percent": {"method": "rha", "asleep_percent": 40},
+    "asleep_samples": {"method": "rha", "asleep_samples": "reconstruction"},
+    "validation_percent": {"method": "early_stopping", "validation_percent": 20},
     "epochs": {"epochs": 301, "evaluate_at": (301,)},
     "latent_per_mz": {"latent_per_mz": 8, "image_shape": (1, 8, 16)},
 }
@@ -75,8 +90,19 @@ def test_the_shape_key_changes_with_what_changes_the_program(name):
 
 
 def test_members_differ_in_seed_beta_and_what_they_are_trained_on():
-    assert set(MEMBER_FIELDS) == {"seed", "beta", "method", "budget", "stream"}
+    images = {"method", "budget", "stream", "real_percent", "augment_probability", "mollify_std"}
+    assert set(MEMBER_FIELDS) == {"seed", "beta"} | images
     assert changed("stream").shape_key == changed("budget").shape_key == TrialSpec(**BASE).shape_key
+
+
+@pytest.mark.parametrize(
+    "method", ["dmaapx", "mix", "aug_naive", "aug_tuned", "mollify", "early_stopping", "rha", "more_real"]
+)
+def test_methods_share_a_bundle_unless_they_run_another_program_or_need_more_images(method):
+    values = {"stream": STREAM} if method in ("dmaapx", "mix") else {"budget": 2} if method == "more_real" else {}
+    spec = TrialSpec(**BASE, method=method, **values)
+    assert (spec.shape_key == TrialSpec(**BASE).shape_key) == (method not in ("rha", "more_real"))
+    assert spec.real_images == (800 if method == "more_real" else 400)
 
 
 def test_pinned_trial_id():
@@ -104,6 +130,12 @@ def test_the_json_of_a_trial_holds_all_fields_and_the_version_of_the_numerics():
     values = json.loads(spec.spec_json)
     assert values.pop("numerics_version") >= 1
     assert {**values, **ADDED} == spec.as_dict()
+    assert not set(values) & set(ADDED)
+
+
+@pytest.mark.parametrize("name", [name for name in ADDED if name not in ("stream", "budget")])
+def test_a_field_that_was_added_is_written_where_it_says_something(name):
+    assert name in json.loads(changed(name).spec_json)
 
 
 def test_frozen():
@@ -130,6 +162,10 @@ BAD = {
     "seed": (-1, 2**31, 0.0),
     "sigma": (0, -1.0, float("inf"), "x", None),
     "learning_rate": (0, -1.0, float("nan"), "x", None),
+    "augment_probability": (0, 1.01, float("nan"), "x", None),
+    "mollify_std": (0, -1.0, float("inf"), "x", None),
+    **dict.fromkeys(("real_percent", "asleep_percent", "validation_percent"), (0, 100, 1.0, True, None)),
+    "asleep_samples": ("posterior", None),
     "beta": (-0.1, 1e7, 10**400, float("nan"), float("inf"), "x", None),
     **dict.fromkeys(("architecture", "likelihood", "method", "posterior_scale", "precision"), ("other", None)),
     "residual_kernel": (0, 2, 5, 3.0, True),
@@ -157,6 +193,32 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ),
         ({"likelihood": "logistic", "levels": 2}, "likelihood 'logistic' needs levels >= 3; got 2"),
         ({"likelihood": "logistic_mixture", "levels": 2}, "likelihood 'logistic_mixture' needs levels >= 3; got 2"),
+        ({"real_percent": 20}, "real_percent is for methods with mix; got 20 with 'normal'"),
+        ({"method": "mix", "real_percent": 20}, "method 'mix' needs a stream of samples; got None"),
+        (
+            {"method": "aug_naive", "mollify_std": 1},
+            "mollify_std is for methods with mollify; got 1.0 with 'aug_naive'",
+        ),
+        ({"method": "mollify", "augment_probability": 0.2}, "augment_probability is for methods with augmentation"),
+        ({"asleep_percent": 20}, "asleep_percent is for methods with rha; got 20 with 'normal'"),
+        ({"method": "rha", "epochs": 1, "evaluate_at": (1,)}, "rha needs epochs >= 2, to freeze the decoder.*; got 1"),
+        ({"stream": STREAM}, "a stream is for methods dmaapx and mix; got one with 'normal'"),
+        ({"budget": 2, "method": "rha"}, "budget is for methods dmaapx, mix and more_real; got 2 with 'rha'"),
+        ({"method": "more_real"}, "method 'more_real' needs a budget of at least 2 x n_train images; got 0"),
+        (
+            {"method": "more_real", "budget": 1},
+            "method 'more_real' needs a budget of at least 2 x n_train images; got 1",
+        ),
+        (
+            {"method": "early_stopping", "batch_size": 451},
+            "early_stopping must leave at least a batch of 451 of 500 images.*; got validation_percent 10",
+        ),
+        ({"measures": "all"}, "measures of a trial must be Measures or None; got 'all'"),
+        ({"measures": Measures(gaps_at=(7,))}, r"gaps_at must be out of evaluate_at \(300,\); got \(7,\)"),
+        (
+            {"measures": Measures(two_sample=TwoSample())},
+            "a two-sample test needs dmaapx without augmentation; got 'normal'",
+        ),
     ],
 )
 def test_fields_that_cannot_go_together(values, message):
@@ -210,3 +272,18 @@ def test_rising_epochs_are_even_in_the_logarithm():
     assert rising_epochs(1000, 4) == (1, 10, 100, 1000)
     with pytest.raises(SpecError, match="got 0"):
         rising_epochs(0)
+
+
+def test_what_a_mixture_reads():
+    """300 epochs of 500 images: 150,000 positions, of which 20 % are real."""
+    spec = TrialSpec(method="mix", stream=StreamSpec(diffusion=DiffusionSpec()), real_percent=20)
+    assert spec.samples == 120_000 and replace(spec, budget=3).samples == 1500
+    for percent in (1, 33, 99):
+        places = [real_before(position, percent) for position in range(1001)]
+        steps = {b - a for a, b in pairwise(places)}
+        assert steps == {0, 1} and places[0] == 0 and places[-1] == 10 * percent
+
+
+def test_where_the_decoder_is_frozen():
+    spec = TrialSpec(method="rha", n_train=90, batch_size=20, epochs=7, evaluate_at=(7,))
+    assert spec.freeze_step == spec.steps_until(3) and TrialSpec().freeze_step is None

@@ -80,16 +80,8 @@ def recipe(method: str) -> Recipe:
     Raises:
         SpecError: there is no such method.
     """
-    return _parsed(method) if isinstance(method, str) else _parsed(repr(method))
-
-
-@cache
-def _parsed(method: str) -> Recipe:
-    parts = method.split("+")
-    images = parts.pop(0) if parts[0] in IMAGES else "normal"
-    made = Recipe(images=images, modifiers=tuple(name for name in MODIFIERS if name in parts))
-    both = {"aug_naive", "aug_tuned"} <= set(parts)
-    if made.name != method or both:
+    made = _parsed(method) if isinstance(method, str) else None
+    if made is None:
         raise SpecError(
             f"method must be one of {', '.join(IMAGES)}, then any of {', '.join(MODIFIERS)} in this order with plus "
             f"signs between ('normal' is left out before them, and one augmentation is enough); got {method!r}"
@@ -97,3 +89,12 @@ def _parsed(method: str) -> Recipe:
     if made.early_stopping and made.images != "normal":
         raise SpecError(f"early_stopping is for real images; got {method!r}")
     return made
+
+
+@cache
+def _parsed(method: str) -> Recipe | None:
+    parts = method.split("+")
+    images = parts.pop(0) if parts[0] in IMAGES else "normal"
+    made = Recipe(images=images, modifiers=tuple(name for name in MODIFIERS if name in parts))
+    both = {"aug_naive", "aug_tuned"} <= set(parts)
+    return None if both or made.name != method else made

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from vaegen_ray.training.sources import Repetitions, source_of
+from vaegen_ray.training.source_of import source_of
+from vaegen_ray.training.sources import Repetitions
 from vaegen_ray.trial import TrialSpec
 
 N = 13

@@ -10,7 +10,8 @@ import torch
 from vaegen_ray.data.images import ImageSet
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.training import sources
-from vaegen_ray.training.sources import Repetitions, Synthetic, permutation, source_of
+from vaegen_ray.training.source_of import source_of
+from vaegen_ray.training.sources import Repetitions, Synthetic, permutation
 from vaegen_ray.trial import TrialSpec
 
 N = 13
@@ -159,9 +160,11 @@ def test_samples_are_rounded_as_the_images_of_the_data_set(
     wanted_levels = levels if wanted == "same" else 2
     expected = torch.from_numpy(ImageSet(images, levels).requantised(wanted_levels).images)
     for distinct in (None, 8):
-        source = Synthetic(Fixed(images), distinct=distinct, levels=levels, wanted_levels=wanted_levels, seed=0)
+        source = Synthetic(
+            Fixed(images), distinct=distinct, levels=levels, wanted_levels=wanted_levels, seed=0, fresh_from=2
+        )
         assert torch.equal(source.images(0, 8), expected)
-        assert torch.equal(source.fresh(5, 2), expected[2:7])
+        assert torch.equal(source.fresh(5), expected[2:7])
     assert torch.equal(source.images(8, 16), expected[permutation(8, 0, 1)])
     assert set(images.flat) == set(range(levels))  # the stream is not written to
 
@@ -177,10 +180,15 @@ def test_samples_that_must_not_be_written_are_copied(distinct: int | None) -> No
     assert images.tobytes() == bytes(range(24))
 
 
-def test_fresh_samples_have_the_numbers_that_were_asked_for() -> None:
+def test_fresh_samples_are_those_after_the_samples_for_training() -> None:
+    train = torch.zeros(N, 1, 2, 2, dtype=torch.uint8)
     first = STREAM.training_samples
-    for distinct in (N, None):
-        assert numbers(synthetic(distinct).fresh(5, first)) == list(range(first, first + 5))
+    for budget in (0, 1):
+        spec = TrialSpec(
+            method="dmaapx", stream=STREAM, budget=budget, levels=256, image_shape=(1, 2, 2), n_train=N, batch_size=1
+        )
+        source = source_of(spec, train, lambda stream: Numbered())
+        assert numbers(source.fresh(5)) == list(range(first, first + 5))
 
 
 def test_a_trial_opens_its_own_stream_and_reads_as_much_as_its_budget() -> None:
@@ -203,5 +211,5 @@ def test_a_trial_opens_its_own_stream_and_reads_as_much_as_its_budget() -> None:
 
 def test_samples_of_more_levels_are_rounded_for_a_trial_of_two() -> None:
     spec = TrialSpec(method="dmaapx", stream=STREAM, levels=2, image_shape=(1, 2, 2))
-    images = source_of(spec, torch.zeros(0, 1, 2, 2, dtype=torch.uint8), lambda stream: Numbered()).images(126, 131)
+    images = source_of(spec, torch.zeros(1, 1, 2, 2, dtype=torch.uint8), lambda stream: Numbered()).images(126, 131)
     assert images[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 1]  # the lowest byte of 126 .. 130

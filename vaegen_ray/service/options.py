@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from vaegen_ray.errors import SpecError
 from vaegen_ray.stream import PRECISIONS
 from vaegen_ray.sweep.spec import PRESETS
-from vaegen_ray.trial import ARCHITECTURES
+from vaegen_ray.trial import ARCHITECTURES, LIKELIHOODS
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -138,6 +138,7 @@ def parser(description: str) -> OneLineParser:
     trial.add_argument(
         "--levels", type=at_least(2), metavar="N", help="grey levels, 2 is binarised [default: by data set]"
     )
+    trial.add_argument("--likelihood", choices=LIKELIHOODS, help="p(x|z) [default: by data set]")
     trial.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: by preset]")
     trial.add_argument("--epochs", type=at_least(1), metavar="N", help="effective epochs [default: by preset]")
     trial.add_argument(
@@ -155,7 +156,7 @@ def parser(description: str) -> OneLineParser:
 
 def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a trial that the user gave, by name."""
-    names = ("architecture", "levels", "n_train", "epochs", "precision")
+    names = ("architecture", "levels", "likelihood", "n_train", "epochs", "precision")
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 

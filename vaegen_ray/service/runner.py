@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from vaegen_ray.data import catalog
+from vaegen_ray.data.corruptions import load_corrupted
+from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataMissingError, VaegenError
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
@@ -37,7 +40,7 @@ from vaegen_ray.stream import DiffusionSpec
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
 from vaegen_ray.sweep.plan import describe
-from vaegen_ray.sweep.spec import Sweep, data_key
+from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key
 from vaegen_ray.trial import bundle_id
 
 TRIES = 4
@@ -113,14 +116,18 @@ def require_imported(storage: Storage, model: DiffusionSpec) -> None:
         )
 
 
-def _load_images(sweep: Sweep, folder: str | None) -> dict[str, tuple]:
-    images = {}
+def _load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
+    splits = {}
     for spec in sweep.datasets:
+        size = spec.image_shape[1]
         split = catalog.load(
-            spec.dataset, levels=spec.levels, n_train=spec.n_train, image_size=spec.image_shape[1], data_dir=folder
+            spec.dataset, levels=spec.levels, n_train=spec.real_images, image_size=size, data_dir=folder
         )
-        images[data_key(spec)] = (split.train.images, split.test.images)
-    return images
+        if severity := corruption_severity(spec):
+            corrupted = load_corrupted(spec.dataset, split.test, severity=severity, image_size=size, data_dir=folder)
+            split = replace(split, corrupted=corrupted)
+        splits[data_key(spec)] = split
+    return splits
 
 
 def diffusion_images(model: DiffusionSpec, folder: str | None) -> np.ndarray:
@@ -136,7 +143,7 @@ def _train(
     store: SweepStore,
     todo: set[str],
     options: argparse.Namespace,
-    images: Callable[[], dict[str, tuple]],
+    images: Callable[[], dict[str, Split]],
 ) -> bool:
     """Trains what is to do; True when no bundle was given up."""
     from vaegen_ray.service.pool import open_pools

@@ -4,7 +4,7 @@ A Tune trial is one bundle, named by its number in the plan; actors are reused f
 images come through the object store once. Tune's results carry the progress only: rows go to the storage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class BundleTrainable(tune.Trainable):
     report_seconds = 1.0
     """Training time between two reports."""
 
-    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, Split]) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
         self._plan = plan
         self._images = images
@@ -77,7 +77,8 @@ class BundleTrainable(tune.Trainable):
         return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)
 
     def _split_of(self, spec: TrialSpec) -> Split:
-        parts = self._images[data_key(spec)]
+        split = self._images[data_key(spec)]
         # The object store gives read-only arrays; torch wants to own what it reads.
-        train, test = (ImageSet(images=np.array(images), levels=spec.levels) for images in parts)
-        return Split(train=train, test=test)
+        train, test = (ImageSet(np.array(part.images), part.levels) for part in (split.train, split.test))
+        corrupted = {name: np.array(images) for name, images in split.corrupted.items()}
+        return replace(split, train=train, test=test, corrupted=corrupted)

@@ -8,6 +8,7 @@ import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
+from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
@@ -25,7 +26,7 @@ HEARTBEAT_SECONDS = 5.0
 def fit(
     store: SweepStore,
     bundles: list[Bundle],
-    images: dict[str, tuple],
+    images: dict[str, Split],
     *,
     device: Device,
     progress: Progress,

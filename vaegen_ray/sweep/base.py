@@ -1,9 +1,12 @@
 """What a data set is usually trained with: the part of a trial that does not vary along a sweep."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from vaegen_ray.data.catalog import check, info
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.measures import KINDS, Attack, Measures
 from vaegen_ray.stream import DiffusionSpec, Sampler, StreamSpec
 
 FULLY_CONNECTED_LATENT = {8: 2, 32: 16}
@@ -18,6 +21,43 @@ DDPMPP: dict[str, Any] = {
 """The network and training of Karras et al. (2022, Table 7) for CIFAR-10."""
 EDM_EPOCHS = 4000
 """Passes over the training set at the paper's scale: 200 M images of CIFAR-10."""
+
+PAPER_MODELS = {"residual": {"nc": 256, "mz": 1}, "fully_connected": {"nc": 512, "mz": 1}}
+"""Sizes of the networks of xiao2024 (Section 5.1 and Appendix B.1)."""
+ATTACK_ON_CIFAR = Attack(images=20, steps=100, radius=0.05)
+"""Table 2 for CIFAR-10; the defaults of ``Attack`` are those of the two other data sets."""
+SMALLER: dict[str, dict[str, Any]] = {
+    "laptop": {"amortization": {"images": 300, "steps": 500}},
+    "smoke": {
+        "amortization": {"images": 20, "steps": 20, "check_every": 10, "check_samples": 2},
+        "robustness": {"images": 4, "restarts": 2, "steps": 3},
+        "representation": {"images": 80},
+        "reconstruction": {"shown": 3},
+        "smoothness": {"pairs": 3, "points": 5},
+        "two_sample": {"epochs": 1},
+        "sample_quality": {"images": 20},
+    },
+}
+"""What is measured on less than the whole, by preset."""
+
+
+def base_measures(dataset: str, preset: str, names: Iterable[str]) -> Measures | None:
+    """The settings of evaluations for a data set; None without names.
+
+    Args:
+        dataset: name in the catalog.
+        preset: ``smoke``, ``laptop`` or ``paper``.
+        names: evaluations, as ``Measures`` calls them; ``corruptions`` for representations of corrupted images too.
+    """
+    names = set(names)
+    smaller = SMALLER.get(preset, {})
+    made: dict[str, Any] = {}
+    for name in names - {"corruptions"}:
+        usual = ATTACK_ON_CIFAR if name == "robustness" and dataset == "cifar10" else KINDS[name]()
+        made[name] = replace(usual, **smaller.get(name, {}))
+    if "corruptions" in names:
+        made["representation"] = replace(made["representation"], corruptions=True)
+    return Measures(**made) if made else None
 
 
 def base_spec(
@@ -53,7 +93,7 @@ def base_spec(
         "image_shape": entry.image_shape,
         "architecture": architecture,
         "latent_per_mz": grid if residual else FULLY_CONNECTED_LATENT.get(height, 16),
-        "likelihood": _likelihood(entry.likelihood, levels),
+        "likelihood": training.get("likelihood") or _likelihood(entry.likelihood, levels),
         "learning_rate": 1e-4 if residual else 1e-3,
         "batch_size": 50 if small else 100,
         **training,

@@ -19,6 +19,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.evaluation.elbo import ON_VALIDATION, evaluate_elbo, rate_and_distortion
 from vaegen_ray.evaluation.measure import Data, measure
+from vaegen_ray.stream import StreamSpec
 from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.training.early_stopping import EarlyStopping
 from vaegen_ray.training.sources import StreamOf
@@ -236,9 +237,17 @@ class BundleRun:
 
     def _fresh_images(self) -> list[torch.Tensor | None]:
         """For each member as many images of the distribution that it is trained on as there are test images; None
-        where that is D_train."""
+        where that is D_train. Members that read a stream as it is share them."""
         if self._fresh is None:
-            self._fresh = [source.fresh(len(self._data.test)) for source in self.trainer.sources]
+            of_stream: dict[StreamSpec, torch.Tensor | None] = {}
+            self._fresh = []
+            for spec, source in zip(self.specs, self.trainer.sources, strict=True):
+                if spec.stream is None or spec.recipe.images == "mix" or spec.recipe.augmentation:
+                    self._fresh.append(source.fresh(len(self._data.test)))
+                    continue
+                if spec.stream not in of_stream:
+                    of_stream[spec.stream] = source.fresh(len(self._data.test))
+                self._fresh.append(of_stream[spec.stream])
         return self._fresh
 
     def _synchronise(self) -> None:

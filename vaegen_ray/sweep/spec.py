@@ -47,7 +47,15 @@ class Sweep:
 def data_key(spec: TrialSpec) -> str:
     """Names the images that a trial is trained and evaluated on."""
     shape = "x".join(map(str, spec.image_shape))
-    return f"{spec.dataset}-{spec.levels}-{spec.n_train}-{shape}"
+    severity = corruption_severity(spec)
+    corrupted = f"-c{severity}" if severity else ""
+    return f"{spec.dataset}-{spec.levels}-{spec.real_images}-{shape}{corrupted}"
+
+
+def corruption_severity(spec: TrialSpec) -> int | None:
+    """How strong the corrupted test images are that a trial is evaluated on; None without."""
+    wanted = spec.measures.representation if spec.measures else None
+    return wanted.severity if wanted and wanted.corruptions else None
 
 
 def preset(name: str, choices: dict[str, dict]) -> dict:

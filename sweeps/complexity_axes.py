@@ -1,0 +1,66 @@
+"""Growing the latent dimension or the width alone: test ELBO and gaps (xiao2024, Figures 6 and 7).
+
+mz grows Theta_z, nc grows Theta_not_z; every VAE is trained on the training set and on diffusion samples (DMaaPx). The
+three gaps are compared between the smallest mz and a larger one (Figure 6).
+"""
+
+import argparse
+import sys
+
+from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.service.declare import add_methods, presets, resolve
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import add_stream_options, whole_numbers
+from vaegen_ray.sweep.spec import Sweep
+
+PRESETS = presets(
+    measures=("amortization", "robustness"),
+    smoke={"model": {"nc": 8, "mz": 1}, "nc": (4, 8), "mz": (1, 4), "across": (1,), "compared": (1, 4)},
+    laptop={
+        "model": {"nc": 256, "mz": 1},
+        "training": {"n_train": 1000, "epochs": 200},
+        "nc": (4, 16, 64, 256, 512),
+        "mz": (1, 2, 4, 8, 16, 32),
+        "across": (1, 32),
+        "compared": (1, 8),
+    },
+    paper={
+        "gaps": 8,
+        "nc": (1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512),
+        "mz": (1, 2, 4, 8, 10, 16, 32, 64),
+        "across": (1, 2, 8, 64),
+        "compared": (1, 10),
+    },
+)
+
+
+def declare(options: argparse.Namespace) -> Sweep:
+    """All trials of the sweep, from the options."""
+    options.nc, ncs = None, options.nc
+    options.mz, mzs = None, options.mz
+    setting = resolve(options, PRESETS)
+    chosen = setting.chosen
+    ncs, mzs = ncs or chosen["nc"], mzs or chosen["mz"]
+    turn = options.turn or (setting.fields["nc"] if setting.fields["nc"] in ncs else max(ncs))
+    if turn not in ncs:
+        raise SpecError(allowed("--turn", turn, ncs))
+    plain, trials = setting.without_measures(), []
+    across = [mz for mz in chosen["across"] if mz in mzs] or [min(mzs)]
+    for nc, mz in dict.fromkeys([(turn, mz) for mz in mzs] + [(nc, mz) for mz in across for nc in ncs]):
+        for method in options.methods:
+            compared = method == "normal" and nc == turn and mz in chosen["compared"]
+            trials += (setting if compared else plain).trials(method, nc=nc, mz=mz)
+    return Sweep(name="complexity_axes", trials=tuple(trials), figures=("complexity_axes", "gaps_by_mz"))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this sweep has beyond the shared options."""
+    add_methods(parser, "normal,dmaapx")
+    parser.add_argument("--nc", type=whole_numbers, metavar="LIST", help="widths, such as 1,8,64 [default: by preset]")
+    parser.add_argument("--mz", type=whole_numbers, metavar="LIST", help="latent multipliers [default: by preset]")
+    parser.add_argument("--turn", type=int, metavar="NC", help="the width at which mz grows [default: by preset]")
+    add_stream_options(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main(declare, __doc__.splitlines()[0], add_options))

@@ -1,0 +1,48 @@
+"""What k times more synthetic data is worth in real data: a control that xiao2024 lacks.
+
+The training set is a part of what there is, so that more real images exist. VAEs are trained on k times as many real
+images, or on k times as many samples of a diffusion model that saw the part alone; early stopping stands beside them.
+"""
+
+import argparse
+import sys
+
+from vaegen_ray.data.catalog import check
+from vaegen_ray.service.declare import add_options as add_shared
+from vaegen_ray.service.declare import presets, resolve
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import whole_numbers
+from vaegen_ray.sweep.spec import Sweep
+
+PRESETS = presets(
+    smoke={"budgets": (2,)},
+    laptop={"training": {"n_train": 200, "epochs": 600}, "budgets": (2, 3, 5)},
+    paper={"training": {"n_train": 5000, "epochs": 1000}, "budgets": (2, 5, 10)},
+)
+ENDLESS = 0
+"""The budget that stands for samples without end."""
+
+
+def declare(options: argparse.Namespace) -> Sweep:
+    """All trials of the sweep, from the options."""
+    setting = resolve(options, PRESETS)
+    budgets = tuple(sorted(set(options.k or setting.chosen["budgets"]) - {1}))
+    trials = setting.trials("normal", "early_stopping")
+    for k in budgets:
+        check(setting.fields["dataset"], None, k * setting.n_train)
+        trials += setting.trials("more_real", budget=k)
+    for k in (1, *budgets, ENDLESS):
+        trials += setting.trials("dmaapx", budget=k)
+    return Sweep(name="more_real_data", trials=tuple(trials), figures=("more_real_data",))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this sweep has beyond the shared options."""
+    parser.add_argument(
+        "--k", type=whole_numbers, metavar="LIST", help="sizes of the larger sets in units of |D_train|, beside endless"
+    )
+    add_shared(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main(declare, __doc__.splitlines()[0], add_options))

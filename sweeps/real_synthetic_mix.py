@@ -1,0 +1,30 @@
+"""Real images and diffusion samples in one training set, by their shares (xiao2024, Figure 15).
+
+x % of the images are real: 0 is DMaaPx, 100 normal training; all of it without and with Aug.Tuned.
+"""
+
+import argparse
+import sys
+
+from vaegen_ray.service.declare import add_options as add_shared
+from vaegen_ray.service.declare import presets, resolve
+from vaegen_ray.service.main import main
+from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.trial import TrialSpec
+
+PRESETS = presets(percents=(0, 20, 40, 60, 80, 100), smoke={"percents": (0, 40, 100)})
+
+
+def declare(options: argparse.Namespace) -> Sweep:
+    """All trials of the sweep, from the options."""
+    setting = resolve(options, PRESETS)
+    trials: list[TrialSpec] = []
+    for percent in setting.chosen["percents"]:
+        images = {0: ("dmaapx",), 100: ()}.get(percent, ("mix",))
+        share = {"real_percent": percent} if 0 < percent < 100 else {}
+        trials += setting.trials("+".join(images) or "normal", "+".join((*images, "aug_tuned")), **share)
+    return Sweep(name="real_synthetic_mix", trials=tuple(trials), figures=("real_synthetic_mix",))
+
+
+if __name__ == "__main__":
+    sys.exit(main(declare, __doc__.splitlines()[0], add_shared))

@@ -1,0 +1,114 @@
+"""Early stopping: the best weights on the validation part stand for a member at every evaluation."""
+
+import numpy as np
+import pytest
+import torch
+
+from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.evaluation.elbo import ON_VALIDATION, rate_and_distortion
+from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.training.early_stopping import EarlyStopping
+from vaegen_ray.trial import TrialSpec
+
+EPOCHS = (1, 4, 10, 20, 40, 80, 120)
+
+
+def spec_of(method: str, seed: int = 0) -> TrialSpec:
+    """Sixty images and a wide network that learns them by heart."""
+    return TrialSpec(
+        n_train=60, batch_size=10, nc=64, mz=4, learning_rate=3e-3, epochs=120, evaluate_at=EPOCHS, method=method,
+        seed=seed, **({"validation_percent": 25} if method == "early_stopping" else {"validation_percent": 10}),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    prototypes = np.random.default_rng(0).random((4, 1, 8, 8))
+    train, test = ((prototypes[np.arange(n) % 4] > np.random.default_rng(n).random((n, 1, 8, 8))) for n in (60, 50))
+    return Split(*(ImageSet(np.ascontiguousarray(part, dtype=np.uint8), 2) for part in (train, test)))
+
+
+def finished(run: BundleRun) -> list[dict]:
+    rows = []
+    while not run.finished:
+        run.advance(0.0)
+        rows += [row for segment in run.take_segments() for row in segment.rows]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def stopped(split: Split) -> tuple[BundleRun, list[dict]]:
+    run = BundleRun((spec_of("early_stopping"), spec_of("early_stopping", 1)), split)
+    return run, finished(run)
+
+
+def of(rows: list[dict], spec: TrialSpec) -> list[dict]:
+    return [row for row in rows if row["trial_id"] == spec.trial_id]
+
+
+def test_the_validation_elbo_never_falls_and_says_its_epoch(stopped) -> None:
+    run, rows = stopped
+    for spec in run.specs:
+        mine = of(rows, spec)
+        elbos = [row["elbo_validation"] for row in mine]
+        assert elbos == sorted(elbos) and [row["effective_epoch"] for row in mine] == list(EPOCHS)
+        assert all(row["best_epoch"] <= row["effective_epoch"] for row in mine)
+        assert 1 < mine[-1]["best_epoch"] < 120  # this network overfits
+
+
+def test_rows_after_the_best_epoch_are_those_of_the_best_epoch(stopped) -> None:
+    run, rows = stopped
+    for spec in run.specs:
+        mine = of(rows, spec)
+        best = next(row for row in mine if row["effective_epoch"] == mine[-1]["best_epoch"])
+        for row in mine:
+            if row["effective_epoch"] >= best["effective_epoch"]:
+                assert row["elbo_test"] == pytest.approx(best["elbo_test"], rel=1e-6)
+
+
+def test_it_helps_a_network_that_overfits(stopped, split: Split) -> None:
+    run, rows = stopped
+    normal = finished(BundleRun((spec_of("normal"),), split))
+    assert of(rows, run.specs[0])[-1]["elbo_test"] > normal[-1]["elbo_test"] + 1
+    assert "best_epoch" not in normal[-1]
+
+
+def test_the_model_that_is_kept_is_the_best_one(stopped, split: Split) -> None:
+    run, rows = stopped
+    kept = torch.from_numpy(split.train.images[-15:])
+    with run._early_stopping.best(run.trainer.vae):
+        rate, distortion = rate_and_distortion(run.trainer.vae, run.specs, kept, stream=ON_VALIDATION)
+    for member, spec in enumerate(run.specs):
+        assert float(-rate[member] - distortion[member]) == pytest.approx(
+            of(rows, spec)[-1]["elbo_validation"], rel=1e-6
+        )
+
+
+def test_training_goes_on_from_its_own_weights(stopped, split: Split) -> None:
+    """Looking does not touch the training: the weights at the end are those without any evaluation."""
+    run, _ = stopped
+    end = {name: tensor.clone() for name, tensor in run.trainer.vae.state_dict().items()}
+    again = BundleRun(tuple(run.specs), split)
+    again.trainer.train(again.spec.steps)
+    for name, tensor in again.trainer.vae.state_dict().items():
+        assert torch.equal(tensor, end[name])
+
+
+@pytest.mark.parametrize("stop", [3, 12, 30])
+def test_a_resumed_run_gives_the_same_rows(stopped, split: Split, stop: int) -> None:
+    run, expected = stopped
+    first, got = BundleRun(tuple(run.specs), split), []
+    for _ in range(stop):
+        first.advance(0.0)
+        got += [row for segment in first.take_segments() for row in segment.rows]
+    assert 0 < first.trainer.step < first.spec.steps
+    second = BundleRun(tuple(run.specs), split, checkpoint=first.checkpoint())
+    assert got + finished(second) == expected
+    assert torch.equal(next(iter(second.trainer.vae.parameters())), next(iter(run.trainer.vae.parameters())))
+    assert second.model() == run.model()
+
+
+def test_members_that_do_not_stop_early_are_left_alone() -> None:
+    specs = [spec_of("normal")]
+    early = EarlyStopping(specs)
+    assert early.members == [] and early.row(0) == {} and early.state() == ({}, {"looks": {}})

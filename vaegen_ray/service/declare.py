@@ -1,0 +1,155 @@
+"""What sweep scripts share: from the options and a preset to trials.
+
+PRESETS = presets(measures=("smoothness",), laptop={"seeds": 5})
+setting = resolve(options, PRESETS)
+trials = setting.trials("normal", "dmaapx", nc=64)     # every method with every seed
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from vaegen_ray.errors import SpecError
+from vaegen_ray.methods import recipe
+from vaegen_ray.service.options import add_stream_options, of_every_trial, of_the_stream
+from vaegen_ray.stream import StreamSpec
+from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream
+from vaegen_ray.sweep.spec import preset
+from vaegen_ray.trial import TrialSpec, rising_epochs
+
+USUAL: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "dataset": "digits",
+        "model": {"nc": 16, "mz": 2},
+        "seeds": 2,
+        "training": {"n_train": 100, "epochs": 4},
+    },
+    "laptop": {
+        "dataset": "digits",
+        "model": {"nc": 256, "mz": 4},
+        "seeds": 3,
+        "training": {"n_train": 1000, "epochs": 300},
+    },
+    "paper": {"dataset": "cifar10", "seeds": 3, "training": {"epochs": 1000}, "evaluations": 24},
+}
+"""What presets say unless a script says otherwise. ``model``: the sizes nc and mz; without, the paper's by architecture.
+``training``: fields of a trial that go with this data set. Scripts may add ``measures``, ``evaluations`` (about how
+many, 12 otherwise), and ``gaps`` (at how many of them the amortization and the robustness gap are measured, 1
+otherwise)."""
+
+
+def presets(
+    *,
+    smoke: Mapping[str, Any] | None = None,
+    laptop: Mapping[str, Any] | None = None,
+    paper: Mapping[str, Any] | None = None,
+    **every: Any,
+) -> dict[str, dict[str, Any]]:
+    """The presets of a script: what is usual, what it says of every preset, and of each."""
+    own = {"smoke": smoke, "laptop": laptop, "paper": paper}
+    return {name: {**usual, **every, **(own[name] or {})} for name, usual in USUAL.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the options of a sweep script come to."""
+
+    chosen: Mapping[str, Any]
+    """The preset."""
+    fields: Mapping[str, Any]
+    """Fields of every trial."""
+    stream: Callable[[int], StreamSpec]
+    """The samples of a diffusion model that is trained on the first so many images."""
+    diffusion_images: int
+    """How many images the diffusion model is trained on where the sweep does not say."""
+    seeds: range
+
+    @property
+    def n_train(self) -> int:
+        """Images of D_train."""
+        return int(self.fields["n_train"])
+
+    def trials(self, *methods: str, stream: StreamSpec | None = None, **fields: Any) -> list[TrialSpec]:
+        """A trial for every method and seed.
+
+        Args:
+            methods: names of methods.
+            stream: for methods that read samples; that of all training images when None.
+            fields: further fields of the trials, which override.
+        """
+        made = []
+        for method, seed in product(methods, self.seeds):
+            source: dict[str, Any] = {"method": method}
+            if recipe(method).synthetic:
+                source["stream"] = stream or self.stream(self.diffusion_images)
+            made.append(TrialSpec(**{**self.fields, **source, **fields, "seed": seed}))
+        return made
+
+    def without_measures(self) -> "Setting":
+        """The same, with nothing measured beside the ELBO."""
+        return replace(self, fields={**self.fields, "measures": None})
+
+
+def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> Setting:
+    """The setting that the options and one of the presets ``choices`` stand for.
+
+    Raises:
+        SpecError: an option cannot be.
+    """
+    chosen = preset(options.preset, choices)
+    dataset = options.dataset or chosen["dataset"]
+    training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
+    base = base_spec(dataset, **{**training, **of_every_trial(options)})
+    model = chosen.get("model") or PAPER_MODELS[base["architecture"]]
+    sizes = {name: getattr(options, name) or value for name, value in model.items()}
+    evaluate_at = rising_epochs(base["epochs"], chosen.get("evaluations", 12))
+    measures = base_measures(dataset, options.preset, chosen.get("measures", ()))
+    if measures is not None:
+        measures = replace(measures, gaps_at=spread(evaluate_at, chosen.get("gaps", 1)))
+    said = of_the_stream(options, base["n_train"])
+    return Setting(
+        chosen=chosen,
+        fields={**base, **sizes, "evaluate_at": evaluate_at, "measures": measures},
+        stream=lambda images: base_stream(dataset, options.preset, **{**said, "n_train": images}),
+        diffusion_images=said["n_train"],
+        seeds=range(options.seeds or chosen["seeds"]),
+    )
+
+
+def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """``count`` of the epochs, evenly spaced in their order, the last one among them."""
+    count = min(count, len(epochs))
+    return tuple(epochs[len(epochs) * (i + 1) // count - 1] for i in range(count))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of all sweeps that train VAEs of one size in several ways."""
+    parser.add_argument("--nc", type=int, metavar="N", help="width of the VAEs [default: by preset]")
+    parser.add_argument("--mz", type=int, metavar="N", help="latent multiplier of the VAEs [default: by preset]")
+    add_stream_options(parser)
+
+
+def add_methods(parser: argparse.ArgumentParser, usual: str) -> None:
+    """The option ``--methods``."""
+    parser.add_argument(
+        "--methods",
+        type=methods_of,
+        default=methods_of(usual),
+        metavar="LIST",
+        help=f"how VAEs are trained [default: {usual}]",
+    )
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """A type for comma-separated names of methods, each at most once."""
+    names = tuple(text.split(","))
+    try:
+        for name in names:
+            recipe(name)
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"must hold each method once; got {text!r}")
+    return names
