@@ -11,8 +11,20 @@ import vaegen_ray
 
 ROOT = Path(vaegen_ray.__file__).parent
 ORDER = [
-    *("errors", "seeds", "stream", "measures", "methods", "trial", "data", "models", "training", "evaluation", "diffusion"),
-    *("sweep", "results", "figures", "service", "dashboard", "cli"),
+    *(
+        "errors",
+        "seeds",
+        "stream",
+        "measures",
+        "methods",
+        "trial",
+        "data",
+        "models",
+        "training",
+        "evaluation",
+        "diffusion",
+    ),
+    *("sweep", "results", "claims", "figures", "service", "dashboard", "cli"),
 ]
 """A part may import from the parts before it."""
 HOMES = {"ray": {"service"}, "pyarrow": {"results"}, "matplotlib": {"figures"}}

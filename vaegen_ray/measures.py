@@ -168,6 +168,11 @@ class Measures:
             if not isinstance(getattr(self, name), (kind, type(None))):
                 raise SpecError(f"{name} of the measures must be {kind.__name__} or None; got {getattr(self, name)!r}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is measured, as ``KINDS`` calls it."""
+        return tuple(name for name in KINDS if getattr(self, name) is not None)
+
     def as_dict(self) -> dict[str, Any]:
         """What is measured, nested, as it goes into JSON; what is not measured is left out."""
         values = {name: value for name, value in asdict(self).items() if value is not None}

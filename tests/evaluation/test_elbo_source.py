@@ -129,10 +129,10 @@ def test_streams_have_an_elbo_of_their_own() -> None:
     """Two members of equal weights, each measured on its own stream."""
     specs = [trial(method="dmaapx", stream=stream) for stream in (STREAM, OTHER)]
     vae, train = VAE(specs), torch.zeros(N, 1, 8, 8, dtype=torch.uint8)
-    both = {stream: fresh(stream) for stream in (OTHER, STREAM)}
+    both = [fresh(stream) for stream in (STREAM, OTHER)]
     rows = evaluate_elbo(vae, specs, train, train, both)
-    for spec, row in zip(specs, rows, strict=True):
-        (single,) = evaluate_elbo(VAE([spec]), [spec], train, train, both)
+    for spec, images, row in zip(specs, both, rows, strict=True):
+        (single,) = evaluate_elbo(VAE([spec]), [spec], train, train, [images])
         assert row["elbo_source"] == pytest.approx(single["elbo_source"], rel=1e-6)
     assert rows[0]["elbo_train"] == pytest.approx(rows[1]["elbo_train"], rel=1e-6)
     assert abs(rows[0]["elbo_source"] - rows[1]["elbo_source"]) > 1e-3
@@ -141,7 +141,7 @@ def test_streams_have_an_elbo_of_their_own() -> None:
 def test_samples_have_noise_of_their_own() -> None:
     """Where test images and samples are the same, the ELBOs differ by the noise of the evaluation alone."""
     spec, images = trial(method="dmaapx", stream=STREAM, elbo_samples=400), fresh()
-    (row,) = evaluate_elbo(VAE([spec]), [spec], images, images, {STREAM: images})
+    (row,) = evaluate_elbo(VAE([spec]), [spec], images, images, [images])
     assert row["elbo_source"] == pytest.approx(row["elbo_test"], rel=1e-3)
     assert len({row["elbo_source"], row["elbo_train"], row["elbo_test"]}) == 3
     most_blocks = 2**19  # of 500 images, more than a data set has

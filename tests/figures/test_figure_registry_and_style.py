@@ -6,22 +6,39 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import is_color_like, to_rgb
 from matplotlib.figure import Figure
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.figures import FIGURES, draw, style
+from vaegen_ray.figures import FIGURES, Drawing, Tables, draw, style
+from vaegen_ray.methods import IMAGES, MODIFIERS, recipe
 
 
 def test_every_registered_figure_can_be_loaded_and_says_what_it_needs():
     assert "double_descent" in FIGURES
+    bare = pd.DataFrame({"status": ["completed"]})
     for name in FIGURES:
         with pytest.raises(SpecError, match="must have the columns"):
-            draw(name, pd.DataFrame({"status": ["completed"]}))
+            draw(name, Tables(bare, bare, bare))
+
+
+def test_a_figure_gets_the_tables_that_it_reads_in_this_order(monkeypatch):
+    got = []
+    monkeypatch.setattr(style, "spy", lambda *tables: got.extend(tables) or {"stem": "text"}, raising=False)
+    monkeypatch.setitem(FIGURES, "spy", Drawing("vaegen_ray.figures.style:spy", ("details", "last")))
+    last, curves, details = (pd.DataFrame({name: [0]}) for name in Tables._fields)
+    assert draw("spy", Tables(last, curves, details)) == {"stem": "text"}
+    assert got[0] is details and got[1] is last and len(got) == 2
+
+
+def test_figures_read_tables_that_exist():
+    for drawing in FIGURES.values():
+        assert drawing.reads and set(drawing.reads) <= set(Tables._fields)
 
 
 def test_an_unknown_figure_lists_what_exists():
     with pytest.raises(SpecError, match="figure must be one of .*double_descent.*; got 'triple_descent'"):
-        draw("triple_descent", pd.DataFrame())
+        draw("triple_descent", Tables(pd.DataFrame(), pd.DataFrame(), pd.DataFrame()))
 
 
 def test_the_registry_loads_no_plotting_and_the_figures_no_ray_torch_or_pyplot():
@@ -29,7 +46,7 @@ def test_the_registry_loads_no_plotting_and_the_figures_no_ray_torch_or_pyplot()
         "import sys, vaegen_ray.figures as f;"
         "assert not {'matplotlib', 'pandas', 'numpy'} & set(sys.modules);"
         "from importlib import import_module;"
-        "[import_module(where.split(':')[0]) for where in f.FIGURES.values()];"
+        "[import_module(drawing.function.split(':')[0]) for drawing in f.FIGURES.values()];"
         "assert not {'ray', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -62,3 +79,62 @@ def test_an_unknown_kind_of_picture_is_refused():
     figure, _ = style.new_figure(height=1.0)
     with pytest.raises(SpecError, match="kind of picture must be one of png, pdf; got 'jpg'"):
         style.to_bytes(figure, "jpg")
+
+
+def test_methods_have_the_names_of_the_papers():
+    papers = {
+        "normal": "normal training",
+        "dmaapx": "DMaaPx",
+        "aug_naive": "Aug.Naive",
+        "aug_tuned": "Aug.Tuned",
+        "mollify": "Aug.Mollify",
+        "rha": "normal training + RHA",
+        "dmaapx+rha": "DMaaPx + RHA",
+        "dmaapx+mollify": "DMaaPx + Aug.Mollify",
+        "mix+aug_tuned": "mixture + Aug.Tuned",
+        "another": "another",
+    }
+    assert {method: style.method_name(method) for method in papers} == papers
+    assert set(style.METHOD_NAMES) == {*IMAGES, *MODIFIERS}
+
+
+def test_every_method_has_a_colour_and_no_two_named_ones_look_alike():
+    assert all(recipe(method).name == method for method in style.METHOD_COLOURS)
+    colours = np.array([to_rgb(colour) for colour in style.METHOD_COLOURS.values()])
+    apart = np.linalg.norm(colours[:, None] - colours, axis=-1)[np.triu_indices(len(colours), 1)]
+    assert apart.min() > 0.15
+    unnamed = [style.method_colour(method) for method in ("aug_naive+rha", "more_real+rha")]
+    assert all(map(is_color_like, unnamed)) and unnamed[0] != unnamed[1]
+    assert style.method_colour("dmaapx") == style.OKABE_ITO["green"]
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals", "text"),
+    [
+        ([-1.0, -3.0], 2, "-2.00 ± 1.41"),
+        ([-12000.0, -12001.0, np.nan], 1, "-12,000.5 ± 0.7"),
+        ([0.25], 2, "0.25"),
+        ([-0.0004], 2, "0.00"),
+        ([np.nan, np.inf], 2, "–"),
+        ([], 2, "–"),
+    ],
+)
+def test_mean_and_standard_deviation_in_words(values, decimals, text):
+    assert style.plus_minus(pd.Series(values, dtype=float), decimals) == text
+
+
+def test_a_markdown_table():
+    assert style.markdown(("", "x"), [("a", "1"), ("b", "2")]) == "|  | x |\n| :-- | --: |\n| a | 1 |\n| b | 2 |\n"
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_a_legend_below_the_heading_covers_neither_it_nor_the_panel(count):
+    figure, (axes,) = style.new_figure(height=4.0)
+    style.head(figure, "Title", "facts")
+    style.legend_below_head(figure, [style.handle(f"a rather long name {i}", style.INK) for i in range(count)])
+    style.settle(figure)
+    box = figure.legends[0].get_window_extent()
+    assert len(figure.legends) == 1 and len(figure.legends[0].get_texts()) == count
+    heads = [text.get_window_extent() for text in axes.texts]
+    assert axes.get_tightbbox(for_layout_only=True).y1 < box.y0 and box.y1 < min(head.y0 for head in heads)
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width

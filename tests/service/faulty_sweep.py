@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vaegen_ray.data.images import Split
 from vaegen_ray.service import tuning
 from vaegen_ray.service.main import main
 from vaegen_ray.service.trainable import BundleTrainable, Plan
@@ -45,7 +46,7 @@ class FaultyTrainable(BundleTrainable):
 
     report_seconds = 0.01
 
-    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, tuple]) -> None:
+    def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, Split]) -> None:
         super().setup(config, plan, images)
         self._worker._checkpoint_seconds = 0.0
         store = self._worker._store

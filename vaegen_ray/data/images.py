@@ -4,8 +4,8 @@ Letters: N images, C channels, H height, W width.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -97,3 +97,5 @@ class Split:
     """What generalisation is measured on."""
     test_labels: np.ndarray | None = None
     """Classes of the test images from 0 on, int64 [N_test]; None when they are not on this machine."""
+    corrupted: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Corrupted versions of the test images by name, uint8 [N_test, C, H, W]; empty where none were asked for."""

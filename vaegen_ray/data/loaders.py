@@ -32,7 +32,6 @@ from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.seeds import stream_seed
 
 
-
 class Arrays(NamedTuple):
     """What a loader reads."""
 
@@ -110,8 +109,9 @@ def mnist_like(name: str, folder: str, root: Path, download: bool) -> Arrays:
 
     files = tuple(f"{folder}/{file}" for file in IDX_FILES)
     train, test = map(_read_idx, _files(name, root, files, fetch if download else None))
-    labels = find(root, f"{folder}/{IDX_LABELS}")
-    return Arrays(train[fixed_order(len(train))], test, labels and _read_idx_labels(labels, len(test)))
+    path = find(root, f"{folder}/{IDX_LABELS}")
+    labels = _read_idx_labels(path, len(test)) if path else None
+    return Arrays(train[fixed_order(len(train))], test, labels)
 
 
 def cifar10(root: Path, download: bool) -> Arrays:

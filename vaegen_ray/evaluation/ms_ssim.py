@@ -9,13 +9,16 @@ With means mu, variances s^2 and covariance s_xy inside a Gaussian window, at ev
 and 2x2 average pooling between scales. Two modes:
 
 - ``kuzina``: as the public code of Kuzina et al. (2022), whose attack xiao2024 follows. A window of 14 pixels; the mean
-  runs over pixels and colours; the last factor stands in the product once for every scale but the last, J - 1 times.
+  runs over pixels and colours; the last factor stands in the product once for every scale but the last: J - 1 times,
+  or once where J = 1.
 - ``standard``: every factor once. A window of 11 pixels, the product taken for each colour and then averaged:
   ``pytorch_msssim.ms_ssim``, which is called wherever it applies (sides above 160 pixels).
 
-Small images: the window shrinks to the shorter side of a scale. There are five scales, or as many as keep a side of a
-pixel (four for 8x8, whose sides are 8, 4, 2, 1); the weights of those are divided by their sum. A window of n pixels is
-centred at pixel n // 2 of it, counted from 0, as in both codes. Letters: B images, C colours, H and W pixels.
+The window shrinks to the shorter side of a scale; one of n pixels is centred at its pixel n // 2, counted from 0, as in
+both codes. There are five scales, J = 5, or as many as the shorter side can be halved, rounded down, and still be a
+pixel: four for 8x8, with sides 8, 4, 2, 1. The weights of fewer than five are divided by their sum: our reading, since
+the papers' images are larger. All in double precision, since a variance is a small difference of squares. Letters: B
+images, C colours, H and W pixels.
 """
 
 import torch
@@ -35,11 +38,11 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def ms_ssim(x: Tensor, y: Tensor, mode: str = "kuzina") -> Tensor:
-    """MS-SSIM of each pair of images: [..., C, H, W] twice, intensities in [0, 1] -> [...] in [0, 1]."""
+    """MS-SSIM of each pair of images: [..., C, H, W] twice, intensities in [0, 1] -> [...] in [0, 1], float64."""
     assert mode in MS_SSIM_MODES, mode
-    x, y = torch.broadcast_tensors(x, y)
-    leading = x.shape[:-3]
-    x, y = x.flatten(0, -4) if leading else x[None], y.flatten(0, -4) if leading else y[None]
+    x, y = torch.broadcast_tensors(x.double(), y.double())
+    leading, shape = x.shape[:-3], (-1, *x.shape[-3:])
+    x, y = x.reshape(shape), y.reshape(shape)
     if mode == "standard" and min(x.shape[-2:]) > (WINDOW["standard"] - 1) * 2 ** (len(WEIGHTS) - 1):
         from pytorch_msssim import ms_ssim as of_package
 
@@ -51,7 +54,8 @@ def _ms_ssim(x: Tensor, y: Tensor, mode: str) -> Tensor:
     """MS-SSIM for images of any size: [B, C, H, W] twice -> [B]."""
     scales = min(len(WEIGHTS), min(x.shape[-2:]).bit_length())
     weights = x.new_tensor(WEIGHTS[:scales])
-    weights = weights / weights.sum()
+    if scales < len(WEIGHTS):
+        weights = weights / weights.sum()
     # Averaged at once: pixels and colours [B, 1], or pixels alone [B, C].
     over = (-3, -2, -1) if mode == "kuzina" else (-2, -1)
     contrasts = []

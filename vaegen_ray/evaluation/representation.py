@@ -6,8 +6,11 @@ all trials, so that differences between two ways of training are paired. On corr
 trained on corrupted images, too (Appendix G).
 
 The paper names the classifiers and k = 5 only; the rest is our reading: codes are standardised (mean 0, variance 1 in
-the training half), and scikit-learn's default strengths of regularisation hold. Letters: M members, N images, Z latent
-dimensions.
+the training half), and scikit-learn's default strengths of regularisation hold. The linear machine is ``LinearSVC``
+(squared hinge loss, one class against the rest): the kernel machine with a linear kernel takes a hundred times as long,
+10 s instead of 0.1 s on 5,000 random codes of 64 numbers, and CIFAR-10 with its corruptions asks for 21 fits a VAE.
+
+Letters: M members, N images, Z latent dimensions.
 """
 
 import warnings
@@ -27,8 +30,9 @@ from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.trial import TrialSpec
 
 CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
-HALVES, CHOICE = 0, 1
-"""Indices of the random streams of the halves and of the corruption that an image gets in ``overall``."""
+HALVES, CHOICE, SOLVER = 0, 1, 2
+"""Indices of the random streams: the halves, the corruption of an image in ``overall``; and, of the member's own seed,
+the order in which the linear machine visits codes that are longer than many."""
 OVERALL = "overall"
 """Stands for a corruption in the details: every image under one of the corruptions, chosen at random."""
 
@@ -56,12 +60,12 @@ def representation(
     count = min(settings.images, len(test))
     labels, names = labels[:count], sorted(corrupted)
     clean = codes(vae, test[:count])
-    rows = [_accuracies(code, labels, settings) for code in clean]
+    rows = [_accuracies(spec, code, labels, settings) for spec, code in zip(specs, clean, strict=True)]
     details: list[list[Detail]] = [[] for _ in specs]
 
     def note(item: str, of_members: np.ndarray) -> None:
-        for kept, code in zip(details, of_members, strict=True):
-            accuracies = _accuracies(code, labels, settings)
+        for kept, spec, code in zip(details, specs, of_members, strict=True):
+            accuracies = _accuracies(spec, code, labels, settings)
             kept += [Detail("accuracy", f"{item}/{name}", [value]) for name, value in accuracies.items()]
 
     mixed, choice = np.empty_like(clean), _random(CHOICE).integers(len(names) or 1, size=count)
@@ -89,41 +93,40 @@ def codes(vae: VAE, images: Tensor) -> np.ndarray:
     return torch.cat(means, dim=1).numpy()
 
 
-def _accuracies(code: np.ndarray, labels: np.ndarray, settings: Representation) -> dict[str, float]:
+def _accuracies(spec: TrialSpec, code: np.ndarray, labels: np.ndarray, settings: Representation) -> dict[str, float]:
     """Share of right answers in the second half of the codes [N, Z] by classifier, each trained on the first half."""
+    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     if not np.isfinite(code).all():
         return dict.fromkeys(CLASSIFIERS, float("nan"))
     order = _random(HALVES).permutation(len(code))
     train, test = order[: len(order) // 2], order[len(order) // 2 :]
     if len(set(labels[train])) == 1:  # nothing to learn: the one class is the answer
-        return dict.fromkeys(CLASSIFIERS, float((labels[test] == labels[train][0]).mean()))
-    code = code.astype(np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence; the accuracy says what it is worth
+        return dict.fromkeys(CLASSIFIERS, float((labels[test] == labels[train[0]]).mean()))
+    classifiers = _classifiers(min(settings.neighbours, len(train)), stream_seed(spec.seed, "classifiers", SOLVER))
+    with warnings.catch_warnings(), threadpool_limits(1):  # problems so small are slower on many threads
+        warnings.simplefilter("ignore")  # of convergence: the accuracy says what it is worth
+        code = StandardScaler().fit(code[train].astype(np.float64)).transform(code.astype(np.float64))
         return {
-            name: float(classifier.fit(code[train], labels[train]).score(code[test], labels[test]))
-            for name, classifier in _classifiers(min(settings.neighbours, len(train))).items()
+            name: float((classifier.fit(code[train], labels[train]).predict(code[test]) == labels[test]).mean())
+            for name, classifier in classifiers.items()
         }
 
 
-def _classifiers(neighbours: int) -> dict[str, Any]:
-    """Untrained classifiers by name; none of them is random.
-
-    The linear machine is the kernel machine with a linear kernel, so that the two differ by their kernels alone.
-    """
+def _classifiers(neighbours: int, seed: int) -> dict[str, Any]:
+    """Untrained classifiers by name; ``seed`` is for the linear machine."""
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
     from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
-    from sklearn.svm import SVC  # type: ignore[import-untyped]
+    from sklearn.svm import SVC, LinearSVC  # type: ignore[import-untyped]
 
     parts = (
         LogisticRegression(max_iter=1000),
-        SVC(kernel="linear"),
+        LinearSVC(dual="auto", random_state=seed % 2**32),
         SVC(kernel="rbf"),
         KNeighborsClassifier(neighbours),
     )
-    return {name: make_pipeline(StandardScaler(), part) for name, part in zip(CLASSIFIERS, parts, strict=True)}
+    return dict(zip(CLASSIFIERS, parts, strict=True))
 
 
 def _random(index: int) -> np.random.Generator:

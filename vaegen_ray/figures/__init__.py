@@ -35,13 +35,22 @@ class Drawing(NamedTuple):
 
 FIGURES: dict[str, Drawing] = {
     "double_descent": Drawing("vaegen_ray.figures.double_descent:draw"),
+    "complexity_axes": Drawing("vaegen_ray.figures.complexity:draw"),
     "synthetic_budget": Drawing("vaegen_ray.figures.synthetic_budget:draw"),
+    "generalization_gaps": Drawing("vaegen_ray.figures.gaps:draw", ("last", "curves")),
+    "gaps_by_mz": Drawing("vaegen_ray.figures.gaps:draw_by_mz", ("last", "curves")),
+    "training_curves": Drawing("vaegen_ray.figures.training_curves:draw", ("last", "curves")),
+    "real_synthetic_mix": Drawing("vaegen_ray.figures.mixture:draw_mix"),
+    "diffusion_subsets": Drawing("vaegen_ray.figures.mixture:draw_subsets"),
+    "more_real_data": Drawing("vaegen_ray.figures.mixture:draw_more_real"),
+    "representation": Drawing("vaegen_ray.figures.downstream:draw", ("last", "details")),
+    "latent_smoothness": Drawing("vaegen_ray.figures.lines:draw", ("last", "details")),
 }
 """Name of a figure -> how it is drawn."""
 
 
 def draw(name: str, tables: Tables) -> "dict[str, Figure | str]":
-    """Draw the figure ``name``; returns file stem -> picture, or a table as Markdown, for a figure may have several parts.
+    """Draw the figure ``name``; returns file stem -> picture, or a table as Markdown: a figure may have several parts.
 
     Raises:
         SpecError: no figure has this name, or the rows are not what it needs.

@@ -5,6 +5,8 @@ in the process. Lengths are inches, font sizes and line widths are points.
 """
 
 import io
+import math
+import zlib
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -42,6 +45,9 @@ FONT = "DejaVu Sans"
 """Ships with matplotlib, so that a picture does not depend on the fonts of the machine."""
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE, SMALL_SIZE = 10.5, 9.0, 8.0, 7.5
 
+HEAD_HEIGHT = 40.0
+"""Of title and facts, in points."""
+
 LINE_WIDTH = 2.0
 
 WIDTH = 7.2
@@ -49,8 +55,34 @@ WIDTH = 7.2
 DPI = 200
 """Pixels an inch of a PNG: 1440 pixels wide, sharp where it is shown 720 to 1440 wide."""
 
-METHOD_NAMES = {"normal": "normal training", "dmaapx": "DMaaPx"}
-"""Names in the papers; another method goes by its own name."""
+METHOD_NAMES = {
+    "normal": "normal training",
+    "dmaapx": "DMaaPx",
+    "mix": "mixture",
+    "more_real": "more real data",
+    "aug_naive": "Aug.Naive",
+    "aug_tuned": "Aug.Tuned",
+    "mollify": "Aug.Mollify",
+    "rha": "RHA",
+    "early_stopping": "early stopping",
+}
+"""Names in the papers of what methods are made of; ``method_name`` puts them together."""
+METHOD_COLOURS = {
+    "normal": OKABE_ITO["blue"],
+    "dmaapx": OKABE_ITO["green"],
+    "aug_naive": OKABE_ITO["purple"],
+    "aug_tuned": OKABE_ITO["orange"],
+    "rha": OKABE_ITO["sky_blue"],
+    "dmaapx+rha": OKABE_ITO["vermillion"],
+    "mollify": OKABE_ITO["black"],
+    "dmaapx+mollify": "#882255",
+    "mix": "#8C510A",
+    "mix+aug_tuned": "#E6007E",
+    "dmaapx+aug_tuned": "#999933",
+    "more_real": "#332288",
+    "early_stopping": "#888888",
+}
+"""The colour of a method wherever colour means the method; ``method_colour`` knows the other methods too."""
 METHOD_LINES = (("-", "o"), ((0, (4, 2)), "s"), ((0, (1, 1.5)), "^"), ((0, (5, 1.5, 1, 1.5)), "D"))
 """Line style and marker of the first, second, ... method of a figure."""
 
@@ -90,6 +122,20 @@ def words(size: float, colour: str = INK) -> dict[str, Any]:
     return {"fontsize": size, "fontfamily": FONT, "color": colour}
 
 
+def method_name(method: str) -> str:
+    """What the papers call ``method``: ``DMaaPx + RHA`` for ``dmaapx+rha``; an unknown part goes by its own name."""
+    parts = method.split("+")
+    if parts[0] == "rha":  # it is nothing alone, other than an augmentation
+        parts = ["normal", *parts]
+    return " + ".join(METHOD_NAMES.get(part, part) for part in parts)
+
+
+def method_colour(method: str) -> str:
+    """The one colour of ``method``; outside of ``METHOD_COLOURS`` a hue that its name alone decides."""
+    hue = zlib.crc32(method.encode()) / 2**32
+    return METHOD_COLOURS.get(method) or to_hex(tuple(hsv_to_rgb((hue, 0.7, 0.6))))
+
+
 def method_lines(methods: Sequence[str]) -> Iterable[tuple[str, tuple[Any, str]]]:
     """Pairs of a method and its (line style, marker)."""
     return zip(methods, cycle(METHOD_LINES), strict=False)
@@ -105,7 +151,7 @@ def method_handles(methods: Sequence[str]) -> list[Line2D]:
     if list(methods) == ["normal"]:
         return []
     return [
-        handle(METHOD_NAMES.get(method, method), FAINT, linestyle=dashes, marker=marker, markersize=4)
+        handle(method_name(method), FAINT, linestyle=dashes, marker=marker, markersize=4)
         for method, (dashes, marker) in method_lines(methods)
     ]
 
@@ -118,6 +164,23 @@ def legend(axes: Axes, handles: Sequence[Line2D], title: str | None = None, **pl
         look |= {"alignment": "left", "loc": "best", **place}
         box = axes.legend(handles=handles, prop=font, title=title, title_fontproperties=font, **look)
         box.get_frame().set_linewidth(0.6)
+
+
+def legend_below_head(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend for all panels, between the heading (``head`` comes first) and the panels, in as few rows as fit."""
+    look: dict[str, Any] = {"labelcolor": INK, "frameon": False, "handlelength": 2.6, "columnspacing": 1.4}
+    look |= {"prop": {"family": FONT, "size": SMALL_SIZE}, "borderaxespad": 0, "borderpad": 0}
+    top = 1 - HEAD_HEIGHT / 72 / figure.get_figheight()
+    for rows in range(1, len(handles) + 1):
+        columns = math.ceil(len(handles) / rows)
+        box = figure.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(8 / 72 / WIDTH, top), ncols=columns, **look
+        )
+        box.set_in_layout(False)
+        if columns == 1 or box.get_window_extent().x1 <= 0.99 * figure.bbox.width:
+            break
+        box.remove()
+    figure.suptitle(" \n " + "\n " * rows, fontsize=TITLE_SIZE)
 
 
 def mark_spread(axes: Axes, points: pd.DataFrame, x: str, marker: str, colour: str) -> list[NDArray[np.float64]]:
@@ -165,6 +228,21 @@ def settle(figure: Figure) -> None:
     """Fix the layout, after which data coordinates have their final place in pixels."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def plus_minus(values: pd.Series, decimals: int = 2) -> str:
+    """``mean ± std`` of the finite ``values`` over the seeds: no ± for one seed, a dash for none."""
+    known = values[np.isfinite(values.astype(float))].astype(float)
+    if known.empty:
+        return "–"
+    mean = f"{round(known.mean(), decimals) + 0.0:,.{decimals}f}"  # never a minus before zero
+    return mean if len(known) == 1 else f"{mean} ± {known.std():,.{decimals}f}"
+
+
+def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column flush left, the others flush right."""
+    rules = [":--", *["--:"] * (len(heading) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heading, rules, *rows))
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:

@@ -143,7 +143,8 @@ class DiscretisedLogistic:
 
     def sample(self, params: Tensor, uniform: Tensor) -> Tensor:
         """Pixel values, uint8 [..., 1, H, W]; params [..., 2, H, W], uniform [..., 1, H, W] in (0, 1)."""
-        return _nearest(0.5 + 0.5 * _logistic(*params.chunk(2, dim=-3), uniform), self.levels)
+        mean, log_scale = params.chunk(2, dim=-3)
+        return _nearest(0.5 + 0.5 * _logistic(mean, log_scale, uniform), self.levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ USUAL: dict[str, dict[str, Any]] = {
     },
     "paper": {"dataset": "cifar10", "seeds": 3, "training": {"epochs": 1000}, "evaluations": 24},
 }
-"""What presets say unless a script says otherwise. ``model``: the sizes nc and mz; without, the paper's by architecture.
+"""What presets say unless a script says otherwise. ``model``: the sizes nc and mz; without, those of the paper.
 ``training``: fields of a trial that go with this data set. Scripts may add ``measures``, ``evaluations`` (about how
 many, 12 otherwise), and ``gaps`` (at how many of them the amortization and the robustness gap are measured, 1
 otherwise)."""

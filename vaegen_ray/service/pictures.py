@@ -2,7 +2,6 @@
 
 from vaegen_ray import figures
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.results import query
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
 
@@ -12,6 +11,8 @@ def tables_of(store: SweepStore) -> tuple[figures.Tables, tuple[str, ...]]:
 
     A folder may also hold trials of an earlier declaration, with other sizes; they are left out.
     """
+    from vaegen_ray.results import query
+
     results = query.load(store.storage, store.name)
     details = query.load_details(store.storage, results.trials, store.name)
     tables = figures.Tables(results.last(), results.curves(), details)

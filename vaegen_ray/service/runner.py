@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from vaegen_ray.data import catalog
-from vaegen_ray.data.corruptions import load_corrupted
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataMissingError, VaegenError
 from vaegen_ray.results.diffusions import DiffusionStore
@@ -59,6 +58,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     storage.probe()
     for stream in sweep.streams:
         require_imported(storage, stream.diffusion)
+    _say_what_is_left_out(sweep)
     store = SweepStore(storage, sweep.name)
     if options.fresh and (old := store.archive()):
         print(f"earlier results were put aside as {storage.where(old)}")
@@ -89,6 +89,17 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if left := len(sweep.trials) - done:
         print(f"{left} VAEs are left; the same command goes on from here")
     return 0 if complete and done == len(sweep.trials) else 1
+
+
+def _say_what_is_left_out(sweep: Sweep) -> None:
+    """A line where what is to be measured needs weights that are not here."""
+    if any(spec.measures and spec.measures.sample_quality for spec in sweep.trials):
+        from vaegen_ray.evaluation.sample_quality import inception_weights
+
+        try:
+            inception_weights()
+        except DataMissingError as error:
+            print(f"FID and Inception Score will be left out: {error}")
 
 
 def _todo(sweep: Sweep, store: SweepStore, *, retry_failed: bool = False) -> set[str]:
@@ -123,7 +134,14 @@ def _load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
         split = catalog.load(
             spec.dataset, levels=spec.levels, n_train=spec.real_images, image_size=size, data_dir=folder
         )
+        if spec.measures and spec.measures.representation and split.test_labels is None:
+            raise DataMissingError(
+                f"representations need the labels of the test images of {spec.dataset}, which are not beside its "
+                f"images; get them with: {catalog.info(spec.dataset).how_to_get}"
+            )
         if severity := corruption_severity(spec):
+            from vaegen_ray.data.corruptions import load_corrupted
+
             corrupted = load_corrupted(spec.dataset, split.test, severity=severity, image_size=size, data_dir=folder)
             split = replace(split, corrupted=corrupted)
         splits[data_key(spec)] = split

@@ -1,5 +1,7 @@
 """A plan in words: what a sweep would train, how large, how long."""
 
+from collections import Counter
+
 from vaegen_ray.models.layout import member_bytes, params_total, state_bytes, training_flops
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle, makespan, seconds_of
@@ -47,6 +49,9 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
         f"({source}: {cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
         f"evaluations and Ray's start not counted",
     ]
+    measured = Counter(name for spec in todo if spec.measures for name in spec.measures.names)
+    if measured:
+        lines.append("measured       " + ", ".join(f"{name} of {count:,} VAEs" for name, count in measured.items()))
     for stream in dict.fromkeys(spec.stream for spec in todo if spec.stream is not None):
         samples = max(spec.samples for spec in todo if spec.stream == stream)
         model = stream.diffusion

@@ -273,17 +273,16 @@ class Augmented:
         self._probability = probability
         self._levels = levels
         self._seed = seed
-        self._last: tuple[tuple[int, torch.Size], tuple[Tensor, Tensor]] | None = None
+        self._last: tuple[int, Tensor, Tensor] | None = None
 
     def images(self, start: int, stop: int) -> Tensor:
         return self._augmented(self._base.images(start, stop), start)
 
-    def fresh(self, images: Tensor) -> Tensor:
-        """Images uint8 [n, C, H, W] under transforms that no position of a training gets; for evaluation.
-
-        Image i gets the same transforms at every call.
-        """
-        return self._augmented(images, FRESH * BLOCK)
+    def fresh(self, count: int) -> Tensor:
+        """Images that no training is trained on where the base has any, or else its first ones, under transforms that
+        no position of a training gets; the same at every call."""
+        images = self._base.fresh(count)
+        return self._augmented(self._base.images(0, count) if images is None else images, FRESH * BLOCK)
 
     def _augmented(self, images: Tensor, start: int) -> Tensor:
         """Images of the positions from ``start`` on, block by block."""
@@ -292,17 +291,16 @@ class Augmented:
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             low, high = max(start, block * BLOCK), min(stop, (block + 1) * BLOCK)
             some = images[low - start : high - start]
-            maps, colours = (each[low - block * BLOCK : high - block * BLOCK] for each in self._changes(block, some))
-            parts.append(transformed(some, maps, colours, self._levels))
+            maps, colours = self._changes(block, some)
+            rows = slice(low - block * BLOCK, high - block * BLOCK)
+            parts.append(transformed(some, maps[rows], colours[rows], self._levels))
         return torch.cat(parts)
 
     def _changes(self, block: int, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps and colours of all positions of a block: float32 on the CPU."""
-        _, channels, height, width = images.shape
-        key = block, images.shape[1:]
-        if self._last is None or self._last[0] != key:  # ranges end within a block
+        """The maps and colours of all positions of a block, for images such as these: float32 on the CPU."""
+        if self._last is None or self._last[0] != block:  # ranges end within a block
             generator = torch.Generator().manual_seed(stream_seed(self._seed, "augmentation", block))
             transforms = draw(self._augmentation, self._probability, BLOCK, generator)
-            changes = transforms.maps(height, width), transforms.colours(channels, self._levels)
-            self._last = key, (changes[0].float(), changes[1].float())
-        return self._last[1]
+            maps = transforms.maps(*images.shape[2:]).float()
+            self._last = block, maps, transforms.colours(images.shape[1], self._levels).float()
+        return self._last[1:]

@@ -1,0 +1,117 @@
+"""Every sweep script runs with the smallest preset, on one Ray and one storage, and leaves what it promises."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaegen_ray.results import query
+
+SCRIPT = Path(__file__).parent / "smoke_sweeps.py"
+PARTS = {
+    "complexity_axes": {"complexity_axes.png", "gaps_by_mz.png"},
+    "diffusion_subsets": {"diffusion_subsets.png"},
+    "generalization_gaps": {"generalization_gaps.png", "elbo_source.png", "gaps.md"},
+    "latent_smoothness": {"latent_smoothness.png", "smoothness.md"},
+    "mollification": {"training_curves.png", "final_elbos.md"},
+    "more_real_data": {"more_real_data.png"},
+    "real_synthetic_mix": {"real_synthetic_mix.png"},
+    "representation": {"representation.png", "corruptions.png", "reconstructions.png", "downstream.md"},
+    "reverse_half_asleep": {"training_curves.png", "final_elbos.md"},
+    "synthetic_budget": {"synthetic_budget.png"},
+}
+"""Files that a sweep draws, PDFs not counted."""
+MEASURED = {
+    "complexity_axes": ("amortization_gap", "robustness_gap"),
+    "diffusion_subsets": ("two_sample_accuracy",),
+    "generalization_gaps": (
+        "amortization_gap",
+        "elbo_optimal",
+        "robustness_gap",
+        "ms_ssim_reconstruction",
+        "attack_kl",
+    ),
+    "latent_smoothness": ("latent_log_q", "latent_variation"),
+    "representation": ("accuracy_logistic_regression", "accuracy_svm_rbf", "psnr_test"),
+}
+"""Columns that a sweep fills for at least one trial."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the sweeps left."""
+
+    storage: Path
+    said: dict[str, str]
+    codes: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """All sweeps, the last one again: one storage, so that the diffusion model is trained once."""
+    storage = tmp_path_factory.mktemp("storage")
+    command = [sys.executable, str(SCRIPT), str(storage), *PARTS, "latent_smoothness"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    parts = re.findall(r"^>>> (\w+)\n(.*?)^<<< \1 (\d+)$", done.stdout, re.MULTILINE | re.DOTALL)
+    assert [name for name, _, _ in parts] == [*PARTS, "latent_smoothness"]
+    said = {name: text for name, text, _ in parts[:-1]} | {"again": parts[-1][1]}
+    return Ran(storage, said, {name: int(code) for name, _, code in parts})
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_sweep_runs_to_its_end(name: str, ran: Ran) -> None:
+    assert ran.codes[name] == 0, ran.said[name]
+    assert "was not drawn" not in ran.said[name] and "was lost" not in ran.said[name]
+    results = query.load(ran.storage, name)
+    last = results.last()
+    assert set(results.trials["status"]) == {"completed"} and len(last) == len(results.trials)
+    drawn = {path.name for path in (ran.storage / name / "figures").iterdir() if path.suffix != ".pdf"}
+    assert drawn == PARTS[name]
+    assert np.isfinite(last[["elbo_test", "elbo_train", "elbo_source", "generalization_gap"]].to_numpy(float)).all()
+    for column in MEASURED.get(name, ()):
+        assert np.isfinite(last[column].to_numpy(float)).any(), column
+    assert (last["evaluation_seconds"] > 0).all() and (last["evaluation_seconds"] < last["wall_seconds"]).all()
+
+
+def test_gaps_are_measured_at_the_epochs_that_were_asked_for(ran: Ran) -> None:
+    curves = query.load(ran.storage, "generalization_gaps").curves()
+    measured = curves[np.isfinite(curves["amortization_gap"].to_numpy(float))]
+    assert set(measured["effective_epoch"]) == {2.0, 4.0}
+    assert (measured["amortization_gap"] >= 0).all()
+
+
+def test_details_are_kept_and_belong_to_finished_trials(ran: Ran) -> None:
+    trials = query.load(ran.storage, "representation").trials
+    details = query.load_details(ran.storage, trials, "representation")
+    assert set(details["trial_id"]) == set(trials["trial_id"])
+    accuracies = details[details["quantity"] == "accuracy"]
+    corruptions = set(accuracies["item"].str.split("/").str[0])
+    assert corruptions == {
+        "gaussian_noise",
+        "impulse_noise",
+        "gaussian_blur",
+        "contrast",
+        "brightness",
+        "occlusion",
+        "overall",
+    }
+    images = details[details["quantity"] == "reconstruction"]
+    assert set(images["item"].map(str)) and all(len(values) == 64 for values in images["values"])
+
+
+def test_again_there_is_nothing_to_train(ran: Ran) -> None:
+    assert "nothing to train: all 4 VAEs" in ran.said["again"]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_paper_preset_has_a_plan(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT.parents[2] / "sweeps" / f"{name}.py"), "--preset", "paper", "--dry-run"]
+    done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"sweep          {name}: cifar10") and "expected" in done.stdout
+    assert not (tmp_path / "none").exists()

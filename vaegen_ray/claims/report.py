@@ -1,0 +1,204 @@
+"""Every claim with its verdict: judged from the results, and written as text for a terminal or as Markdown.
+
+    for row in report({"generalization_gaps": Results(last, curves, details)}):
+        print(row.verdict, row.claim.statement)
+
+Trials of one sweep that differ in data set, size or training are experiments of their own, and a claim is judged in
+each: numbers of different experiments are never averaged. The verdict says what the numbers say; why they do so is for
+the reader, who may hand ``as_markdown`` what is likely.
+"""
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
+from vaegen_ray.claims.xiao2024 import CLAIMS, Claim, Results
+from vaegen_ray.errors import SpecError, allowed
+
+EXPERIMENT = (
+    *("dataset", "levels", "n_train", "architecture", "latent_per_mz", "likelihood", "sigma", "beta"),
+    *("epochs", "batch_size", "learning_rate", "precision", "elbo_samples"),
+)
+"""Fields that all trials of one experiment share, and, for claims without axes, ``nc`` and ``mz``."""
+AXES = ("nc", "mz")
+SETTINGS = {
+    "dataset": "{}",
+    "n_train": "{:,.0f} training images",
+    "epochs": "{:,.0f} epochs",
+    "likelihood": "{} likelihood",
+}
+"""Fields that are always said, and how."""
+
+WIDTH = 100
+LEAST_ROOM = 20
+"""Words are not wrapped to fewer characters than this, however narrow the terminal."""
+DIGITS = 2
+"""Significant digits of half an interval's width; the mean is written to the same place."""
+HEAD = """A statement holds when the whole 95 % interval (Student's t, over seeds) of its statistic lies where it is \
+claimed; differences are paired by seed unless said. Seeds are those of the VAEs, which share their diffusion model. \
+Every statement is judged by itself: nothing is corrected for their number."""
+
+
+TABLE_HEAD = "| Claim | Where | Measured | Paper | Verdict |"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A claim in one experiment."""
+
+    claim: Claim
+    verdict: str
+    """One of ``statistics.VERDICTS``."""
+    reason: str
+    """Why this verdict, in a line."""
+    settings: str
+    """Data set, size and training of the experiment; empty without any trial."""
+    statistic: Statistic | None = None
+    interval: Interval | None = None
+
+    @property
+    def measured(self) -> str:
+        """The statistic with its interval, seeds and note; empty where there are not enough runs."""
+        if self.statistic is None or self.interval is None:
+            return ""
+        mean, low, high = _numbers(self.interval)
+        unit = f" {self.statistic.unit}" if self.statistic.unit else ""
+        words = f"{self.statistic.name}: {mean}{unit} (95%: {low} to {high}; {self.statistic.seeds})"
+        return f"{words}; {self.statistic.note}" if self.statistic.note else words
+
+
+def report(results: Mapping[str, Results], claims: Sequence[Claim] = CLAIMS) -> list[Row]:
+    """Judge every claim in every experiment of its sweep, in the order of the claims.
+
+    Args:
+        results: name of a sweep -> its frames; sweeps that are missing or empty make claims lack runs.
+    """
+    return [row for claim in claims for row in _judged(claim, results.get(claim.sweep))]
+
+
+def _judged(claim: Claim, results: Results | None) -> Iterator[Row]:
+    parts = experiments(results, claim.axes) if results else {}
+    if not parts:
+        missing = "results" if results is None else "completed trials"
+        yield Row(claim=claim, verdict=TOO_FEW, reason=f"no {missing} of the sweep {claim.sweep}", settings="")
+    for settings, part in parts.items():
+        try:
+            statistic = claim.measure(part)
+            verdict, reason, interval = judge(statistic)
+        except NotEnoughRuns as error:
+            yield Row(claim=claim, verdict=TOO_FEW, reason=str(error), settings=settings)
+        else:
+            yield Row(
+                claim=claim, verdict=verdict, reason=reason, settings=settings, statistic=statistic, interval=interval
+            )
+
+
+def experiments(results: Results, axes: bool) -> dict[str, Results]:
+    """Settings in words -> the completed trials of one experiment; ``axes`` keeps those of all nc and mz together."""
+    last = results.last
+    if "status" in last:
+        last = last[(last["status"] == "completed").to_numpy(dtype=bool, na_value=False)]
+    if last.empty:
+        return {}
+    fixed = EXPERIMENT if axes else (*EXPERIMENT, *AXES)
+    differ = [name for name in fixed if name in last and last[name].nunique(dropna=False) > 1]
+    parts = [part for _, part in last.groupby(differ, dropna=False)] if differ else [last]
+    return {
+        settings_of(part, differ): Results(part, _of_trials(results.curves, part), _of_trials(results.details, part))
+        for part in parts
+    }
+
+
+def _of_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    if "trial_id" not in rows or "trial_id" not in trials:
+        return rows.iloc[:0]
+    return rows[rows["trial_id"].isin(trials["trial_id"])]
+
+
+def settings_of(rows: pd.DataFrame, differ: Sequence[str] = ()) -> str:
+    """What the trials of an experiment have in common, in words.
+
+    Args:
+        differ: fields that tell it from other experiments, said beside data set, sizes, epochs, nc and mz.
+    """
+    said = [words.format(rows[name].iloc[0]) for name, words in SETTINGS.items() if name in rows]
+    for name in AXES:
+        if name in rows:
+            low, high = rows[name].min(), rows[name].max()
+            said.append(f"{name} {low:g}" if low == high else f"{name} {low:g} to {high:g}")
+    said += [f"{name} {rows[name].iloc[0]}" for name in differ if name not in (*SETTINGS, *AXES)]
+    return ", ".join(said)
+
+
+def _numbers(interval: Interval) -> list[str]:
+    """Mean and ends with a sign, to ``DIGITS`` digits of half the interval's width."""
+    half = (interval.high - interval.low) / 2 or abs(interval.mean) / 100 or 1.0
+    decimals = min(6, max(0, DIGITS - 1 - math.floor(math.log10(half))))
+    return [f"{round(number, decimals) + 0.0:+,.{decimals}f}" for number in interval]
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of one experiment under a line that names it, in the order in which the experiments come first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(f"{row.claim.sweep}: {row.settings or 'no results'}", []).append(row)
+    return groups
+
+
+def _count(rows: Sequence[Row]) -> str:
+    """How many claims have which verdict."""
+    counts = Counter(row.verdict for row in rows)
+    return f"{len(rows)} statements: " + ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
+
+
+def as_text(rows: Sequence[Row], width: int = WIDTH) -> str:
+    """Rows for a terminal: the verdict, and beside it, wrapped, what was said, measured and concluded."""
+    column = max(map(len, VERDICTS)) + 2
+    lines = textwrap.wrap(HEAD, width)
+    for title, members in _groups(rows).items():
+        lines += ["", title]
+        for row in members:
+            words = [f"{row.claim.section}: {row.claim.statement}", row.measured, row.reason]
+            words += [f"paper: {row.claim.paper}"] if row.claim.paper else []
+            room = max(LEAST_ROOM, width - column)
+            first, *more = [line for word in words for line in textwrap.wrap(word, room)]
+            lines += [row.verdict.ljust(column) + first, *(" " * column + line for line in more)]
+    return "\n".join([*lines, "", _count(rows)])
+
+
+def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> str:
+    """Rows as a page of Markdown: a table an experiment, and below it why statements may not hold.
+
+    Args:
+        facts: name -> value of what the numbers were made with, such as machine, versions, date; said at the top.
+        reasons: id of a claim -> why it may not hold here, in a sentence. Said for rows that do not hold.
+
+    Raises:
+        SpecError: a reason is for no claim of the rows.
+    """
+    reasons = reasons or {}
+    ids = sorted({row.claim.id for row in rows})
+    for unknown in sorted(set(reasons) - set(ids)):
+        raise SpecError(allowed("id of a claim with a reason", unknown, ids))
+    lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]
+    for title, members in _groups(rows).items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| Claim | Where | Measured | Paper | Verdict |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for row in members:
+            cells = (row.claim.statement, row.claim.section, row.measured, row.claim.paper)
+            verdict = f"**{row.verdict}**: {row.reason}"
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in (*cells, verdict)) + " |")
+        why = [row for row in members if row.verdict == FAILS and row.claim.id in reasons]
+        lines += ["", "Likely reasons:", ""] if why else []
+        lines += [f"- {row.claim.statement} {reasons[row.claim.id]}" for row in why]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,253 @@
+"""The numbers that claims are judged by: values of seeds, 95 % intervals of their mean, and the verdict.
+
+A claim says that the mean of a statistic over seeds lies in a range: above 0, below 0, or within a margin. The verdict
+goes by the 95 % interval of that mean (Student's t):
+
+    inside the range                 holds
+    partly or wholly outside of it   does not hold (undecided, opposite)
+    fewer than two seeds             not enough runs
+
+Where both sides of a difference have the same seeds, it is taken seed by seed (paired): equal seeds share the start of
+the weights and the order of the images. Otherwise it is Welch's interval of two samples.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats  # type: ignore[import-untyped]
+
+LEVEL = 0.95
+"""Probability that an interval covers the mean, if values of seeds are normal."""
+LEAST_SEEDS = 2
+
+HOLDS, FAILS, TOO_FEW = "holds", "does not hold", "not enough runs"
+VERDICTS = (HOLDS, FAILS, TOO_FEW)
+
+KNOBS = ("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "mollify_std", "asleep_samples")
+"""What trials of one method and seed may differ in; named where it leaves open which of them is meant."""
+
+
+class NotEnoughRuns(Exception):
+    """The results do not say enough to judge a claim; the message says what is missing."""
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def overlaps(self, other: "Interval") -> bool:
+        """Whether they share a number."""
+        return self.low <= other.high and other.low <= self.high
+
+
+class Range(NamedTuple):
+    """Where a claim says that a mean lies: between ``low`` and ``high``, ends excluded."""
+
+    low: float
+    high: float
+    of: str = ""
+    """What the ends are taken from, for a margin."""
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            words = f"> {self.low:.4g}"
+        elif math.isinf(self.low):
+            words = f"< {self.high:.4g}"
+        else:
+            words = f"from {self.low:.4g} to {self.high:.4g}"
+        return f"{words} ({self.of})" if self.of else words
+
+
+POSITIVE, NEGATIVE = Range(0.0, math.inf), Range(-math.inf, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """What a claim is about, by seed, and where the claim says that its mean lies."""
+
+    name: str
+    unit: str
+    values: Mapping[int, float]
+    """Seed -> number; paired differences where both sides have the seed."""
+    against: Mapping[int, float] | None = None
+    """Seed -> number of the other side, where seeds do not pair: the statistic is the difference of the two means."""
+    claimed: Range
+    note: str = ""
+    """What else there is to say about the numbers."""
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds there are, in words."""
+        if self.against is None:
+            return f"{len(self.values)} seeds"
+        return f"{len(self.values)} and {len(self.against)} seeds, not paired"
+
+
+class Judgement(NamedTuple):
+    """What became of a claim."""
+
+    verdict: str
+    """One of ``VERDICTS``."""
+    reason: str
+    interval: Interval
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean and interval of the mean: m +- t(n - 1) s / sqrt(n).
+
+    Raises:
+        NotEnoughRuns: fewer than two values.
+    """
+    x = _enough(values)
+    return _interval(float(x.mean()), float(x.var(ddof=1)) / len(x), len(x) - 1)
+
+
+def difference_interval(values: Sequence[float], against: Sequence[float]) -> Interval:
+    """Mean of ``values`` minus mean of ``against``, of unequal variances (Welch 1947).
+
+    Raises:
+        NotEnoughRuns: fewer than two values on a side.
+    """
+    x, y = _enough(values), _enough(against)
+    of_x, of_y = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
+    both = of_x + of_y
+    freedom = both**2 / (of_x**2 / (len(x) - 1) + of_y**2 / (len(y) - 1)) if both > 0 else math.inf
+    return _interval(float(x.mean() - y.mean()), both, freedom)
+
+
+def judge(statistic: Statistic) -> Judgement:
+    """The verdict on a claim.
+
+    Raises:
+        NotEnoughRuns: fewer than two seeds.
+    """
+    values, claimed = list(statistic.values.values()), statistic.claimed
+    if statistic.against is None:
+        interval = mean_interval(values)
+    else:
+        interval = difference_interval(values, list(statistic.against.values()))
+    if claimed.low < interval.low and interval.high < claimed.high:
+        return Judgement(HOLDS, f"the whole interval is {claimed}", interval)
+    crossed = [end for end in (claimed.low, claimed.high) if interval.low <= end <= interval.high]
+    if crossed:
+        return Judgement(FAILS, f"undecided: the interval includes {crossed[0]:.4g}; claimed is {claimed}", interval)
+    return Judgement(FAILS, f"opposite: the whole interval is outside of what is claimed, {claimed}", interval)
+
+
+def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.Series:
+    """The finite values of a column by seed, and by further ``axes``, sorted by them.
+
+    Args:
+        rows: one row a trial, or a trial and what ``axes`` tell apart.
+        column: what is read.
+        axes: columns beside the seed that tell rows apart.
+        where: column = value that rows must have.
+
+    Raises:
+        NotEnoughRuns: a column is missing, there is no finite value, or two rows are not told apart.
+    """
+    said = ", ".join(f"{name} {value}" for name, value in where.items()) or "any trial"
+    missing = [name for name in (column, "seed", *axes, *where) if name not in rows]
+    if missing:
+        raise NotEnoughRuns(f"the results have no column {', '.join(missing)}")
+    for name, value in where.items():
+        rows = rows[(rows[name] == value).to_numpy(dtype=bool, na_value=False)]
+    if rows.empty:
+        raise NotEnoughRuns(f"no completed trial with {said}")
+    numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    rows = rows.assign(**{column: numbers})[np.isfinite(numbers)].dropna(subset=["seed", *axes])
+    if rows.empty:
+        raise NotEnoughRuns(f"no finite {column} of {said}")
+    keys = ["seed", *axes]
+    again = rows[rows.duplicated(keys, keep=False)]
+    if not again.empty:
+        knobs = [knob for knob in KNOBS if knob in again and again[knob].astype(str).nunique() > 1]
+        raise NotEnoughRuns(
+            f"several trials of one seed with {said}, and no telling which is meant; "
+            f"they differ in {', '.join(knobs) or 'something else'}"
+        )
+    values: pd.Series = rows.set_index(keys)[column].sort_index()
+    return values
+
+
+def table(rows: pd.DataFrame, column: str, axis: str, **where: object) -> pd.DataFrame:
+    """The values of a column, a row a seed and a column a value of ``axis``, rising; seeds that lack one are left out.
+
+    Raises:
+        NotEnoughRuns: as for ``by_seed``, or fewer than two values of ``axis``, or no seed has them all.
+    """
+    wide = by_seed(rows, column, axis, **where).unstack()
+    if wide.shape[1] < 2:
+        raise NotEnoughRuns(f"{column} is there for one {axis} alone, {wide.columns[0]}; at least two are needed")
+    whole = wide.dropna()
+    if whole.empty:
+        raise NotEnoughRuns(f"no seed has {column} for every {axis}")
+    return whole
+
+
+def difference(name: str, unit: str, ours: pd.Series, theirs: pd.Series, claimed: Range, note: str = "") -> Statistic:
+    """``ours`` minus ``theirs``, series by seed: paired if they share at least two seeds, else of two samples."""
+    common = ours.index.intersection(theirs.index).sort_values()
+    if len(common) >= LEAST_SEEDS:
+        return Statistic(
+            name=name, unit=unit, values=(ours[common] - theirs[common]).to_dict(), claimed=claimed, note=note
+        )
+    return Statistic(name=name, unit=unit, values=ours.to_dict(), against=theirs.to_dict(), claimed=claimed, note=note)
+
+
+def best_minus(values: pd.DataFrame, at: object) -> pd.Series:
+    """By seed, the value at the best place minus the value at ``at``.
+
+    The best place has the highest mean of the OTHER seeds. A seed does not choose for itself, so that noise alone gives
+    differences around 0 or below, and not the rise that any maximum has over its neighbours.
+
+    Args:
+        values: a row a seed, a column a place, one of them ``at``.
+
+    Raises:
+        NotEnoughRuns: fewer than two seeds.
+    """
+    if len(values) < LEAST_SEEDS:
+        raise NotEnoughRuns(f"{len(values)} seed with all {values.columns.name}; at least {LEAST_SEEDS} are needed")
+    best = {seed: values.drop(index=seed).mean().idxmax() for seed in values.index}
+    return pd.Series({seed: values.loc[seed, place] - values.loc[seed, at] for seed, place in best.items()})
+
+
+def slope(values: pd.DataFrame, at: Sequence[float] | None = None) -> pd.Series:
+    """By seed, the slope of the straight line of least squares through the values.
+
+    A slope says how much, and seeds hardly ever agree on it to the digit; rank correlations of a few places do, and
+    would give intervals without any width.
+
+    Args:
+        values: a row a seed, a column a place.
+        at: where the columns stand, if not at the numbers that name them.
+
+    Raises:
+        NotEnoughRuns: fewer than three columns.
+    """
+    if values.shape[1] < 3:
+        raise NotEnoughRuns(f"{values.shape[1]} values of {values.columns.name}; at least three are needed for a trend")
+    x = np.asarray(values.columns if at is None else at, dtype=float)
+    x = x - x.mean()
+    return pd.Series(values.to_numpy(dtype=float) @ x / (x @ x), index=values.index)
+
+
+def _enough(values: Sequence[float]) -> np.ndarray:
+    x = np.asarray(values, dtype=float)
+    if len(x) < LEAST_SEEDS:
+        raise NotEnoughRuns(f"{len(x)} seed{'s' * (len(x) != 1)}; an interval needs at least {LEAST_SEEDS}")
+    return x
+
+
+def _interval(mean: float, variance: float, freedom: float) -> Interval:
+    """The interval of a mean whose own variance is estimated with so many degrees of freedom."""
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
+    return Interval(mean, mean - half, mean + half)
