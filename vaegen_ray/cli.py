@@ -5,10 +5,12 @@ something is trained or generated.
 """
 
 import argparse
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegen_ray import __version__
@@ -23,6 +25,8 @@ from vaegen_ray.trial import TrialSpec
 if TYPE_CHECKING:
     import pandas as pd
 
+TEXT_WIDTH = 120
+"""Columns that running text takes at most."""
 WIDTH = 100
 """Columns of text in which the table of data sets fits."""
 
@@ -73,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(samples, required=False)
     add_samplers(samples)
     _add_service(samples)
+
+    claims = _command(commands, "claims", _claims, "what the papers claim, and whether it holds in a storage")
+    _add_storage(claims)
+    claims.add_argument("--markdown", metavar="FILE", help="write a page [default: print]")
+    claims.add_argument("--reasons", metavar="FILE", help="TOML: for claims that do not hold, the likely reason by id")
 
     results = _command(commands, "results", _results, "the last evaluation of each trial, over the seeds")
     results.add_argument("sweep", metavar="SWEEP", help="such as double_descent")
@@ -226,6 +235,27 @@ def _figure(options: argparse.Namespace) -> int:
 
     storage = Storage.open(options.storage, create=False)
     return 0 if draw_figures(SweepStore(storage, options.sweep or options.name), (options.name,)) else 1
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from vaegen_ray.results.storage import Storage
+    from vaegen_ray.service import verdicts
+
+    if options.reasons and not options.markdown:
+        raise SpecError("--reasons are for the page that --markdown writes (see --help)")
+    results, notes = verdicts.results_of(Storage.open(options.storage, create=False))
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not options.markdown:
+        print(verdicts.text(results, min(TEXT_WIDTH, shutil.get_terminal_size().columns)))
+        return 0
+    page = verdicts.markdown(results, options.reasons)
+    try:
+        Path(options.markdown).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"--markdown must be a file that can be written; got {options.markdown}: {error}") from None
+    print(f"claims {options.markdown}")
+    return 0
 
 
 def _results(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from vaegen_ray.claims.report import report
 from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW, NotEnoughRuns
-from vaegen_ray.claims.xiao2024 import CLAIMS, Results, of_mixtures, of_subsets
+from vaegen_ray.claims.xiao2024 import CLAIMS, Results, of_mixtures, of_subsets, turn_of
 
 SEEDS = 4
 TRUE, FALSE = "true", "false"
@@ -482,3 +482,40 @@ def test_without_pairs_in_common_real_and_synthetic_data_are_not_compared():
     apart = with_last("more_real_data", lambda last: last.query("method == 'more_real' or budget < 2"))
     row = row_of(BY_ID["more_real_data/elbo_test"], apart)
     assert row.verdict == TOO_FEW and "share no seed and budget" in row.reason
+
+
+def test_real_and_synthetic_data_are_compared_beyond_the_training_set_alone():
+    frames = with_last("more_real_data", lambda last: pd.concat([last, last[last["budget"] == 2].assign(budget=1)]))
+    frames["more_real_data"] = frames["more_real_data"]._replace(
+        last=frames["more_real_data"].last.drop_duplicates(["method", "budget", "seed"])
+    )
+    assert row_of(BY_ID["more_real_data/elbo_test"], frames).statistic.note.split(":")[0] == "k = 2"
+
+
+def test_no_better_also_means_far_worse():
+    frames = with_last("reverse_half_asleep", setting("method == 'dmaapx+rha'", elbo_test=-90.0))
+    assert row_of(BY_ID["reverse_half_asleep/elbo_test/dmaapx+rha-dmaapx"], frames).verdict == HOLDS
+
+
+def test_a_gap_far_below_zero_is_not_near_zero():
+    frames = with_last("complexity_axes", setting("method == 'dmaapx' and nc == 64", generalization_gap=-3.0))
+    row = row_of(BY_ID["complexity_axes/generalization_gap/dmaapx"], frames)
+    assert row.verdict == FAILS and row.interval.mean == pytest.approx(3.0)
+
+
+def test_best_means_better_than_the_best_other_method():
+    frames = sweeps(TRUE)["representation"]
+    better = frames.last.loc[frames.last["method"] == "aug_tuned", "trial_id"]
+    values = [[0.9] if trial in set(better) else at for trial, at in frames.details[["trial_id", "values"]].to_numpy()]
+    changed_details = frames._replace(details=frames.details.assign(values=values))
+    row = row_of(BY_ID["representation/linear/dmaapx"], {"representation": changed_details})
+    assert row.verdict == FAILS and row.interval.mean < -10
+
+
+def test_the_turn_of_a_full_grid_leaves_a_larger_width():
+    grid = pd.DataFrame([(nc, mz) for nc in (4, 8, 16) for mz in (1, 2)], columns=["nc", "mz"])
+    rows = grid.assign(method="normal", seed=0, elbo_test=-1.0)
+    assert turn_of(rows) == 8
+    assert turn_of(rows[rows["nc"] == 16]) == 16
+    with pytest.raises(NotEnoughRuns, match="no nc has two values of mz"):
+        turn_of(rows[rows["mz"] == 1])

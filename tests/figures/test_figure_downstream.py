@@ -298,6 +298,7 @@ def test_no_text_covers_another_or_is_clipped(methods, seeds, shape, corruptions
 
 
 def check_texts(figure):
+    figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     texts = [*([figure._supxlabel] if figure._supxlabel else [])]
     for axes in figure.axes:

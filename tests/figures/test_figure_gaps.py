@@ -229,6 +229,17 @@ def test_by_mz_the_panels_have_a_line_and_a_colour_for_each_mz():
     assert "normal training" in words_in(figure) and "$m_z$ = 1;" not in words_in(figure) and is_whole(figure)
 
 
+def test_by_mz_trials_without_the_further_gaps_are_of_other_figures():
+    """A sweep over both axes measures them for some of its VAEs alone."""
+    last, curves = tables(("normal",), sizes=(1, 8))
+    others, other_curves = (frame.assign(nc=512, mz=8, trial_id="other") for frame in (last[:1], curves[:2]))
+    for frame in (others, other_curves):
+        frame[["amortization_gap", "robustness_gap"]] = np.nan
+    made = draw_by_mz(pd.concat([last, others]), pd.concat([curves, other_curves]))
+    alone = draw_by_mz(last, curves)
+    assert words_in(made["gaps_by_mz"]) == words_in(alone["gaps_by_mz"])
+
+
 def test_by_mz_is_of_one_method_and_by_method_of_one_mz():
     with pytest.raises(SpecError, match="must share one method; got dmaapx, normal"):
         draw_by_mz(*tables(("normal", "dmaapx")))

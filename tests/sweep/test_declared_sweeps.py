@@ -84,7 +84,7 @@ def test_the_three_gaps_by_method() -> None:
     (measures,) = {s.measures for s in paper}
     assert (measures.robustness.images, measures.robustness.steps, measures.robustness.radius) == (20, 100, 0.05)
     assert (measures.robustness.restarts, measures.robustness.step_size) == (10, 1.0)
-    assert measures.gaps_at[-1] == 1000 and len(measures.gaps_at) == 8
+    assert measures.gaps_at[-1] == 1000 and len(measures.gaps_at) >= 6
     mnist = once(declared("generalization_gaps", "--preset", "paper", "--dataset", "binary_mnist"))[0]
     attack = mnist.measures.robustness
     assert (attack.images, attack.restarts, attack.steps, attack.radius) == (50, 10, 50, 0.1)  # Table 2
@@ -183,9 +183,10 @@ def test_the_plan_says_what_is_measured_beside_the_elbo() -> None:
 
 
 def test_epochs_are_spread_evenly_and_end_with_the_last() -> None:
-    epochs = (1, 2, 4, 8, 16, 32)
-    assert spread(epochs, 1) == (32,) and spread(epochs, 2) == (4, 32) and spread(epochs, 3) == (2, 8, 32)
-    assert spread(epochs, 6) == spread(epochs, 60) == epochs
+    epochs = (1, 2, 4, 8, 12, 16, 24, 32)
+    assert spread(epochs, 1) == (32,) and spread(epochs, 2) == (16, 32) and spread(epochs, 4) == (8, 16, 24, 32)
+    assert spread((1, 30, 32), 3) == (1, 30, 32) and spread((31, 32), 3) == (31, 32)
+    assert spread((1, 106, 178, 300), 3) == (106, 178, 300)
 
 
 def test_presets_say_what_is_usual_then_what_holds_for_all_then_their_own() -> None:

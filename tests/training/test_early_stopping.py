@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vaegen_ray.data.images import ImageSet, Split
-from vaegen_ray.evaluation.elbo import ON_VALIDATION, rate_and_distortion
+from vaegen_ray.evaluation.elbo import ON_TEST, ON_VALIDATION, rate_and_distortion
 from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.training.checkpoint import unpack
 from vaegen_ray.training.early_stopping import EarlyStopping
 from vaegen_ray.trial import TrialSpec
 
@@ -67,10 +68,12 @@ def test_rows_after_the_best_epoch_are_those_of_the_best_epoch(stopped) -> None:
 
 
 def test_it_helps_a_network_that_overfits(stopped, split: Split) -> None:
+    """Against the weights at the end of the same training."""
     run, rows = stopped
-    normal = finished(BundleRun((spec_of("normal"),), split))
-    assert of(rows, run.specs[0])[-1]["elbo_test"] > normal[-1]["elbo_test"] + 1
-    assert "best_epoch" not in normal[-1]
+    test = torch.from_numpy(split.test.images)
+    rate, distortion = rate_and_distortion(run.trainer.vae, run.specs, test, stream=ON_TEST)
+    for member, spec in enumerate(run.specs):
+        assert of(rows, spec)[-1]["elbo_test"] > float(-rate[member] - distortion[member]) + 1
 
 
 def test_the_model_that_is_kept_is_the_best_one(stopped, split: Split) -> None:
@@ -105,7 +108,8 @@ def test_a_resumed_run_gives_the_same_rows(stopped, split: Split, stop: int) -> 
     second = BundleRun(tuple(run.specs), split, checkpoint=first.checkpoint())
     assert got + finished(second) == expected
     assert torch.equal(next(iter(second.trainer.vae.parameters())), next(iter(run.trainer.vae.parameters())))
-    assert second.model() == run.model()
+    (kept, _), (expected_kept, _) = (unpack(each.model(), "model") for each in (second, run))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in expected_kept.items())
 
 
 def test_members_that_do_not_stop_early_are_left_alone() -> None:

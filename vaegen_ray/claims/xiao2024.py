@@ -264,10 +264,10 @@ def on_corrupted(results: Results, method: str, classifiers: tuple[str, ...] = C
     return 100 * table(last.merge(rows, on="trial_id"), "accuracy", "item", method=method).mean(axis=1)
 
 
-def _only(values: object) -> float:
-    """The number of a series of one; NaN for anything else."""
+def _only(values: object) -> object:
+    """The value of a series of one; NaN for anything else."""
     numbers = list(values) if isinstance(values, Iterable) else []
-    return float(numbers[0]) if len(numbers) == 1 else math.nan
+    return numbers[0] if len(numbers) == 1 else math.nan
 
 
 def on_clean(results: Results, method: str) -> pd.Series:

@@ -276,12 +276,13 @@ def _corruptions(rows: pd.DataFrame, accuracies: pd.DataFrame, left_out: str) ->
 
 def _bars(axes: Axes, accuracies: pd.DataFrame, methods: Sequence[str]) -> None:
     """Bars of mean accuracy, grouped by classifier, with a line from lowest to highest seed."""
-    points = style.mean_and_spread(accuracies, ["classifier", "method"], "accuracy")
+    points, spreads = style.mean_and_spread(accuracies, ["classifier", "method"], "accuracy"), []
     for centre, classifier in enumerate(CLASSIFIERS):
         for method, (middle, width) in _shares(methods, centre).items():
             for point in points[(points["classifier"] == classifier) & (points["method"] == method)].itertuples():
                 axes.bar(middle, point.mean, width, color=style.method_colour(method), gid=f"{method} {classifier}")
-                axes.vlines(middle, point.min, point.max, color=style.INK, linewidth=0.9, zorder=3, gid="spread")
+                spreads.append((middle, point.min, point.max))
+    axes.vlines(*np.transpose(spreads), color=style.INK, linewidth=0.9, zorder=3, gid="spread")
 
 
 def _shares(methods: Sequence[str], centre: float) -> dict[str, tuple[float, float]]:

@@ -70,6 +70,7 @@ TABLE = {
     "robustness_gap": Column("Robustness gap (MS-SSIM)", NEAREST),
     "elbo_test": Column("Test ELBO", HIGHEST),
 }
+"""The columns of Table 7, and what the gaps are gaps of."""
 
 STEP = 0.05
 """Distance of two brackets, as a part of the epochs."""
@@ -78,7 +79,7 @@ LEFT = 0.015
 LINE_HEIGHT = 12.5
 """Of a line of the numbers below the panels, in points."""
 MZ_COLOURS = (*style.LINE_COLOURS, style.INK, "#882255")
-
+"""Of the first, second, ... mz of a figure."""
 
 SOURCE = {"elbo_test": ("Evaluated on $D_{test}$", SOLID), "elbo_source": ("On what is trained on", (0, (1, 1.5)))}
 """The ELBOs of Figure 13: name and line style."""
@@ -123,12 +124,24 @@ def draw(last: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure | str]:
 
 
 def draw_by_mz(last: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure]:
-    """The gaps of one method by mz as ``gaps_by_mz`` (Figure 6); tables and errors as for ``draw``."""
-    kept, kept_curves, left_out = comparable(last, curves, "mz", MEASURED)
+    """The gaps of one method by mz as ``gaps_by_mz`` (Figure 6); tables and errors as for ``draw``.
+
+    Where some trials have an amortization or a robustness gap, the others belong to other figures and are not drawn.
+    """
+    kept, kept_curves, left_out = comparable(*_with_gaps(last, curves), "mz", MEASURED)
     sizes = sorted(kept["mz"].unique())
     lines = Lines("mz", {mz: f"$m_z$ = {mz}" for mz in sizes}, dict(zip(sizes, cycle(MZ_COLOURS), strict=False)))
     title = rf"The three gaps with growing $\mathbf{{m_z}}$ ({style.method_name(kept['method'].iloc[0])})"
     return {"gaps_by_mz": _three_gaps(kept, kept_curves, lines, title, left_out)}
+
+
+def _with_gaps(last: pd.DataFrame, curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the trials that have a gap beside the generalization gap; all where none has."""
+    gaps = [name for name in ("amortization_gap", "robustness_gap") if name in last]
+    measured = last[gaps].notna().any(axis=1)
+    if not measured.any():
+        return last, curves
+    return last[measured], curves[curves["trial_id"].isin(last.loc[measured, "trial_id"])]
 
 
 def _three_gaps(rows: pd.DataFrame, curves: pd.DataFrame, lines: Lines, title: str, left_out: str) -> Figure:

@@ -119,9 +119,12 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
 
 
 def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """``count`` of the epochs, evenly spaced in their order, the last one among them."""
-    count = min(count, len(epochs))
-    return tuple(epochs[len(epochs) * (i + 1) // count - 1] for i in range(count))
+    """At most ``count`` of the epochs, those nearest to even spaces from the first to the last, which is among them."""
+    nearest = set()
+    for i in range(count):
+        goal = epochs[-1] * (i + 1) / count
+        nearest.add(min(epochs, key=lambda epoch: abs(epoch - goal)))
+    return tuple(sorted(nearest))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
