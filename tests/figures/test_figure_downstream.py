@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from vaegen_ray.data.corruptions import CIFAR10_C, OWN
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.downstream import CLASSIFIERS, MEASURES, Measure, draw, first_seeds, table
+from vaegen_ray.figures.by_method import Measure, first_seeds, table
+from vaegen_ray.figures.downstream import CLASSIFIERS, MEASURES, draw
 
 METHODS = ("normal", "dmaapx", "aug_naive")
 GAINS = {"normal": 0.0, "dmaapx": 0.03, "aug_naive": -0.02}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 LEVEL = 0.95
 """Probability that an interval covers the mean, if values of seeds are normal."""
@@ -118,7 +118,7 @@ def difference_interval(values: Sequence[float], against: Sequence[float]) -> In
     x, y = _enough(values), _enough(against)
     of_x, of_y = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
     both = of_x + of_y
-    freedom = both**2 / (of_x**2 / (len(x) - 1) + of_y**2 / (len(y) - 1)) if both > 0 else math.inf
+    freedom = both**2 / (of_x**2 / (len(x) - 1) + of_y**2 / (len(y) - 1)) if both > 0 else 1.0
     return _interval(float(x.mean() - y.mean()), both, freedom)
 
 
@@ -249,5 +249,5 @@ def _enough(values: Sequence[float]) -> np.ndarray:
 
 def _interval(mean: float, variance: float, freedom: float) -> Interval:
     """The interval of a mean whose own variance is estimated with so many degrees of freedom."""
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half)

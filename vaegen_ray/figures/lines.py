@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator
 
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.downstream import (
+from vaegen_ray.figures.by_method import (
     Measure,
     comparable,
     first_seeds,
