@@ -87,8 +87,8 @@ def test_gaps_are_measured_at_the_epochs_that_were_asked_for(ran: Ran) -> None:
 
 def test_details_are_kept_and_belong_to_finished_trials(ran: Ran) -> None:
     trials = query.load(ran.storage, "representation").trials
-    details = query.load_details(ran.storage, trials, "representation")
-    assert set(details["trial_id"]) == set(trials["trial_id"])
+    details, notes = query.load_details(ran.storage, trials, "representation")
+    assert set(details["trial_id"]) == set(trials["trial_id"]) and notes == ()
     accuracies = details[details["quantity"] == "accuracy"]
     corruptions = set(accuracies["item"].str.split("/").str[0])
     assert corruptions == {

@@ -76,8 +76,11 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     return Results(trials, metrics, notes)
 
 
-def load_details(path: str | Path | Storage, trials: pd.DataFrame, sweep: str | None = None) -> pd.DataFrame:
-    """The series of numbers that evaluations left: columns of ``schema.DETAILS``, sorted by all but the values.
+def load_details(
+    path: str | Path | Storage, trials: pd.DataFrame, sweep: str | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The series of numbers that evaluations left: columns of ``schema.DETAILS``, sorted by all but the values; and one
+    line a file that could not be read and was skipped.
 
     Args:
         path, sweep: as for ``load``.
@@ -88,11 +91,13 @@ def load_details(path: str | Path | Storage, trials: pd.DataFrame, sweep: str | 
         DataFormatError: a file was written by a later version of vaegen_ray.
     """
     storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
-    tables, _ = read_folder(storage, f"{sweep}/details" if sweep else "details", DETAILS)
+    folder = f"{sweep}/details" if sweep else "details"
+    tables, corrupt = read_folder(storage, folder, DETAILS)
     details = pa.concat_tables([decoded_schema(DETAILS).empty_table(), *tables.values()]).to_pandas()
     keys = ["trial_id", "effective_epoch", "quantity", "item"]
     mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])
-    return mine.sort_values(keys).reset_index(drop=True)
+    notes = tuple(f"{storage.where(f'{folder}/{name}')} was skipped: {reason}" for name, reason in corrupt.items())
+    return mine.sort_values(keys).reset_index(drop=True), notes
 
 
 def _check_is_sweep(storage: Storage, folder: str) -> None:

@@ -14,12 +14,12 @@ def tables_of(store: SweepStore) -> tuple[figures.Tables, tuple[str, ...]]:
     from vaegen_ray.results import query
 
     results = query.load(store.storage, store.name)
-    details = query.load_details(store.storage, results.trials, store.name)
+    details, skipped = query.load_details(store.storage, results.trials, store.name)
     tables = figures.Tables(results.last(), results.curves(), details)
     if (declared := store.read_sweep_json()) is not None:
         ids = {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
         tables = figures.Tables(*(frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in tables))
-    return tables, results.notes
+    return tables, results.notes + skipped
 
 
 def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
