@@ -1,16 +1,24 @@
-# make sweep: the main job on embedded data. make budget: would synthetic data help? make test: the tests.
+# make sweep: the main job on embedded data. make budget: would synthetic data help? make claims: all sweeps, and what
+# holds. make test: the tests.
 # Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: sweep budget test test-slow check setup bench clean
+.PHONY: sweep budget claims test test-slow check setup bench clean
 
 sweep: .venv/.run
 	$(BIN)/python sweeps/double_descent.py
 
 budget: .venv/.run
 	$(BIN)/python sweeps/synthetic_budget.py
+
+SWEEPS := generalization_gaps complexity_axes double_descent synthetic_budget reverse_half_asleep mollification \
+	real_synthetic_mix diffusion_subsets representation latent_smoothness more_real_data
+
+claims: .venv/.run
+	for name in $(SWEEPS); do $(BIN)/python sweeps/$$name.py || exit 1; done
+	$(BIN)/vaegen claims
 
 test: .venv/.test
 	$(BIN)/python -m pytest
@@ -30,6 +38,7 @@ bench: .venv/.run
 	$(BIN)/python benchmarks/bundle_step.py
 	$(BIN)/python benchmarks/bundles.py
 	$(BIN)/python benchmarks/sampler.py
+	$(BIN)/python benchmarks/amortization.py
 
 .venv/.base:
 	$(PYTHON) -m venv .venv

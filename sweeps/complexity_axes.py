@@ -36,11 +36,9 @@ PRESETS = presets(
 
 def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
-    options.nc, ncs = None, options.nc
-    options.mz, mzs = None, options.mz
-    setting = resolve(options, PRESETS)
+    setting = resolve(argparse.Namespace(**{**vars(options), "nc": None, "mz": None}), PRESETS)
     chosen = setting.chosen
-    ncs, mzs = ncs or chosen["nc"], mzs or chosen["mz"]
+    ncs, mzs = options.nc or chosen["nc"], options.mz or chosen["mz"]
     turn = options.turn or (setting.fields["nc"] if setting.fields["nc"] in ncs else max(ncs))
     if turn not in ncs:
         raise SpecError(allowed("--turn", turn, ncs))

@@ -7,7 +7,8 @@ images, or on k times as many samples of a diffusion model that saw the part alo
 import argparse
 import sys
 
-from vaegen_ray.data.catalog import check
+from vaegen_ray.data.catalog import info
+from vaegen_ray.errors import SpecError
 from vaegen_ray.service.declare import add_options as add_shared
 from vaegen_ray.service.declare import presets, resolve
 from vaegen_ray.service.main import main
@@ -26,10 +27,15 @@ ENDLESS = 0
 def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
     setting = resolve(options, PRESETS)
-    budgets = tuple(sorted(set(options.k or setting.chosen["budgets"]) - {1}))
+    budgets = tuple(sorted(options.k or setting.chosen["budgets"]))
+    most = info(setting.fields["dataset"]).n_train // setting.n_train
+    if len(set(budgets)) < len(budgets) or budgets[0] < 2 or budgets[-1] > most:
+        raise SpecError(
+            f"--k must hold numbers from 2 to {most}, each once, since {setting.fields['dataset']} has {most} times "
+            f"the {setting.n_train} training images; got {','.join(map(str, options.k or budgets))}"
+        )
     trials = setting.trials("normal", "early_stopping")
     for k in budgets:
-        check(setting.fields["dataset"], None, k * setting.n_train)
         trials += setting.trials("more_real", budget=k)
     for k in (1, *budgets, ENDLESS):
         trials += setting.trials("dmaapx", budget=k)

@@ -11,6 +11,7 @@ import torch
 
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion.sampling import ShardMaker
+from vaegen_ray.measures import Amortization
 from vaegen_ray.models.layout import flops_per_image, params_total
 from vaegen_ray.service.options import parser
 from vaegen_ray.sweep.base import base_spec, base_stream
@@ -19,6 +20,7 @@ from vaegen_ray.sweep.run import BundleRun
 from vaegen_ray.trial import TrialSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import amortization
 import bundle_step
 import many_small
 import ordinary
@@ -126,3 +128,13 @@ def test_the_plain_loop_and_the_pool_run_the_same_network_on_nothing_trivial():
 def test_normal_and_synthetic_training_of_the_benchmark_do_the_same_work():
     seconds, waited = sampler.training_seconds(None, epochs=1)
     assert seconds > 0 and waited == 0
+
+
+def test_all_sides_of_the_amortization_benchmark_find_the_same_gaps():
+    settings = Amortization(steps=60, check_every=30, learning_rate=0.03)
+    timing = amortization.measure(4, amortization.digits(60, CPU), settings, members=3, epochs=2, repeats=2)
+    alone, ordinary_gaps, bundled = timing.gaps
+    assert alone == pytest.approx(bundled, rel=1e-3, abs=1e-4) and min(alone) > 0
+    assert ordinary_gaps == pytest.approx(bundled, rel=0.35)  # one sample a step, no mean over the last steps
+    assert len(timing.ratios(timing.alone)) == 2 and len(timing.steps) == 3
+    assert "bundle of 3" in str(timing) and "gaps" in str(timing)

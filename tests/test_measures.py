@@ -43,6 +43,7 @@ BAD = [
     ("sample_quality", {"images": 1}, "images of the sample quality must be a whole number >= 2; got 1"),
     ("smoothness", {"points": 2}, "points of the smoothness must be a whole number >= 3; got 2"),
     ("two_sample", {"momentum": 1}, "momentum of the two-sample test must be a number >= 0 and < 1; got 1"),
+    ("two_sample", {"batch_size": 1}, "batch_size of the two-sample test must be a whole number >= 2; got 1"),
     ("two_sample", {"epochs": True}, "epochs of the two-sample test must be a whole number >= 1; got True"),
 ]
 
@@ -55,6 +56,11 @@ def test_a_setting_out_of_range_says_its_name_and_what_it_got(kind, values, mess
 
 def test_every_evaluation_has_a_bad_value_above():
     assert {kind for kind, _, _ in BAD} == set(KINDS)
+
+
+def test_settings_are_dictionaries():
+    with pytest.raises(SpecError, match="amortization of the measures must be a dictionary; got None"):
+        Measures.from_dict({"amortization": None})
 
 
 @pytest.mark.parametrize("at", [(2, 1), (1, 1), 3, (1.0,), "ab"])

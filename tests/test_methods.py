@@ -11,9 +11,8 @@ def test_every_name_is_taken_apart_and_put_together_again():
     for images in IMAGES:
         for count in range(len(MODIFIERS) + 1):
             for modifiers in combinations(MODIFIERS, count):
-                if {"aug_naive", "aug_tuned"} <= set(modifiers) or (
-                    "early_stopping" in modifiers and images != "normal"
-                ):
+                early = "early_stopping" in modifiers and (images != "normal" or "rha" in modifiers)
+                if {"aug_naive", "aug_tuned"} <= set(modifiers) or early:
                     continue
                 name = "+".join(([] if images == "normal" and modifiers else [images]) + list(modifiers))
                 made = recipe(name)
@@ -49,9 +48,10 @@ def test_other_names_are_refused_with_what_is_allowed(name):
     assert "\n" not in str(error.value)
 
 
-def test_early_stopping_is_for_real_images():
-    with pytest.raises(SpecError, match="early_stopping is for real images; got 'dmaapx.early_stopping'"):
-        recipe("dmaapx+early_stopping")
+@pytest.mark.parametrize("name", ["dmaapx+early_stopping", "more_real+early_stopping", "rha+early_stopping"])
+def test_early_stopping_goes_with_the_training_set_itself(name):
+    with pytest.raises(SpecError, match="early_stopping goes with the training set itself and without rha; got "):
+        recipe(name)
 
 
 def test_which_methods_read_samples_and_have_a_budget():

@@ -202,6 +202,8 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ({"method": "mollify", "augment_probability": 0.2}, "augment_probability is for methods with augmentation"),
         ({"asleep_percent": 20}, "asleep_percent is for methods with rha; got 20 with 'normal'"),
         ({"method": "rha", "epochs": 1, "evaluate_at": (1,)}, "rha needs epochs >= 2, to freeze the decoder.*; got 1"),
+        ({"method": "rha", "asleep_percent": 99}, "asleep_percent must give .* in a batch of 50; got 99"),
+        ({"method": "rha", "batch_size": 20, "asleep_percent": 2}, "asleep_percent must give .* batch of 20; got 2"),
         ({"stream": STREAM}, "a stream is for methods dmaapx and mix; got one with 'normal'"),
         ({"budget": 2, "method": "rha"}, "budget is for methods dmaapx, mix and more_real; got 2 with 'rha'"),
         ({"method": "more_real"}, "method 'more_real' needs a budget of at least 2 x n_train images; got 0"),

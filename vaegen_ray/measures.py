@@ -9,6 +9,8 @@ from typing import Any
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.stream import set_numbers, whole
 
+CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
+"""Classifiers of representations; the columns of their accuracies begin with ``accuracy_``."""
 MS_SSIM_MODES = ("kuzina", "standard")
 
 
@@ -21,14 +23,15 @@ class Amortization:
     """Test images, the first of them; all where there are fewer."""
     steps: int = 1000
     """Adam steps at most."""
-    learning_rate: float = 0.03
+    learning_rate: float = 0.01
     """Step size of Adam on the mean and on the number that the standard deviation is made of."""
-    check_every: int = 50
-    """Steps between two looks at the ELBO: at each the better parameters of an image are kept."""
+    check_every: int = 100
+    """Steps between two looks at the ELBO: at each the better parameters of a member are kept."""
     check_samples: int = 16
     """Samples of z an image at a look, the same at each; the gap itself is measured on as many others."""
     tolerance: float = 0.01
-    """A member is done when the mean ELBO rose by less than this part of its rise so far between two looks."""
+    """A member is done when its mean ELBO has risen since the last look by less than this part of what it is above the
+    encoder's."""
 
     def __post_init__(self) -> None:
         for name in ("images", "steps", "check_every", "check_samples"):
@@ -132,8 +135,8 @@ class TwoSample:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            whole(f"{name} of the two-sample test", getattr(self, name), 1)
+        whole("epochs of the two-sample test", self.epochs, 1)
+        whole("batch_size of the two-sample test", self.batch_size, 2)  # for BatchNorm
         set_numbers(self, "two-sample test", ("learning_rate",), 0)
         set_numbers(self, "two-sample test", ("momentum", "weight_decay"), 0, 1, low_included=True)
 
@@ -188,6 +191,8 @@ class Measures:
         made = {}
         for name, value in values.items():
             kind: Any = KINDS.get(name)
+            if kind and not isinstance(value, dict):
+                raise SpecError(f"{name} of the measures must be a dictionary; got {value!r}")
             unknown = set(value) - {field.name for field in fields(kind)} if kind else {name} - {"gaps_at"}
             if unknown:
                 raise SpecError(f"unknown fields of the measures: {', '.join(sorted(unknown))}; got {values!r}")

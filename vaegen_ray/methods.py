@@ -86,8 +86,8 @@ def recipe(method: str) -> Recipe:
             f"method must be one of {', '.join(IMAGES)}, then any of {', '.join(MODIFIERS)} in this order with plus "
             f"signs between ('normal' is left out before them, and one augmentation is enough); got {method!r}"
         )
-    if made.early_stopping and made.images != "normal":
-        raise SpecError(f"early_stopping is for real images; got {method!r}")
+    if made.early_stopping and (made.images != "normal" or made.rha):
+        raise SpecError(f"early_stopping goes with the training set itself and without rha; got {method!r}")
     return made
 
 

@@ -227,6 +227,11 @@ class TrialSpec:
             raise SpecError(f"method 'more_real' needs a budget of at least 2 x n_train images; got {self.budget}")
         if made.rha and self.epochs < 2:
             raise SpecError(f"rha needs epochs >= 2, to freeze the decoder half-way; got {self.epochs}")
+        if made.rha and not 0 < self.asleep_images < self.batch_size:
+            raise SpecError(
+                f"asleep_percent must give at least one sample and leave at least one image in a batch of "
+                f"{self.batch_size}; got {self.asleep_percent}"
+            )
         if made.early_stopping and not self.batch_size <= self.real_images - self.validation_images < self.n_train:
             raise SpecError(
                 f"early_stopping must leave at least a batch of {self.batch_size} of {self.n_train} images, and keep "
@@ -282,7 +287,8 @@ class TrialSpec:
 
     @property
     def samples(self) -> int:
-        """Distinct diffusion samples that the training reads; 0 without."""
+        """Distinct diffusion samples that the training reads; 0 without. With rha, a part of them is read and then
+        replaced by the VAE's own."""
         if self.stream is None:
             return 0
         seen = self.steps * self.batch_size
@@ -299,6 +305,11 @@ class TrialSpec:
     def validation_images(self) -> int:
         """Images at the end of D_train that are kept for validation."""
         return max(1, self.n_train * self.validation_percent // 100) if self.recipe.early_stopping else 0
+
+    @property
+    def asleep_images(self) -> int:
+        """Samples of the VAE itself in a batch of the second half (rha); halves are rounded up."""
+        return (self.batch_size * self.asleep_percent + 50) // 100
 
     @property
     def freeze_step(self) -> int | None:

@@ -71,6 +71,15 @@ def pixels(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 1, 2, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
 
 
+def residual_vae(members: int) -> tuple[VAE, list[TrialSpec]]:
+    specs = [TrialSpec(architecture="residual", nc=3, latent_per_mz=4, seed=seed) for seed in range(members)]
+    return VAE(specs), specs
+
+
+def binary_images(n: int) -> torch.Tensor:
+    return torch.randint(0, 2, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
 def divergence(vae: VAE, images: torch.Tensor, encoder: tuple[torch.Tensor, torch.Tensor]) -> float:
     """Mean KL(q || exact posterior) over the images."""
     x = vae.likelihood.scale(images).flatten(1).double() - B
@@ -131,14 +140,8 @@ def test_a_member_that_falls_first_goes_on_while_it_rises_again():
 
 @pytest.mark.parametrize("network", ["linear", "residual"])
 def test_members_alone_equal_the_members_among_others(network):
-    if network == "linear":
-        encoders = [EXACT, WRONG, NARROW, WRONG]
-        vae, specs = linear_vae(encoders)
-        images = pixels(60)
-    else:
-        specs = [TrialSpec(architecture="residual", nc=3, mz=1, latent_per_mz=4, seed=seed) for seed in range(3)]
-        vae = VAE(specs)
-        images = torch.randint(0, 2, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    vae, specs = linear_vae([EXACT, WRONG, NARROW, WRONG]) if network == "linear" else residual_vae(3)
+    images = pixels(60) if network == "linear" else binary_images(20)
     together = amortization_gap(vae, specs, images, QUICK)
     if network == "linear":  # some were done while others went on
         assert len({row["amortization_steps"] for row in together}) > 1
@@ -174,11 +177,37 @@ def test_a_candidate_is_the_mean_of_the_parameters_after_each_step():
     assert all((b - a).abs().max() > 1e-3 for a, b in pairwise((start, *each)))
 
 
-def test_the_last_steps_are_taken_and_counted_though_they_are_fewer():
+def test_the_last_steps_are_taken_and_counted_though_they_are_fewer(monkeypatch):
     vae, specs = linear_vae([WRONG])
+    taken, gradient = [], Members.gradient
+    monkeypatch.setattr(Members, "gradient", lambda self, q, noise: taken.append(1) or gradient(self, q, noise))
     settings = Amortization(steps=13, learning_rate=1e-3, check_every=5, check_samples=8, tolerance=0.0)
     (row,) = amortization_gap(vae, specs, pixels(30), settings)
-    assert row["amortization_steps"] == 13 and row["amortization_gap"] > 0
+    assert row["amortization_steps"] == len(taken) == 13 and row["amortization_gap"] > 0
+
+
+def test_a_larger_tolerance_ends_the_search_sooner():
+    vae, specs = linear_vae([WRONG])
+    patient, hasty = (
+        amortization_gap(vae, specs, pixels(60), replace(QUICK, steps=2000, tolerance=tolerance))[0]
+        for tolerance in (0.0, 0.3)
+    )
+    assert 2 * QUICK.check_every <= hasty["amortization_steps"] < patient["amortization_steps"] < 2000
+    assert hasty["amortization_gap"] < patient["amortization_gap"]
+
+
+def test_a_deviation_of_nothing_has_the_elbo_of_the_vae():
+    """h = -200, whose softplus is zero; ``VAE.posterior`` has a least deviation."""
+    vae, specs = linear_vae([WRONG])
+    members = Members(vae, specs, vae.likelihood.scale(pixels(4)), [0])
+    q = torch.stack((torch.zeros(1, 4, Z), torch.full((1, 4, Z), -200.0)))
+    with torch.no_grad():
+        elbo = members.elbo(q, LOOKS, 1)
+        posterior = vae.posterior(torch.cat((q[0], q[1]), dim=-1))
+        decoded = vae.decode(posterior.mean)
+        expected = vae.likelihood.log_prob(decoded, members.images.expand(1, -1, -1, -1, -1)) - posterior.rate()
+        assert members.gradient(q, torch.zeros(1, 4, Z)).isfinite().all()
+    torch.testing.assert_close(elbo, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_images_asked_for_are_the_first_or_all_that_there_are():
@@ -242,10 +271,14 @@ def test_the_gradient_is_that_of_the_elbo_of_the_vae(fields, scale):
     torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * expected.abs().max().item())
 
 
-def test_the_vae_is_left_as_it_was():
-    vae, specs = linear_vae([EXACT, WRONG])
+@pytest.mark.parametrize("network", ["linear", "residual"])
+def test_the_vae_is_left_as_it_was(network):
+    """Statistics of BatchNorm included, though it comes from training."""
+    vae, specs = linear_vae([EXACT, WRONG]) if network == "linear" else residual_vae(2)
+    vae.train()
     before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
-    amortization_gap(vae, specs, pixels(30), QUICK)
+    images = pixels(30) if network == "linear" else binary_images(30)
+    amortization_gap(vae, specs, images, replace(QUICK, steps=5))
     assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in vae.parameters())
 

@@ -20,6 +20,8 @@ pytest.importorskip("torchvision")
 
 CPU = torch.device("cpu")
 QUICK = TwoSample(epochs=4, batch_size=20, learning_rate=0.01)
+LONGER = TwoSample(epochs=12, batch_size=40, learning_rate=0.01)
+"""Steps enough for the running statistics of BatchNorm: what is easy is learnt from every seed."""
 SPEC = TrialSpec(levels=17)
 
 
@@ -43,8 +45,8 @@ def alike() -> list[torch.Tensor]:
 def test_images_of_one_distribution_are_told_apart_by_chance_even_where_they_are_learnt_by_heart():
     """Chance: four standard errors of 800 images."""
     images = [pictures(n, seed) for seed, n in enumerate((20, 400, 20, 400))]
-    settings = TwoSample(epochs=15, batch_size=20, learning_rate=0.03)
-    assert accuracy(images[0], images[0], images[2], images[2], settings=settings) > 0.9
+    settings = TwoSample(epochs=40, batch_size=40, learning_rate=0.01)
+    assert accuracy(images[0], images[0], images[2], images[2], settings=settings) > 0.9  # over six seeds 1.0 each
     assert abs(accuracy(*images, settings=settings) - 0.5) < 4 * math.sqrt(0.25 / 800)
 
 
@@ -52,7 +54,7 @@ def test_images_of_one_distribution_are_told_apart_by_chance_even_where_they_are
 def test_bright_and_dark_are_told_apart(fake_is_bright):
     dark, bright = ([pictures(n, n, low=low, high=low + 9) for n in (40, 100)] for low in (0, 8))
     real, fake = (dark, bright) if fake_is_bright else (bright, dark)
-    assert accuracy(*real, *fake) > 0.98
+    assert accuracy(*real, *fake, settings=LONGER) > 0.95
 
 
 def test_it_is_a_function_of_its_arguments_and_leaves_the_random_state_alone():
@@ -89,24 +91,24 @@ def test_members_of_two_streams_are_no_question_for_one_set_of_samples():
 def test_as_many_real_images_as_samples_are_taken():
     """Of more real images than samples, or the other way round, the first are used."""
     real, real_test, fake, fake_test = alike()
-    expected = accuracy(real[:24], real_test[:50], fake[:24], fake_test[:50])
+    expected = accuracy(real, real_test, fake, fake_test)
     assert 0.5 < expected < 1
-    assert accuracy(real, real_test[:50], fake[:24], fake_test) == expected
-    assert accuracy(real[:24], real_test, fake, fake_test[:50]) == expected
+    more, more_test = pictures(30, 5), pictures(150, 6)
+    assert accuracy(torch.cat((real, more)), real_test, fake, torch.cat((fake_test, more_test))) == expected
+    assert accuracy(real, torch.cat((real_test, more_test)), torch.cat((fake, more)), fake_test) == expected
 
 
 def test_grey_is_the_colour_image_of_three_equal_channels():
-    expected = accuracy(*alike())
-    assert 0.5 < expected < 1
-    assert accuracy(*(each.repeat(1, 3, 1, 1) for each in alike())) == expected
+    grey = pictures(3, 0)
+    assert torch.equal(module._network_input(grey, 17), module._network_input(grey.repeat(1, 3, 1, 1), 17))
 
 
 def test_colours_are_told_apart():
-    """Equally bright on average, but the one is red and the other green."""
-    shade = torch.tensor([2, 1, 0], dtype=torch.uint8)[:, None, None]
-    red = [pictures(n, n, high=9, channels=3) // 2 * shade for n in (40, 100)]
+    """Equally bright, but the one is red and the other green."""
+    shade = torch.tensor([1, 0, 0], dtype=torch.uint8)[:, None, None]
+    red = [pictures(n, n, low=8, channels=3) * shade for n in (40, 100)]
     green = [each.roll(1, dims=1) for each in red]
-    assert accuracy(*red, *green) > 0.98
+    assert accuracy(*red, *green, settings=LONGER) > 0.95
 
 
 def test_levels_go_to_one_range():
@@ -133,6 +135,15 @@ def test_every_setting_has_its_part_in_the_training(changed):
     assert not torch.equal(one.fc.weight, other.fc.weight)
 
 
+def test_every_epoch_has_its_own_order(monkeypatch):
+    orders, batches = [], module._batches
+    monkeypatch.setattr(module, "_batches", lambda order, size: orders.append(order) or batches(order, size))
+    module._trained(3, pictures(12, 0), torch.arange(12).lt(6).float(), TwoSample(epochs=2, batch_size=12), 17)
+    generators = [torch.Generator().manual_seed(stream_seed(3, "classifiers", epoch)) for epoch in (1, 2)]
+    assert torch.equal(torch.stack(orders), torch.stack([torch.randperm(12, generator=each) for each in generators]))
+    assert not torch.equal(*orders)
+
+
 @pytest.mark.parametrize(
     ("n", "size", "sizes"),
     [(8, 4, [4, 4]), (8, 3, [3, 3, 2]), (8, 7, [8]), (10, 3, [3, 3, 4]), (2, 256, [2]), (3, 2, [3])],
@@ -153,18 +164,19 @@ def test_a_rest_of_one_image_is_trained_on():
 @pytest.mark.parametrize(("height", "width", "weights"), [(8, 8, 1_608_769), (8, 16, 2_264_129), (64, 64, 11_177_025)])
 def test_a_network_without_idle_weights_learns_the_same(height, width, weights):
     """Cut are eleven kernels of 8x8 images, seven of 8x16 and none of 64x64, where no feature map is one pixel."""
-    whole = module._resnet18(0)
+    whole = module._resnet18(0).double()
     cut = copy.deepcopy(whole)
-    module._cut_idle_weights(cut, height, width)
+    module._cut_idle_weights(cut.float(), height, width)
+    cut.double()
     assert sum(weight.numel() for weight in cut.parameters()) == weights
-    x = torch.randn(4, 3, height, width, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 3, height, width, generator=torch.Generator().manual_seed(0)).double()
     outputs = []
     for network in (whole, cut):
         optimiser = torch.optim.SGD(network.train().parameters(), lr=0.01, weight_decay=0.1)
         network(x).square().sum().backward()
         optimiser.step()
         outputs.append(network.eval()(x).detach())
-    torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*outputs, rtol=1e-8, atol=1e-8)
 
 
 def test_batch_norm_learns_its_running_statistics():

@@ -1,6 +1,7 @@
 """Which models count as trained: damaged ones do not; what the storage refuses to show is not taken for damage."""
 
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -81,3 +82,21 @@ def test_weights_that_are_not_finite_are_not_imported() -> None:
     given["network.first.weight"][3, 3] = torch.nan
     with pytest.raises(DataFormatError, match=r"not finite: network\.first\.weight"):
         import_weights(SPEC, safetensors.torch.save(given), "w.safetensors")
+
+
+def test_models_are_trained_side_by_side() -> None:
+    """Each job waits until the other has begun; one after another they would wait for ever."""
+    both = Barrier(2, timeout=30)
+    diffusion._at_once([lambda: both.wait() and None, lambda: both.wait() and None])
+
+
+def test_one_failed_training_is_told_when_the_others_have_ended() -> None:
+    done = []
+
+    def fail() -> None:
+        raise DataFormatError("broken")
+
+    with pytest.raises(DataFormatError, match="broken"):
+        diffusion._at_once([fail, lambda: done.append(1), lambda: done.append(2)])
+    assert sorted(done) == [1, 2]
+    diffusion._at_once([])

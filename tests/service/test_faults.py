@@ -15,7 +15,7 @@ import pytest
 from vaegen_ray.results import query
 
 SWEEP = Path(__file__).with_name("faulty_sweep.py")
-VARIES = ["wall_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
 
 
 def start(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 SWEEP = Path(__file__).with_name("faulty_samples.py")
-VARIES = ["wall_seconds", "samples_wait_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at"]
 
 
 def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tuple[int, str]:

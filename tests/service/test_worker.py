@@ -9,17 +9,20 @@ import torch
 
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.errors import StorageError
+from vaegen_ray.models.vae import VAE
 from vaegen_ray.results import query
 from vaegen_ray.results.store import Storage, SweepStore
 from vaegen_ray.service import worker as worker_module
 from vaegen_ray.service.worker import Worker
+from vaegen_ray.sweep import run as run_module
 from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import TrialSpec, bundle_id
 
 BUNDLE = tuple(
     TrialSpec(nc=4, n_train=60, batch_size=20, epochs=6, evaluate_at=(1, 3, 6), seed=seed) for seed in range(4)
 )
-VARIES = ["wall_seconds", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "finished_at"]
 
 
 def split_of(spec: TrialSpec) -> Split:
@@ -127,6 +130,34 @@ def test_out_of_memory_halves_the_bundle(undisturbed: Path, tmp_path: Path, monk
     assert not pd.concat(files).duplicated(["trial_id", "effective_epoch"]).any()
     numbers = ["elbo_train", "elbo_test", "rate_test", "distortion_test"]
     np.testing.assert_allclose(got[1][numbers], wanted[1][numbers], rtol=1e-4)
+
+
+def test_an_evaluation_out_of_memory_costs_no_training(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The halves go on from where the training was; the steps of all halves together are those of the whole."""
+    steps: list[int] = []
+    measure, train = run_module.measure, Trainer.train
+
+    def limited(vae: VAE, specs: list[TrialSpec], data: object, epoch: int, *more: object) -> object:
+        if len(specs) > 2 and epoch == 6:
+            raise torch.OutOfMemoryError("tried to allocate for an evaluation")
+        return measure(vae, specs, data, epoch, *more)
+
+    def counted(trainer: Trainer, until: int) -> None:
+        steps.append(until - trainer.step)
+        train(trainer, until)
+
+    monkeypatch.setattr(run_module, "measure", limited)
+    monkeypatch.setattr(Trainer, "train", counted)
+    worker = work(worker_at(tmp_path))
+    assert any("halved" in note for note in worker.notes)
+    assert sum(steps) == BUNDLE[0].steps
+    got, wanted = frames(tmp_path), frames(undisturbed)
+    assert list(got[0]["trial_id"]) == list(wanted[0]["trial_id"]) and set(got[0]["bundle_members"]) == {2}
+    assert list(got[1]["effective_epoch"]) == list(wanted[1]["effective_epoch"])
+    np.testing.assert_allclose(got[1]["elbo_test"], wanted[1]["elbo_test"], rtol=1e-4)
+    assert list((tmp_path / "s" / "checkpoints").iterdir()) == []
 
 
 def test_halving_leaves_no_checkpoint_of_the_whole_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_the_three_gaps_by_method() -> None:
     (measures,) = {s.measures for s in paper}
     assert (measures.robustness.images, measures.robustness.steps, measures.robustness.radius) == (20, 100, 0.05)
     assert (measures.robustness.restarts, measures.robustness.step_size) == (10, 1.0)
-    assert measures.gaps_at[-1] == 1000 and len(measures.gaps_at) >= 6
+    assert measures.gaps_at[-1] < 1000 and len(measures.gaps_at) >= 5
     mnist = once(declared("generalization_gaps", "--preset", "paper", "--dataset", "binary_mnist"))[0]
     attack = mnist.measures.robustness
     assert (attack.images, attack.restarts, attack.steps, attack.radius) == (50, 10, 50, 0.1)  # Table 2
@@ -102,6 +102,17 @@ def test_both_axes_of_complexity() -> None:
     for mz in (1, 2, 8, 64):
         assert {nc for nc, at in points if at == mz} >= {1, 256, 512}
     assert {(s.nc, s.mz, s.method) for s in paper if s.measures} == {(256, 1, "normal"), (256, 10, "normal")}
+
+
+def test_lists_of_sizes_stay_in_the_options() -> None:
+    """They are written into sweep.json as the user gave them."""
+    module = script("complexity_axes")
+    parser = shared.parser("a sweep")
+    module.add_options(parser)
+    options = parser.parse_args(["--preset", "smoke", "--nc", "2,4", "--mz", "1,3"])
+    sweep = module.declare(options)
+    assert {(s.nc, s.mz) for s in sweep.trials} == {(4, 1), (4, 3), (2, 1)}
+    assert (options.nc, options.mz) == ((2, 4), (1, 3))
 
 
 def test_reverse_half_asleep_is_measured_where_the_decoder_is_frozen() -> None:
@@ -157,7 +168,10 @@ def test_more_real_data_and_as_many_samples() -> None:
 
 
 WRONG = [
-    ("more_real_data", ("--k", "2,9"), "n_train must be a whole number from 1 to 1000, .*; got 1800"),
+    ("more_real_data", ("--k", "2,9"), "--k must hold numbers from 2 to 5, each once, .*; got 2,9"),
+    ("more_real_data", ("--k", "1,2"), "--k must hold numbers from 2 to 5, .*; got 1,2"),
+    ("more_real_data", ("--k", "2,2"), "--k must hold numbers from 2 to 5, each once, .*; got 2,2"),
+    ("latent_smoothness", ("--nc", "0"), "argument --nc: must be a whole number >= 1; got '0'"),
     ("reverse_half_asleep", ("--epochs", "1"), "Reverse Half Asleep needs --epochs of at least 2, .*; got 1"),
     ("reverse_half_asleep", ("--asleep-percent", "0"), "asleep_percent must be a whole number >= 1 and <= 99; got 0"),
     ("mollification", ("--mollify-std", "0"), "mollify_std must be a finite number > 0; got 0.0"),

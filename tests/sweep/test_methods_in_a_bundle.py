@@ -168,3 +168,23 @@ def test_a_two_sample_test_reads_samples_that_nobody_trains_on() -> None:
     rows, _ = finished(started(specs))
     accuracies = [row["two_sample_accuracy"] for row in rows if row["effective_epoch"] == EPOCHS]
     assert len(accuracies) == 2 and all(0 <= accuracy <= 1 for accuracy in accuracies)
+
+
+@pytest.mark.parametrize("members", [(0, 2), (1,)])
+def test_a_part_of_a_bundle_goes_on_as_if_it_had_been_alone(bundle, members: tuple[int, ...]) -> None:
+    """What a worker does when an evaluation runs out of memory: rows so far, weights and best weights come along."""
+    specs, (rows, _) = bundle
+    members = tuple(member for member in members if member < len(specs))
+    whole = started(specs)
+    while whole.trainer.epoch < 3:
+        whole.advance(0.0)
+    chosen = tuple(specs[member] for member in members)
+    part = started(chosen, checkpoint=whole.part(members))
+    assert part.trainer.step == whole.trainer.step
+    got, got_details = finished(part)
+    assert {row["bundle_id"] for row in got} == {part.bundle_id} == {each["bundle_id"] for each in got_details}
+    for spec in chosen:
+        mine, expected = ([row for row in kind if row["trial_id"] == spec.trial_id] for kind in (got, rows))
+        assert [row["effective_epoch"] for row in mine] == [row["effective_epoch"] for row in expected]
+        for row, wanted in zip(mine, expected, strict=True):
+            assert row["elbo_test"] == pytest.approx(wanted["elbo_test"], rel=1e-4)

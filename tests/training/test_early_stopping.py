@@ -8,7 +8,7 @@ from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.evaluation.elbo import ON_TEST, ON_VALIDATION, rate_and_distortion
 from vaegen_ray.sweep.run import BundleRun
 from vaegen_ray.training.checkpoint import unpack
-from vaegen_ray.training.early_stopping import EarlyStopping
+from vaegen_ray.training.early_stopping import EarlyStopping, looks_of
 from vaegen_ray.trial import TrialSpec
 
 EPOCHS = (1, 4, 10, 20, 40, 80, 120)
@@ -57,14 +57,21 @@ def test_the_validation_elbo_never_falls_and_says_its_epoch(stopped) -> None:
         assert 1 < mine[-1]["best_epoch"] < 120  # this network overfits
 
 
-def test_rows_after_the_best_epoch_are_those_of_the_best_epoch(stopped) -> None:
+def test_the_best_epoch_is_looked_for_between_the_evaluations(stopped) -> None:
+    """Fifty looks, whenever the trial is evaluated: a sweep with few evaluations stops no later than one with many."""
+    run, rows = stopped
+    assert looks_of(120)[:3] == (3, 5, 8) and looks_of(120)[-1] == 120 and len(looks_of(120)) == 50
+    assert looks_of(7) == (1, 2, 3, 4, 5, 6, 7)
+    best = [of(rows, spec)[-1]["best_epoch"] for spec in run.specs]
+    assert set(best) <= set(looks_of(120)) and not set(best) <= set(EPOCHS)
+
+
+def test_rows_after_the_best_epoch_are_all_the_same(stopped) -> None:
     run, rows = stopped
     for spec in run.specs:
         mine = of(rows, spec)
-        best = next(row for row in mine if row["effective_epoch"] == mine[-1]["best_epoch"])
-        for row in mine:
-            if row["effective_epoch"] >= best["effective_epoch"]:
-                assert row["elbo_test"] == pytest.approx(best["elbo_test"], rel=1e-6)
+        after = {row["elbo_test"] for row in mine if row["effective_epoch"] >= mine[-1]["best_epoch"]}
+        assert len(after) == 1 and after != {mine[0]["elbo_test"]}
 
 
 def test_it_helps_a_network_that_overfits(stopped, split: Split) -> None:
@@ -79,7 +86,7 @@ def test_it_helps_a_network_that_overfits(stopped, split: Split) -> None:
 def test_the_model_that_is_kept_is_the_best_one(stopped, split: Split) -> None:
     run, rows = stopped
     kept = torch.from_numpy(split.train.images[-15:])
-    with run._early_stopping.best(run.trainer.vae):
+    with run._early_stopping.best(run.trainer.vae, run.trainer.alive):
         rate, distortion = rate_and_distortion(run.trainer.vae, run.specs, kept, stream=ON_VALIDATION)
     for member, spec in enumerate(run.specs):
         assert float(-rate[member] - distortion[member]) == pytest.approx(
@@ -115,4 +122,18 @@ def test_a_resumed_run_gives_the_same_rows(stopped, split: Split, stop: int) -> 
 def test_members_that_do_not_stop_early_are_left_alone() -> None:
     specs = [spec_of("normal")]
     early = EarlyStopping(specs)
-    assert early.members == [] and early.row(0) == {} and early.state() == ({}, {"looks": {}})
+    assert early.members == [] and early.row(0) == {} and early.next_look is None
+    assert early.state() == ({}, {"looks": {}, "looked_until": 0})
+
+
+def test_a_failed_member_stays_failed(split: Split) -> None:
+    """Its best weights do not come back, neither as weights nor as rows."""
+    run = BundleRun((spec_of("early_stopping"), spec_of("early_stopping", 1)), split)
+    while run.trainer.epoch < 12:
+        run.advance(0.0)
+    for parameter in run.trainer.vae.parameters():
+        parameter.data[0] = float("nan")
+    rows = finished(run)
+    assert [outcome.status for outcome in run.outcomes()] == ["failed", "completed"]
+    assert all(row["effective_epoch"] <= 10 for row in of(rows, run.specs[0]))
+    assert all(not tensor[0].any() for tensor in run.trainer.vae.parameters())

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vaegen_ray.claims.claim import Claim, Results
 from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
-from vaegen_ray.claims.xiao2024 import CLAIMS, Claim, Results
+from vaegen_ray.claims.xiao2024 import CLAIMS
 from vaegen_ray.errors import SpecError, allowed
 
 EXPERIMENT = (
@@ -42,9 +43,7 @@ DIGITS = 2
 HEAD = """A statement holds when the whole 95 % interval (Student's t, over seeds) of its statistic lies where it is \
 claimed; differences are paired by seed unless said. Seeds are those of the VAEs, which share their diffusion model. \
 Every statement is judged by itself: nothing is corrected for their number."""
-
-
-TABLE_HEAD = "| Claim | Where | Measured | Paper | Verdict |"
+TABLE_HEAD = ("| Claim | Where | Measured | Paper | Verdict |", "| --- | --- | --- | --- | --- |")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +77,17 @@ def report(results: Mapping[str, Results], claims: Sequence[Claim] = CLAIMS) -> 
     Args:
         results: name of a sweep -> its frames; sweeps that are missing or empty make claims lack runs.
     """
-    return [row for claim in claims for row in _judged(claim, results.get(claim.sweep))]
+    wanted = {(claim.sweep, claim.axes) for claim in claims if claim.sweep in results}
+    parts = {(sweep, axes): experiments(results[sweep], axes) for sweep, axes in wanted}
+    return [row for claim in claims for row in _judged(claim, parts.get((claim.sweep, claim.axes)))]
 
 
-def _judged(claim: Claim, results: Results | None) -> Iterator[Row]:
-    parts = experiments(results, claim.axes) if results else {}
+def _judged(claim: Claim, parts: Mapping[str, Results] | None) -> Iterator[Row]:
+    """A row for each of the experiments; one row where there is none, or where the sweep is missing (None)."""
     if not parts:
-        missing = "results" if results is None else "completed trials"
+        missing = "results" if parts is None else "completed trials"
         yield Row(claim=claim, verdict=TOO_FEW, reason=f"no {missing} of the sweep {claim.sweep}", settings="")
+        return
     for settings, part in parts.items():
         try:
             statistic = claim.measure(part)
@@ -187,13 +189,7 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[
         raise SpecError(allowed("id of a claim with a reason", unknown, ids))
     lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]
     for title, members in _groups(rows).items():
-        lines += [
-            "",
-            f"## {title}",
-            "",
-            "| Claim | Where | Measured | Paper | Verdict |",
-            "| --- | --- | --- | --- | --- |",
-        ]
+        lines += ["", f"## {title}", "", *TABLE_HEAD]
         for row in members:
             cells = (row.claim.statement, row.claim.section, row.measured, row.claim.paper)
             verdict = f"**{row.verdict}**: {row.reason}"

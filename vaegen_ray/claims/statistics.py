@@ -157,23 +157,25 @@ def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.
     missing = [name for name in (column, "seed", *axes, *where) if name not in rows]
     if missing:
         raise NotEnoughRuns(f"the results have no column {', '.join(missing)}")
+    wanted = np.ones(len(rows), dtype=bool)
     for name, value in where.items():
-        rows = rows[(rows[name] == value).to_numpy(dtype=bool, na_value=False)]
-    if rows.empty:
+        wanted &= (rows[name] == value).to_numpy(dtype=bool, na_value=False)
+    if not wanted.any():
         raise NotEnoughRuns(f"no completed trial with {said}")
-    numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    rows = rows.assign(**{column: numbers})[np.isfinite(numbers)].dropna(subset=["seed", *axes])
-    if rows.empty:
-        raise NotEnoughRuns(f"no finite {column} of {said}")
     keys = ["seed", *axes]
-    again = rows[rows.duplicated(keys, keep=False)]
-    if not again.empty:
+    numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    wanted &= np.isfinite(numbers) & rows[keys].notna().to_numpy().all(axis=1)
+    if not wanted.any():
+        raise NotEnoughRuns(f"no finite {column} of {said}")
+    places = rows.loc[wanted, keys]
+    if places.duplicated().any():
+        again = rows[wanted][places.duplicated(keep=False).to_numpy()]
         knobs = [knob for knob in KNOBS if knob in again and again[knob].astype(str).nunique() > 1]
         raise NotEnoughRuns(
             f"several trials of one seed with {said}, and no telling which is meant; "
             f"they differ in {', '.join(knobs) or 'something else'}"
         )
-    values: pd.Series = rows.set_index(keys)[column].sort_index()
+    values: pd.Series = places.assign(**{column: numbers[wanted]}).set_index(keys)[column].sort_index()
     return values
 
 
@@ -190,6 +192,18 @@ def table(rows: pd.DataFrame, column: str, axis: str, **where: object) -> pd.Dat
     if whole.empty:
         raise NotEnoughRuns(f"no seed has {column} for every {axis}")
     return whole
+
+
+def minus(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """``ours - theirs``, two tables, in the columns and seeds that both have.
+
+    Raises:
+        NotEnoughRuns: fewer than two columns that both have.
+    """
+    both = ours.columns.intersection(theirs.columns).sort_values()
+    if len(both) < 2:
+        raise NotEnoughRuns(f"two values of {ours.columns.name} that both sides have are needed; there are {len(both)}")
+    return (ours[both] - theirs[both]).dropna()
 
 
 def difference(name: str, unit: str, ours: pd.Series, theirs: pd.Series, claimed: Range, note: str = "") -> Statistic:

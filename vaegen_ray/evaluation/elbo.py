@@ -116,6 +116,7 @@ def _elbo_on(vae: VAE, specs: list[TrialSpec], fresh: Sequence[Tensor | None]) -
     there = [images for images in fresh if images is not None]
     if not there:
         return []
-    images = torch.stack([there[0] if images is None else images for images in fresh])
+    shared = all(images is there[0] for images in there)
+    images = there[0] if shared else torch.stack([there[0] if images is None else images for images in fresh])
     rate, distortion = rate_and_distortion(vae, specs, images, stream=ON_SAMPLES)
     return (-rate - distortion).tolist()

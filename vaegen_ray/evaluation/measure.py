@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vaegen_ray.errors import DataMissingError
+from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.evaluation.amortization import amortization_gap
 from vaegen_ray.evaluation.measured import Measured
 from vaegen_ray.evaluation.reconstruction import reconstruction
@@ -22,7 +22,7 @@ from vaegen_ray.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The images that evaluations look at, on the members' device."""
+    """The images that evaluations look at, on the members' device where nothing else is said."""
 
     train: Tensor
     """D_train, uint8 [N, C, H, W]."""
@@ -30,8 +30,8 @@ class Data:
     """D_test, uint8 [N', C, H, W]."""
     labels: np.ndarray | None = None
     """Classes of the test images, int64 [N']."""
-    corrupted: Mapping[str, Tensor]
-    """Corrupted versions of the test images, by name."""
+    corrupted: Mapping[str, np.ndarray]
+    """Corrupted versions of the test images, by name, uint8 [N', C, H, W]; they are used once and stay on the host."""
 
 
 def measure(
@@ -82,14 +82,12 @@ def _at_the_end(
     if wanted.smoothness is not None:
         parts.append(smoothness(vae, specs, data.test, wanted.smoothness))
     if wanted.representation is not None:
-        if data.labels is None:
-            note(f"no labels of the test images of {specs[0].dataset}: representations are not classified")
-        else:
-            parts.append(representation(vae, specs, data.test, data.labels, wanted.representation, data.corrupted))
+        assert data.labels is not None, "representations need classes"
+        parts.append(representation(vae, specs, data.test, data.labels, wanted.representation, data.corrupted))
     if wanted.sample_quality is not None:
         try:
             features = inception().to(data.test.device)
-        except DataMissingError as error:
+        except (DataMissingError, DataFormatError) as error:
             note(f"FID and Inception Score are left out: {error}")
         else:
             parts.append(sample_quality(vae, specs, data.test, wanted.sample_quality, features))

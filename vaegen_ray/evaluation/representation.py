@@ -23,13 +23,12 @@ from torch import Tensor
 
 from vaegen_ray.evaluation.measured import Detail, Measured
 from vaegen_ray.evaluation.reconstruction import images_at_once
-from vaegen_ray.measures import Representation
+from vaegen_ray.measures import CLASSIFIERS, Representation
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.trial import TrialSpec
 
-CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
 HALVES, CHOICE, SOLVER = 0, 1, 2
 """Indices of the random streams: the halves, the corruption of an image in ``overall``; and, of the member's own seed,
 the order in which the linear machine visits codes that are longer than many."""
@@ -43,7 +42,7 @@ def representation(
     test: Tensor,
     labels: np.ndarray,
     settings: Representation,
-    corrupted: Mapping[str, Tensor],
+    corrupted: Mapping[str, np.ndarray],
 ) -> list[Measured]:
     """Columns ``accuracy_<classifier>`` and details ``accuracy`` of items ``<corruption>/<classifier>``.
 
@@ -70,7 +69,7 @@ def representation(
 
     mixed, choice = np.empty_like(clean), _random(CHOICE).integers(len(names) or 1, size=count)
     for i, name in enumerate(names):
-        of_members = codes(vae, corrupted[name][:count])
+        of_members = codes(vae, torch.from_numpy(np.array(corrupted[name][:count])).to(test.device))
         mixed[:, choice == i] = of_members[:, choice == i]
         note(name, of_members)
     if names:

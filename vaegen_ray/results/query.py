@@ -92,7 +92,7 @@ def load_details(
     """
     storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
     folder = f"{sweep}/details" if sweep else "details"
-    tables, corrupt = read_folder(storage, folder, DETAILS)
+    tables, corrupt = ({}, {}) if trials.empty else read_folder(storage, folder, DETAILS)
     details = pa.concat_tables([decoded_schema(DETAILS).empty_table(), *tables.values()]).to_pandas()
     keys = ["trial_id", "effective_epoch", "quantity", "item"]
     mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])

@@ -1,8 +1,8 @@
 """The columns of the three kinds of result files, and the row of a trial.
 
 ``trials/*.parquet`` holds one row a finished trial, ``metrics/*.parquet`` one row a trial and evaluation,
-``details/*.parquet`` the series of numbers of some evaluations. ELBOs, rates,
-distortions and gaps are nats an image; a larger ELBO is better; ``bits_per_dim_test`` is bits a dimension.
+``details/*.parquet`` the series of numbers of some evaluations. ELBOs, rates, distortions and gaps are nats an image; a
+larger ELBO is better; ``bits_per_dim_test`` is bits a dimension.
 
 Adding a nullable column leaves ``SCHEMA_VERSION`` as it is: files without it read as null. The version rises when the
 meaning, type or name of a column changes; then ``results.parquet.decode`` must turn old files into new rows.
@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from vaegen_ray.errors import allowed
+from vaegen_ray.measures import CLASSIFIERS
 from vaegen_ray.trial import TrialSpec
 
 SCHEMA_VERSION = 1
@@ -27,9 +28,6 @@ VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
 COMPLETED, FAILED = STATUSES = ("completed", "failed")
-
-CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
-"""Classifiers of representations; the columns of their accuracies begin with ``accuracy_``."""
 
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}

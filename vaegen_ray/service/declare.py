@@ -13,7 +13,7 @@ from typing import Any
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.methods import recipe
-from vaegen_ray.service.options import add_stream_options, of_every_trial, of_the_stream
+from vaegen_ray.service.options import add_stream_options, at_least, of_every_trial, of_the_stream
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream
 from vaegen_ray.sweep.spec import preset
@@ -103,11 +103,11 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
     training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
     base = base_spec(dataset, **{**training, **of_every_trial(options)})
     model = chosen.get("model") or PAPER_MODELS[base["architecture"]]
-    sizes = {name: getattr(options, name) or value for name, value in model.items()}
+    sizes = {name: value if getattr(options, name) is None else getattr(options, name) for name, value in model.items()}
     evaluate_at = rising_epochs(base["epochs"], chosen.get("evaluations", 12))
     measures = base_measures(dataset, options.preset, chosen.get("measures", ()))
-    if measures is not None:
-        measures = replace(measures, gaps_at=spread(evaluate_at, chosen.get("gaps", 1)))
+    if measures is not None and (measures.amortization or measures.robustness):
+        measures = replace(measures, gaps_at=spread(evaluate_at, chosen.get("gaps", 1))[:-1])  # and at the last epoch
     said = of_the_stream(options, base["n_train"])
     return Setting(
         chosen=chosen,
@@ -129,8 +129,10 @@ def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of all sweeps that train VAEs of one size in several ways."""
-    parser.add_argument("--nc", type=int, metavar="N", help="width of the VAEs [default: by preset]")
-    parser.add_argument("--mz", type=int, metavar="N", help="latent multiplier of the VAEs [default: by preset]")
+    parser.add_argument("--nc", type=at_least(1), metavar="N", help="width of the VAEs [default: by preset]")
+    parser.add_argument(
+        "--mz", type=at_least(1), metavar="N", help="latent multiplier of the VAEs [default: by preset]"
+    )
     add_stream_options(parser)
 
 

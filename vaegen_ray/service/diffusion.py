@@ -6,6 +6,8 @@ goes on from its checkpoint.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ def ensure(
     *,
     checkpoint_seconds: float,
 ) -> dict[DiffusionSpec, str]:
-    """Trains the models that are not in the storage, one after another.
+    """Trains the models that are not in the storage, as many at a time as there are devices for.
 
     Args:
         storage: where models are and go.
@@ -81,19 +83,37 @@ def ensure(
     Raises:
         VaegenError: a training was given up; or the weights of an imported model are not there.
     """
-    digests = {}
-    for spec in specs:
-        digest = committed(storage, spec, say)
-        if digest is None:
-            if spec.weights:
-                raise VaegenError(
-                    f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import"
-                )
-            _train(storage, spec, images_of(spec), say, checkpoint_seconds)
-            digest = committed(storage, spec, say)
-            assert digest is not None
-        digests[spec] = digest
-    return digests
+    digests = {spec: committed(storage, spec, say) for spec in specs}
+    absent = [spec for spec, digest in digests.items() if digest is None]
+    for spec in absent:
+        if spec.weights:
+            raise VaegenError(f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import")
+    _at_once([partial(_train, storage, spec, images_of(spec), say, checkpoint_seconds) for spec in absent])
+    trained = {spec: digests[spec] or committed(storage, spec, say) for spec in digests}
+    assert None not in trained.values(), trained
+    return {spec: str(digest) for spec, digest in trained.items()}
+
+
+def _at_once(jobs: list[Callable[[], None]]) -> None:
+    """Does jobs that mostly wait, each in a thread of its own, and raises the first error once all have ended."""
+    if len(jobs) == 1:
+        return jobs[0]()
+    errors: list[Exception] = []
+
+    def run(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [Thread(target=run, args=(job,), daemon=True) for job in jobs]  # Ctrl-C leaves them behind
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return None
 
 
 def _train(
@@ -101,10 +121,8 @@ def _train(
 ) -> None:
     started = last_line = time.monotonic()
     resumed = ", going on from its checkpoint" if DiffusionStore(storage, spec.diffusion_id).is_started() else ""
-    say(
-        f"training a diffusion model (EDM, {spec.network}) on {spec.n_train:,} images of {spec.dataset}: "
-        f"{spec.images:,} images to see{resumed}"
-    )
+    name = f"{spec.n_train:,} images of {spec.dataset}"
+    say(f"training a diffusion model (EDM, {spec.network}) on {name}: {spec.images:,} images to see{resumed}")
     device, _ = cluster.devices()
     use_gpu = device.kind == "cuda"
     resources = {"num_gpus": 1} if use_gpu else {"num_cpus": 1 if spec.network == "mlp" else cluster.cpus_of_a_node()}
@@ -135,12 +153,12 @@ def _train(
                     ray.kill(actor)
                     where = DiffusionStore(storage, spec.diffusion_id).where()
                     took = clock(time.monotonic() - started)
-                    say(f"the diffusion model is trained: loss {state['loss']:.3f}, {took}; {where}")
+                    say(f"the diffusion model is trained ({name}): loss {state['loss']:.3f}, {took}; {where}")
                     return
                 if time.monotonic() - last_line >= LINE_SECONDS:
                     last_line = time.monotonic()
                     loss = "" if state["loss"] is None else f", loss {state['loss']:.3f}"
-                    say(f"diffusion model: {100 * state['fraction']:.0f} %{loss}")
+                    say(f"diffusion model ({name}): {100 * state['fraction']:.0f} %{loss}")
         except RayTaskError as error:
             ray.kill(actor)
             reason = cluster.reason_of(error)

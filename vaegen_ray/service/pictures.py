@@ -1,20 +1,27 @@
 """From the storage's rows to the storage's pictures and tables."""
 
+from collections.abc import Iterable
+
 from vaegen_ray import figures
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
 
 
-def tables_of(store: SweepStore) -> tuple[figures.Tables, tuple[str, ...]]:
+def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, tuple[str, ...]]:
     """The results of the trials that a sweep declares, and a line for each file that could not be read.
+
+    Args:
+        store: the files of the sweep.
+        reads: the fields of ``Tables`` that are needed; without ``details``, which may be large, these are empty.
 
     A folder may also hold trials of an earlier declaration, with other sizes; they are left out.
     """
     from vaegen_ray.results import query
 
     results = query.load(store.storage, store.name)
-    details, skipped = query.load_details(store.storage, results.trials, store.name)
+    trials = results.trials if "details" in reads else results.trials[:0]
+    details, skipped = query.load_details(store.storage, trials, store.name)
     tables = figures.Tables(results.last(), results.curves(), details)
     if (declared := store.read_sweep_json()) is not None:
         ids = {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
@@ -29,7 +36,7 @@ def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
         return []
     from vaegen_ray.figures.style import to_bytes
 
-    tables, notes = tables_of(store)
+    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads})
     for note in notes:
         print(note)
     written = []

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +34,7 @@ def open_pools(
     *,
     checkpoint_seconds: float,
     goal: Sequence[int] | None = None,
+    evaluated: Mapping[StreamSpec, int] | None = None,
 ) -> "dict[StreamSpec, Pool]":
     """Trains the models that are missing and starts the pools of streams.
 
@@ -46,6 +47,7 @@ def open_pools(
         say: takes lines for the user.
         checkpoint_seconds: time between two checkpoints of a training.
         goal: shards to make before anybody reads; those for evaluation, and the first, when None.
+        evaluated: how many samples of a stream evaluations read; as many as there are test images when None.
 
     Raises:
         VaegenError: a model cannot be trained.
@@ -64,7 +66,7 @@ def open_pools(
             digest=stream.digest(digests[stream.diffusion]),
             use_gpu=device.kind == "cuda",
         )
-        tested = stream.shards(catalog.info(stream.diffusion.dataset).n_test)
+        tested = stream.shards((evaluated or {}).get(stream, catalog.info(stream.diffusion.dataset).n_test))
         first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + tested))
         pools[stream] = Pool(connection, sweep, samplers or (1, count), first if goal is None else goal)
     for pool in pools.values():

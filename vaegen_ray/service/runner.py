@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
 from vaegen_ray.sweep.plan import describe
@@ -58,7 +59,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     storage.probe()
     for stream in sweep.streams:
         require_imported(storage, stream.diffusion)
-    _say_what_is_left_out(sweep)
+    _check_packages(sweep)
     store = SweepStore(storage, sweep.name)
     if options.fresh and (old := store.archive()):
         print(f"earlier results were put aside as {storage.where(old)}")
@@ -91,9 +92,16 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     return 0 if complete and done == len(sweep.trials) else 1
 
 
-def _say_what_is_left_out(sweep: Sweep) -> None:
-    """A line where what is to be measured needs weights that are not here."""
-    if any(spec.measures and spec.measures.sample_quality for spec in sweep.trials):
+def _check_packages(sweep: Sweep) -> None:
+    """Whether what is to be measured has what it needs; a line where weights are not here and columns stay empty.
+
+    Raises:
+        VaegenError: a package is not installed.
+    """
+    wanted = {name for spec in sweep.trials if spec.measures for name in spec.measures.names}
+    if "two_sample" in wanted and find_spec("torchvision") is None:
+        raise VaegenError("a two-sample test needs torchvision; get it with: pip install 'vaegen-ray[torchvision]'")
+    if "sample_quality" in wanted:
         from vaegen_ray.evaluation.sample_quality import inception_weights
 
         try:
@@ -192,6 +200,7 @@ def _train(
         f"{sweep.name}: {len(todo)} VAEs to train{kept} in {len(bundles)} bundles on {count} "
         f"{'GPUs' if device.kind == 'cuda' else 'CPU cores'}; results in {store.storage.where(sweep.name)}"
     )
+    splits = images()  # what is missing is told before anything is trained
     streams = [spec.stream for bundle in bundles for spec in bundle if spec.stream is not None]
     pools = open_pools(
         store.storage,
@@ -201,6 +210,7 @@ def _train(
         images_of,
         partial(print, flush=True),
         checkpoint_seconds=options.checkpoint_seconds,
+        evaluated={stream: _evaluated_on(stream, bundles, splits) for stream in streams},
     )
     progress = Progress(
         len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
@@ -210,7 +220,7 @@ def _train(
         return fit(
             store,
             bundles,
-            images(),
+            splits,
             device=device,
             progress=progress,
             folder=folder,
@@ -223,6 +233,16 @@ def _train(
             pool.leave()
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _evaluated_on(stream: StreamSpec, bundles: list[Bundle], splits: dict[str, Split]) -> int:
+    """Samples of a stream that evaluations read: as many as there are test images; a two-sample test as many again as
+    there are training images."""
+    numbers = []
+    for spec in (spec for bundle in bundles for spec in bundle if spec.stream == stream):
+        two_sample = spec.measures is not None and spec.measures.two_sample is not None
+        numbers.append(len(splits[data_key(spec)].test) + (spec.n_train if two_sample else 0))
+    return max(numbers)
 
 
 def _bundles(

@@ -80,5 +80,4 @@ class BundleTrainable(tune.Trainable):
         split = self._images[data_key(spec)]
         # The object store gives read-only arrays; torch wants to own what it reads.
         train, test = (ImageSet(np.array(part.images), part.levels) for part in (split.train, split.test))
-        corrupted = {name: np.array(images) for name, images in split.corrupted.items()}
-        return replace(split, train=train, test=test, corrupted=corrupted)
+        return replace(split, train=train, test=test)

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from vaegen_ray.claims.claim import Results
 from vaegen_ray.claims.report import as_markdown, as_text, report
-from vaegen_ray.claims.xiao2024 import CLAIMS, Results
+from vaegen_ray.claims.xiao2024 import CLAIMS
 from vaegen_ray.errors import SpecError, StorageError
+from vaegen_ray.figures import Tables
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.code_version import code_version
@@ -30,7 +32,7 @@ def results_of(storage: Storage) -> tuple[dict[str, Results], list[str]]:
     notes: list[str] = []
     for name in names:
         if name in storage.folders(""):
-            tables, skipped = tables_of(SweepStore(storage, name))
+            tables, skipped = tables_of(SweepStore(storage, name), Tables._fields)
             found[name] = Results(*tables)
             notes += skipped
     if not found:

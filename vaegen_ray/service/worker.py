@@ -3,7 +3,8 @@
     start(bundle) -> [restore] -> advance -> segments to metrics/ -> checkpoint when due -> ... -> commit
 
 Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end:
-metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the bundle.
+details, metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the
+bundle; where an evaluation ran out of it, the halves go on from where the training was.
 """
 
 import platform
@@ -171,6 +172,11 @@ class Worker:
 
     def _halve(self, bundle: Bundle, reason: str) -> None:
         """Out of memory: trains the two halves one after another; a single trial that does not fit has failed."""
+        half = len(bundle) // 2
+        halves = (range(half), range(half, len(bundle)))
+        run = self._run
+        states = [run.part(members) for members in halves] if run is not None and run.evaluating and half else []
+        del run
         self._drop_run()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -178,10 +184,13 @@ class Worker:
             error = f"out of memory on {self._device} even alone: {reason}"
             self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0, 0.0)
             return
+        parts = [bundle[:half], bundle[half:]]
+        for part, state in zip(parts, states, strict=False):
+            self._store.write_checkpoint_members(bundle_id(part), [spec.trial_id for spec in part])
+            self._store.write_checkpoint(bundle_id(part), state)
         self._store.delete_checkpoint(bundle_id(bundle))  # the halves have files of their own
         self._store.delete_metrics(bundle_id(bundle))
-        half = len(bundle) // 2
-        self._waiting[:1] = [bundle[:half], bundle[half:]]
+        self._waiting[:1] = parts
         self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
 
     def _commit(self, outcomes: list[Outcome], wall_seconds: float, evaluation_seconds: float) -> None:

@@ -8,7 +8,7 @@ run that starts again from a checkpoint writes the same files with the same rows
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.evaluation.elbo import ON_VALIDATION, evaluate_elbo, rate_and_distortion
 from vaegen_ray.evaluation.measure import Data, measure
+from vaegen_ray.evaluation.measured import Measured
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.training.early_stopping import EarlyStopping
@@ -58,6 +59,11 @@ def segments_of(epochs: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [epochs[a:b] for a, b in pairwise(ends)]
 
 
+def _of(values: Any, place: dict[str, str]) -> dict[str, Any]:
+    """Values by member, of the members that have a new place, under it."""
+    return {place[member]: value for member, value in values.items() if member in place}
+
+
 class BundleRun:
     """Trains and evaluates the members of one bundle.
 
@@ -90,12 +96,14 @@ class BundleRun:
             train=real[: self.spec.n_train],
             test=test,
             labels=split.test_labels,
-            corrupted={name: torch.from_numpy(images).to(device) for name, images in split.corrupted.items()},
+            corrupted=split.corrupted,
         )
-        self._early_stopping = EarlyStopping(self.specs)
+        self._early_stopping = EarlyStopping(self.specs, device)
         self._fresh: list[torch.Tensor | None] | None = None
         self.wall_seconds = 0.0
         self.evaluation_seconds = 0.0
+        self.evaluating = False
+        """An evaluation is under way, or failed: the training is as it was before it."""
         self.notes: list[str] = []
         self._rows: list[dict[str, Any]] = []
         self._details: list[dict[str, Any]] = []
@@ -134,12 +142,15 @@ class BundleRun:
         pace = max(1, self.spec.steps_until(1) // 4)
         while not self.finished:
             before, at = time.monotonic(), self.trainer.step
-            due = self._due()
-            goal = self.spec.steps_until(due[0]) if due else self.spec.steps
+            due, look = self._due()[:1], self._early_stopping.next_look
+            stops = [self.spec.steps_until(epoch) for epoch in (*due, *([look] if look else []))]
+            goal = min(stops, default=self.spec.steps)
             if at < goal:
                 self.trainer.train(min(goal, at + pace))
                 self._synchronise()
-            if due and self.trainer.step >= goal:
+            if look and self.trainer.step >= self.spec.steps_until(look):
+                self._look_at_validation(look)
+            if due and self.trainer.step >= self.spec.steps_until(due[0]):
                 self._evaluate(due[0])
             now = time.monotonic()
             if now - started >= seconds:
@@ -176,26 +187,41 @@ class BundleRun:
 
     def checkpoint(self) -> bytes:
         """Everything that the rest of the run depends on."""
+        return self._packed(range(len(self.specs)), self._segments_taken)
+
+    def part(self, members: Sequence[int]) -> bytes:
+        """The checkpoint of a bundle of some of the members, as if they had been trained by themselves."""
+        return self._packed(members, segments_taken=0)
+
+    def _packed(self, members: Sequence[int], segments_taken: int) -> bytes:
         tensors, values = self.trainer.state()
         best, looks = self._early_stopping.state()
+        specs = [self.specs[member] for member in members]
+        ids = {spec.trial_id for spec in specs}
+        place = {str(member): str(i) for i, member in enumerate(members)}
+        rows, details = (
+            [{**row, "bundle_id": bundle_id(specs)} for row in kind if row["trial_id"] in ids]
+            for kind in (self._rows, self._details)
+        )
+        chosen = {name: tensor[list(members)] if tensor.dim() else tensor for name, tensor in (tensors | best).items()}
         return pack(
-            tensors | best,
+            chosen,
             {
-                "trainer": values,
-                "early_stopping": looks,
-                "rows": self._rows,
-                "details": self._details,
+                "trainer": {**values, "failed": _of(values["failed"], place)},
+                "early_stopping": {**looks, "looks": _of(looks["looks"], place)},
+                "rows": rows,
+                "details": details,
                 "evaluated_until": self._evaluated_until,
-                "segments_taken": self._segments_taken,
-                "wall_seconds": self.wall_seconds,
-                "evaluation_seconds": self.evaluation_seconds,
-                "specs": [spec.as_dict() for spec in self.specs],
+                "segments_taken": segments_taken,
+                "wall_seconds": self.wall_seconds * len(specs) / len(self.specs),
+                "evaluation_seconds": self.evaluation_seconds * len(specs) / len(self.specs),
+                "specs": [spec.as_dict() for spec in specs],
             },
         )
 
     def model(self) -> bytes:
         """The weights of all members, by name with a leading member dimension, and the specifications."""
-        with self._early_stopping.best(self.trainer.vae):
+        with self._early_stopping.best(self.trainer.vae, self.trainer.alive):
             return pack(dict(self.trainer.vae.state_dict()), {"specs": [spec.as_dict() for spec in self.specs]})
 
     def _due(self) -> list[int]:
@@ -204,36 +230,43 @@ class BundleRun:
 
     def _evaluate(self, epoch: int) -> None:
         started = time.monotonic()
+        self.evaluating = True
         if self.trainer.alive:
-            self._look_at_validation(epoch)
-            with self._early_stopping.best(self.trainer.vae):
-                self._measure(epoch)
+            with self._early_stopping.best(self.trainer.vae, self.trainer.alive):
+                elbos, further = self._measured(epoch)
+            for member in self.trainer.alive:
+                if not all(math.isfinite(value) for value in elbos[member].values()):
+                    self.trainer.freeze(member, "the ELBO is not finite")
+            for member in self.trainer.alive:
+                self._keep(member, epoch, elbos[member], further[member])
         self._evaluated_until = epoch
         self._synchronise()
+        self.evaluating = False
         self.evaluation_seconds += time.monotonic() - started
 
-    def _measure(self, epoch: int) -> None:
+    def _measured(self, epoch: int) -> tuple[list[dict[str, float]], list[Measured]]:
+        """The ELBOs of each member, and what else is measured."""
         vae, data = self.trainer.vae, self._data
         elbos = evaluate_elbo(vae, self.specs, data.train, data.test, self._fresh_images())
-        for member in self.trainer.alive:
-            if not all(math.isfinite(value) for value in elbos[member].values()):
-                self.trainer.freeze(member, "the ELBO is not finite")
-        further = measure(vae, self.specs, data, epoch, self.trainer.sources, self.notes.append)
-        for member in self.trainer.alive:
-            row, details = further[member]
-            more = {name: value for name, value in row.items() if math.isfinite(value)}
-            keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id, "effective_epoch": epoch}
-            early = self._early_stopping.row(member)
-            self._rows.append({**keys, "step": self.trainer.step, **elbos[member], **early, **more})
-            self._details += [{**keys, **detail._asdict()} for detail in details]
+        return elbos, measure(vae, self.specs, data, epoch, self.trainer.sources, self.notes.append)
+
+    def _keep(self, member: int, epoch: int, elbos: dict[str, float], further: Measured) -> None:
+        keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id, "effective_epoch": epoch}
+        early = self._early_stopping.row(member)
+        finite = {name: value for name, value in further.row.items() if math.isfinite(value)}
+        self._rows.append({**keys, "step": self.trainer.step, **elbos, **early, **finite})
+        self._details += [{**keys, **detail._asdict()} for detail in further.details]
 
     def _look_at_validation(self, epoch: int) -> None:
-        if self._early_stopping.members:
-            kept = max(spec.validation_images for spec in self.specs)
-            rate, distortion = rate_and_distortion(
-                self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION
-            )
-            self._early_stopping.look(self.trainer.vae, (-rate - distortion).tolist(), epoch)
+        started = time.monotonic()
+        self.evaluating = True
+        kept = max(spec.validation_images for spec in self.specs)
+        rate, distortion = rate_and_distortion(
+            self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION
+        )
+        self._early_stopping.look(self.trainer.vae, (-rate - distortion).tolist(), epoch)
+        self.evaluating = False
+        self.evaluation_seconds += time.monotonic() - started
 
     def _fresh_images(self) -> list[torch.Tensor | None]:
         """For each member as many images of the distribution that it is trained on as there are test images; None

@@ -35,7 +35,7 @@ class Sweep:
 
     @property
     def datasets(self) -> tuple[TrialSpec, ...]:
-        """One trial for each (data set, levels, size, shape) that has to be loaded."""
+        """One trial for each set of images that has to be loaded (``data_key``)."""
         return tuple({data_key(spec): spec for spec in self.trials}.values())
 
     @property

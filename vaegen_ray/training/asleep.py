@@ -32,7 +32,7 @@ class Asleep:
         spec = specs[0]
         self._specs = specs
         self._device = device
-        self._count = round(spec.batch_size * spec.asleep_percent / 100)
+        self._count = spec.asleep_images
         _, height, width = spec.image_shape
         self._grid = (height, width)
         self._block = -1
@@ -45,14 +45,14 @@ class Asleep:
             pixels: what the batch would be otherwise.
             step: the optimiser step.
         """
-        if not self._count:
-            return pixels
         normal, uniform = self._numbers(vae, step)
         with torch.no_grad():
             if self._specs[0].asleep_samples == "prior":
                 z = normal
             else:
+                vae.encoder.eval()  # making samples leaves no trace in the statistics of BatchNorm
                 z = vae.encode(vae.likelihood.scale(pixels[:, : self._count])).sample(normal)
+                vae.encoder.train()
             samples = vae.likelihood.sample(vae.decode(z), uniform)
         return torch.cat((samples, pixels[:, self._count :]), dim=1)
 

@@ -58,4 +58,5 @@ class Mollified:
         return self._std * (1 - positions / self._half).clamp_min(0).sqrt()
 
     def fresh(self, count: int) -> Tensor | None:
+        """Images without noise, as they are in the second half."""
         return self._base.fresh(count)
