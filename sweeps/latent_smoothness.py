@@ -8,7 +8,7 @@ from vaegen_ray.service.declare import add_options as add_shared
 from vaegen_ray.service.main import main
 from vaegen_ray.sweep.spec import Sweep
 
-PRESETS = presets(measures=("smoothness",))
+PRESETS = presets(measures=("smoothness",), laptop={"seeds": 5})
 
 
 def declare(options: argparse.Namespace) -> Sweep:

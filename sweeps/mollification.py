@@ -9,7 +9,7 @@ from vaegen_ray.service.main import main
 from vaegen_ray.sweep.spec import Sweep
 
 METHODS = ("normal", "mollify", "dmaapx", "dmaapx+mollify")
-PRESETS = presets(laptop={"evaluations": 20})
+PRESETS = presets(laptop={"seeds": 5, "evaluations": 20})
 
 
 def declare(options: argparse.Namespace) -> Sweep:

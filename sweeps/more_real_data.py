@@ -17,7 +17,7 @@ from vaegen_ray.sweep.spec import Sweep
 
 PRESETS = presets(
     smoke={"budgets": (2,)},
-    laptop={"training": {"n_train": 200, "epochs": 600}, "budgets": (2, 3, 5)},
+    laptop={"training": {"n_train": 200, "epochs": 600}, "budgets": (2, 3, 5), "seeds": 5},
     paper={"training": {"n_train": 5000, "epochs": 1000}, "budgets": (2, 5, 10)},
 )
 ENDLESS = 0

@@ -12,7 +12,7 @@ from vaegen_ray.service.main import main
 from vaegen_ray.sweep.spec import Sweep
 
 MEASURES = ("representation", "corruptions", "reconstruction")
-PRESETS = presets(measures=MEASURES, paper={"measures": (*MEASURES, "sample_quality")})
+PRESETS = presets(measures=MEASURES, laptop={"seeds": 5}, paper={"measures": (*MEASURES, "sample_quality")})
 
 
 def declare(options: argparse.Namespace) -> Sweep:

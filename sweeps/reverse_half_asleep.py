@@ -11,7 +11,7 @@ from vaegen_ray.sweep.spec import Sweep
 from vaegen_ray.trial import ASLEEP_SAMPLES
 
 METHODS = ("normal", "rha", "dmaapx", "dmaapx+rha")
-PRESETS = presets(laptop={"evaluations": 20})
+PRESETS = presets(laptop={"seeds": 5, "evaluations": 20})
 
 
 def declare(options: argparse.Namespace) -> Sweep:

@@ -54,7 +54,14 @@ def noise(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def measure(vae, specs, test, labels, corrupted=None, **settings):
-    return representation.representation(vae, specs, test, labels, Representation(**settings), corrupted or {})
+    return representation.representation(
+        vae,
+        specs,
+        test,
+        labels,
+        Representation(**settings),
+        {name: images.numpy() for name, images in (corrupted or {}).items()},
+    )
 
 
 def accuracies(measured, item):
