@@ -22,6 +22,7 @@ from vaegen_ray.claims.statistics import (
     difference_interval,
     judge,
     mean_interval,
+    minus,
     slope,
     table,
 )
@@ -196,3 +197,13 @@ def test_two_places_are_no_trend():
 def test_intervals_overlap_where_they_share_a_number(low, high, shared):
     one, other = Interval(2.0, 1.0, 3.0), Interval((low + high) / 2, low, high)
     assert one.overlaps(other) is other.overlaps(one) is shared
+
+
+def test_tables_are_subtracted_where_both_have_numbers():
+    def places(columns, seeds):
+        return pd.DataFrame(1.0, index=seeds, columns=pd.Index(columns, name="mz")).mul(columns)
+
+    found = minus(places([8, 1, 4], [0, 1, 2]), 3 * places([1, 2, 8], [1, 2, 5]))
+    assert found.to_dict() == {1: {1: -2.0, 2: -2.0}, 8: {1: -16.0, 2: -16.0}} and list(found) == [1, 8]
+    with pytest.raises(NotEnoughRuns, match="two values of mz that both sides have are needed; there are 1"):
+        minus(places([1, 2], [0]), places([2, 4], [0]))
