@@ -3,21 +3,29 @@ import re
 
 import pytest
 
+from vaegen_ray import measures
 from vaegen_ray.errors import SpecError
 from vaegen_ray.measures import KINDS, Amortization, Attack, Measures, TwoSample
 
 ALL = Measures(gaps_at=(1, 4), **{name: kind() for name, kind in KINDS.items()})
 
 
-@pytest.mark.parametrize("measures", [Measures(), ALL, Measures(robustness=Attack(radius=0.05), gaps_at=[3])])
-def test_round_trip_through_json(measures):
-    again = Measures.from_dict(json.loads(json.dumps(measures.as_dict())))
-    assert again == measures and hash(again) == hash(measures)
+@pytest.mark.parametrize("given", [Measures(), ALL, Measures(robustness=Attack(radius=0.05), gaps_at=[3])])
+def test_round_trip_through_json(given):
+    again = Measures.from_dict(json.loads(json.dumps(given.as_dict())))
+    assert again == given and hash(again) == hash(given)
 
 
 def test_what_is_not_measured_is_not_written():
     assert Measures(amortization=Amortization()).as_dict().keys() == {"amortization", "gaps_at"}
     assert set(ALL.as_dict()) == {"gaps_at", *KINDS}
+
+
+def test_a_setting_that_is_added_later_leaves_trials_without_it_as_they_are(monkeypatch):
+    monkeypatch.setitem(measures.ADDED, "robustness", {"restarts": 10})
+    assert "restarts" not in ALL.as_dict()["robustness"] and Measures.from_dict(ALL.as_dict()) == ALL
+    more = Measures(robustness=Attack(restarts=11))
+    assert more.as_dict()["robustness"]["restarts"] == 11
 
 
 @pytest.mark.parametrize(

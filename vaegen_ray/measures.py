@@ -23,20 +23,28 @@ class Amortization:
     """Test images, the first of them; all where there are fewer."""
     steps: int = 1000
     """Adam steps at most."""
-    learning_rate: float = 0.01
-    """Step size of Adam on the mean and on the number that the standard deviation is made of."""
+    learning_rate: float = 0.02
+    """First step size of Adam on the mean and on the number that the standard deviation is made of. Every look halves
+    it."""
+    last_learning_rate: float = 0.001
+    """Step size that is not halved any more."""
     check_every: int = 100
     """Steps between two looks at the ELBO: at each the better parameters of a member are kept."""
     check_samples: int = 16
     """Samples of z an image at a look, the same at each; the gap itself is measured on as many others."""
-    tolerance: float = 0.01
+    tolerance: float = 0.005
     """A member is done when its mean ELBO has risen since the last look by less than this part of what it is above the
     encoder's."""
 
     def __post_init__(self) -> None:
         for name in ("images", "steps", "check_every", "check_samples"):
             whole(f"{name} of the amortization gap", getattr(self, name), 1)
-        set_numbers(self, "amortization gap", ("learning_rate",), 0)
+        set_numbers(self, "amortization gap", ("learning_rate", "last_learning_rate"), 0)
+        if self.last_learning_rate > self.learning_rate:
+            raise SpecError(
+                f"last_learning_rate of the amortization gap must be <= learning_rate; got {self.last_learning_rate!r} "
+                f"with {self.learning_rate!r}"
+            )
         set_numbers(self, "amortization gap", ("tolerance",), 0, 1, low_included=True)
 
 
@@ -177,9 +185,12 @@ class Measures:
         return tuple(name for name in KINDS if getattr(self, name) is not None)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is measured, nested, as it goes into JSON; what is not measured is left out."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**values, "gaps_at": list(self.gaps_at)}
+        """What is measured, nested, as it goes into JSON; what is not measured is left out, and so are ``ADDED``."""
+        values: dict[str, Any] = {"gaps_at": list(self.gaps_at)}
+        for name in self.names:
+            added = ADDED.get(name, {})
+            values[name] = {k: v for k, v in asdict(getattr(self, name)).items() if k not in added or v != added[k]}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Measures":
@@ -199,6 +210,10 @@ class Measures:
             made[name] = kind(**value) if kind else value
         return cls(**made)
 
+
+ADDED: dict[str, dict[str, Any]] = {}
+"""Settings that came after the first results, by evaluation, with the values that change nothing: left out where they
+have them, so that trials without them keep their ids."""
 
 KINDS: dict[str, type] = {
     "amortization": Amortization,

@@ -36,7 +36,10 @@ def statistic(values, claimed=POSITIVE, against=None):
     return Statistic(name="n", unit="u", values=numbered(values), against=other, claimed=claimed)
 
 
-def rows(*cells, columns=("method", "seed", "elbo_test")):
+COLUMNS = ("method", "seed", "elbo_test")
+
+
+def rows(*cells, columns=COLUMNS):
     return pd.DataFrame(list(cells), columns=list(columns))
 
 
@@ -207,3 +210,8 @@ def test_tables_are_subtracted_where_both_have_numbers():
     assert found.to_dict() == {1: {1: -2.0, 2: -2.0}, 8: {1: -16.0, 2: -16.0}} and list(found) == [1, 8]
     with pytest.raises(NotEnoughRuns, match="two values of mz that both sides have are needed; there are 1"):
         minus(places([1, 2], [0]), places([2, 4], [0]))
+
+
+def test_trials_without_a_seed_or_a_place_are_left_out():
+    found = rows(("a", 0, -1.0, 30), ("a", 1, -2.0, None), ("a", None, -3.0, 30), columns=(*COLUMNS, "percent"))
+    assert by_seed(found, "elbo_test", "percent", method="a").to_dict() == {(0, 30): -1.0}

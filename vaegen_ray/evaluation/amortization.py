@@ -7,6 +7,10 @@ optimised alone, from the encoder's answer on, by Adam on the ELBO with one fres
 is a look: the candidate is the mean of the parameters since the last look, which lies nearer to the optimum than the
 last of them. The best candidate of a member, the encoder's answer among them, is the one with the best mean ELBO.
 
+The noise of a step, not the number of steps, bounds what is found, so two things make it small. The step size halves
+from look to look; it is that of the look, for all members the same. And the samples of z of ten steps are a Latin
+hypercube.
+
 Three sets of noise keep the estimate honest. The first drives the steps. The second, the same at every look, chooses
 the candidate. The third chose nothing and measures how much better the chosen one is: without bias the gain of the q
 found, which is below G_a by what the search missed. Its mean over the images is cut at zero. To keep the better of two
@@ -18,6 +22,8 @@ Letters: M members, A of them not done yet, N images, n of them in a chunk, S sa
 
 import copy
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +41,10 @@ from vaegen_ray.trial import TrialSpec
 
 STEPS, LOOKS, GAP = 0, 1, 2
 """The three sets of noise, by their numbers in the trial's stream ``amortization``."""
-BLOCK_NOISE = 2**18
-"""Most numbers of noise that a member draws at once for its steps."""
+STRATA = 10
+"""Steps whose noise is drawn together; about as many as Adam averages gradients over."""
+LEAST_TAIL = 2.0**-23
+"""Where a uniform number is cut, so that its normal number is finite: at 5.2 standard deviations."""
 
 
 @torch.no_grad()
@@ -156,6 +164,20 @@ class Members:
         shape = (count, len(self.images), self._vae.spec.latent_dim)
         return torch.stack([torch.randn(shape, generator=each, device=each.device) for each in generators], dim=1)
 
+    def draw_strata(self, generators: list[torch.Generator]) -> Tensor:
+        """Standard normal [STRATA, A, N, Z], of every number one from each of STRATA equally probable intervals.
+
+        A Latin hypercube (McKay, Beckman and Conover, 1979): the intervals of a number come in an order of its own, so
+        each [A, N, Z] by itself is made of independent standard normal numbers.
+        """
+        shape = (STRATA, len(self.images), self._vae.spec.latent_dim)
+        parts = []
+        for each in generators:
+            order, within = (torch.rand(shape, generator=each, device=each.device) for _ in range(2))
+            uniform = within.add_(order.argsort(0)).div_(STRATA).clamp_(LEAST_TAIL, 1 - LEAST_TAIL)
+            parts.append(torch.special.ndtri(uniform))
+        return torch.stack(parts, dim=1)
+
 
 def _frozen(network: nn.Module, members: list[int]) -> nn.Module:
     """A copy of these members of a network, which takes no gradients."""
@@ -172,32 +194,36 @@ class Search:
         members: those that are not done.
     """
 
-    def __init__(self, members: Members, start: Tensor, learning_rate: float) -> None:
+    def __init__(self, members: Members, start: Tensor) -> None:
         self.members = members
         self._generators = members.generators(STEPS)
-        self._begin(start, learning_rate)
+        self._begin(start)
 
-    def _begin(self, q: Tensor, learning_rate: float) -> None:
+    def _begin(self, q: Tensor) -> None:
         self._q = nn.Parameter(q.clone())
-        self._adam = Adam([("q", self._q)], learning_rate)
+        self._adam = Adam([("q", self._q)], learning_rate=0.0)
 
-    def climb(self, steps: int) -> Tensor:
-        """Takes steps; returns the mean of q after each of them, [2, A, N, Z]."""
+    def climb(self, steps: int, learning_rate: float) -> Tensor:
+        """Takes steps of this size; returns the mean of q after each of them, [2, A, N, Z]."""
+        self._adam.learning_rate = learning_rate
         total = torch.zeros_like(self._q)
-        at_once = max(1, BLOCK_NOISE // self._q[0, 0].numel())
-        for first in range(0, steps, at_once):
-            for noise in self.members.draw(self._generators, min(at_once, steps - first)):
-                self._q.grad = self.members.gradient(self._q, noise)
-                self._adam.step()
-                total += self._q
+        for noise in islice(self._noise(), steps):
+            self._q.grad = self.members.gradient(self._q, noise)
+            self._adam.step()
+            total += self._q
         return total / steps
+
+    def _noise(self) -> Iterator[Tensor]:
+        """For one step after another: [A, N, Z] each."""
+        while True:
+            yield from self.members.draw_strata(self._generators)
 
     def keep(self, rows: list[int]) -> None:
         """Goes on with these of its members alone."""
         self.members = self.members.only([self.members.chosen[row] for row in rows])
         self._generators = [self._generators[row] for row in rows]
         state = {name: tensor[:, rows] if tensor.dim() else tensor for name, tensor in self._adam.state().items()}
-        self._begin(self._q[:, rows], self._adam.learning_rate)
+        self._begin(self._q[:, rows])
         self._adam.load_state(state)
 
 
@@ -211,10 +237,11 @@ def _search(members: Members, start: Tensor, settings: Amortization) -> tuple[Te
     found, steps = start.clone(), [0] * start.shape[1]
     at_start = members.elbo(start, LOOKS, settings.check_samples).double().mean(1).tolist()
     best, before = list(at_start), list(at_start)
-    search = Search(members, start, settings.learning_rate)
+    search, learning_rate = Search(members, start), settings.learning_rate
     for first in range(0, settings.steps, settings.check_every):
         last = min(first + settings.check_every, settings.steps)
-        candidate, members = search.climb(last - first), search.members
+        candidate, members = search.climb(last - first, learning_rate), search.members
+        learning_rate = max(learning_rate / 2, settings.last_learning_rate)
         elbos = members.elbo(candidate, LOOKS, settings.check_samples).double().mean(1).tolist()
         rows = []
         for row, (member, elbo) in enumerate(zip(members.chosen, elbos, strict=True)):
