@@ -32,7 +32,7 @@ class Amortization:
     """Steps between two looks at the ELBO: at each the better parameters of a member are kept."""
     check_samples: int = 16
     """Samples of z an image at a look, the same at each; the gap itself is measured on as many others."""
-    tolerance: float = 0.005
+    tolerance: float = 0.01
     """A member is done when its mean ELBO has risen since the last look by less than this part of what it is above the
     encoder's."""
 

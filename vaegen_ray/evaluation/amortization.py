@@ -7,9 +7,21 @@ optimised alone, from the encoder's answer on, by Adam on the ELBO with one fres
 is a look: the candidate is the mean of the parameters since the last look, which lies nearer to the optimum than the
 last of them. The best candidate of a member, the encoder's answer among them, is the one with the best mean ELBO.
 
-The noise of a step, not the number of steps, bounds what is found, so two things make it small. The step size halves
-from look to look; it is that of the look, for all members the same. And the samples of z of ten steps are a Latin
-hypercube.
+What a search of a few hundred steps misses is made by their noise, so two things keep it small. Every look halves the
+step size, for all members alike. And the noise of twenty steps is a Latin hypercube: each by itself is normal and
+independent of all images and dimensions, but together they hardly deviate from their mean. Found at the defaults on
+300 digits, of what 7000 further steps of 0.003 to 0.001 find, by networks of width nc with 8 latent dimensions:
+
+    nc, training images, epochs    gap, nats    found    steps    a fixed step of 0.01, independent noise
+    64, 300, 100                       0.168    0.978      300                                      0.903
+    64, 300, 100, another seed         0.203    0.985      300                                      0.914
+    64, 300, 100, beta 4               0.081    0.991      300                                      0.959
+    64, 300, 100, augmented            0.142    0.984      500                                      0.887
+    256, 1000, 200                     0.988    0.990      400                                      0.952
+    256, 300, 600                      4.494    0.985      400                                      0.981
+
+The last column took 300 to 500 steps, and as much time in all. Without the Latin hypercube the halved steps find 0.97 to
+0.98 in 600 steps.
 
 Three sets of noise keep the estimate honest. The first drives the steps. The second, the same at every look, chooses
 the candidate. The third chose nothing and measures how much better the chosen one is: without bias the gain of the q
@@ -41,8 +53,8 @@ from vaegen_ray.trial import TrialSpec
 
 STEPS, LOOKS, GAP = 0, 1, 2
 """The three sets of noise, by their numbers in the trial's stream ``amortization``."""
-STRATA = 10
-"""Steps whose noise is drawn together; about as many as Adam averages gradients over."""
+STRATA = 20
+"""Steps whose noise is drawn together: they share the intervals of a normal number out among them."""
 LEAST_TAIL = 2.0**-23
 """Where a uniform number is cut, so that its normal number is finite: at 5.2 standard deviations."""
 
