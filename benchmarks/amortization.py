@@ -91,7 +91,9 @@ def ordinary(vae: VAE, spec: TrialSpec, images: Tensor, settings: Amortization, 
     start = vae.encoder(x).float()
     q = start.clone().requires_grad_()
     adam = torch.optim.Adam([q], settings.learning_rate)
-    for _ in range(steps):
+    for step in range(steps):
+        halvings = 0.5 ** (step // settings.check_every)
+        adam.param_groups[0]["lr"] = max(settings.learning_rate * halvings, settings.last_learning_rate)
         adam.zero_grad()
         (-elbo(q) * images.shape[0]).backward()
         adam.step()

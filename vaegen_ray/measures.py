@@ -24,12 +24,13 @@ class Amortization:
     steps: int = 1000
     """Adam steps at most."""
     learning_rate: float = 0.02
-    """First step size of Adam on the mean and on the number that the standard deviation is made of. Every look halves
+    """Adam's first step size, for the mean and for the number that the standard deviation is made of. Every look halves
     it."""
     last_learning_rate: float = 0.001
-    """Step size that is not halved any more."""
+    """Least step size, at which it stays."""
     check_every: int = 100
-    """Steps between two looks at the ELBO: at each the better parameters of a member are kept."""
+    """Steps between two looks at the ELBO: at each the better parameters of a member are kept. Multiples of 20 use the
+    noise best."""
     check_samples: int = 16
     """Samples of z an image at a look, the same at each; the gap itself is measured on as many others."""
     tolerance: float = 0.01
