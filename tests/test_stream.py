@@ -346,8 +346,11 @@ def trial(**changes: Any) -> TrialSpec:
     [
         ({"stream": None}, "method 'dmaapx' needs a stream of samples; got None"),
         ({"stream": DIGITS.as_dict()}, "method 'dmaapx' needs a stream of samples; got {"),
-        ({"method": "normal"}, "stream and budget are for method 'dmaapx'; got them with 'normal'"),
-        ({"method": "normal", "stream": None, "budget": 1}, "stream and budget are for .*; got them with 'normal'"),
+        ({"method": "normal"}, "a stream is for methods dmaapx and mix; got one with 'normal'"),
+        (
+            {"method": "normal", "stream": None, "budget": 1},
+            "budget is for methods dmaapx, mix and more_real; got 1 with 'normal'",
+        ),
         ({"image_shape": (1, 8, 4)}, r"samples must have .* \(1, 8, 4\); got \(1, 8, 8\)"),
         ({"levels": 16}, "samples of 17 levels give levels 17 or 2; got 16"),
         ({"budget": -1}, "budget must be a whole number >= 0; got -1"),
