@@ -30,6 +30,19 @@ MODIFIERS = {
 }
 """What else is done."""
 
+METHOD_NAMES = {
+    "normal": "normal training",
+    "dmaapx": "DMaaPx",
+    "mix": "mixture",
+    "more_real": "more real data",
+    "aug_naive": "Aug.Naive",
+    "aug_tuned": "Aug.Tuned",
+    "mollify": "Aug.Mollify",
+    "rha": "RHA",
+    "early_stopping": "early stopping",
+}
+"""Names in the papers of what methods are made of; ``method_name`` puts them together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -98,3 +111,11 @@ def _parsed(method: str) -> Recipe | None:
     made = Recipe(images=images, modifiers=tuple(name for name in MODIFIERS if name in parts))
     both = {"aug_naive", "aug_tuned"} <= set(parts)
     return None if both or made.name != method else made
+
+
+def method_name(method: str) -> str:
+    """What the papers call ``method``: ``DMaaPx + RHA`` for ``dmaapx+rha``; an unknown part goes by its own name."""
+    parts = method.split("+")
+    if parts[0] == "rha":  # it is nothing alone, other than an augmentation
+        parts = ["normal", *parts]
+    return " + ".join(METHOD_NAMES.get(part, part) for part in parts)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import FIGURES, Drawing, Tables, draw, style
-from vaegen_ray.methods import IMAGES, MODIFIERS, recipe
+from vaegen_ray.methods import IMAGES, METHOD_NAMES, MODIFIERS, recipe
 
 
 def test_every_registered_figure_can_be_loaded_and_says_what_it_needs():
@@ -95,7 +95,7 @@ def test_methods_have_the_names_of_the_papers():
         "another": "another",
     }
     assert {method: style.method_name(method) for method in papers} == papers
-    assert set(style.METHOD_NAMES) == {*IMAGES, *MODIFIERS}
+    assert set(METHOD_NAMES) == {*IMAGES, *MODIFIERS}
 
 
 def test_every_method_has_a_colour_and_no_two_named_ones_look_alike():

@@ -11,18 +11,8 @@ import pandas as pd
 
 from vaegen_ray.claims.claim import GAPS, NATS, QUANTITIES, Claim, Results, Sides, no_more, same
 from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, Range, best_minus, by_seed, mean_interval, table
+from vaegen_ray.methods import method_name
 
-NAMES = {
-    "normal": "normal training",
-    "dmaapx": "DMaaPx",
-    "aug_naive": "Aug.Naive",
-    "aug_tuned": "Aug.Tuned",
-    "rha": "normal training + RHA",
-    "dmaapx+rha": "DMaaPx + RHA",
-    "mollify": "Aug.Mollify",
-    "dmaapx+mollify": "DMaaPx + Aug.Mollify",
-    "early_stopping": "early stopping",
-}
 AUGMENTATIONS = ("aug_naive", "aug_tuned")
 SHOWN_APART = ("generalization_gap", "amortization_gap")
 """Quantities whose intervals are also given for each method, with whether they overlap."""
@@ -58,11 +48,11 @@ def versus(
 
     def values(results: Results) -> Sides:
         ours, theirs = (by_seed(results.last, column, method=name) for name in (method, baseline))
-        shown = {NAMES[method]: ours, NAMES[baseline]: theirs} if column in SHOWN_APART else {}
+        shown = {method_name(method): ours, method_name(baseline): theirs} if column in SHOWN_APART else {}
         return Sides(ours, theirs, intervals(shown))
 
     said.setdefault("id", f"{sweep}/{column}/{method}-{baseline}")
-    name = f"{quantity.name}, {NAMES[method]} minus {NAMES[baseline]}"
+    name = f"{quantity.name}, {method_name(method)} minus {method_name(baseline)}"
     return Claim(statistic=name, unit=quantity.unit, values=values, claimed=claimed, sweep=sweep, **said)
 
 
@@ -85,7 +75,7 @@ def better(column: str, method: str, baseline: str) -> Claim:
         what, section, claimed = f"a smaller {name}", "5.2, Table 7", NEGATIVE
         gap = GAPS.index(column)
         paper = "; ".join(f"{data} {by[baseline][gap]:g} -> {by[method][gap]:g}" for data, by in TABLE_7.items())
-    statement = f"{NAMES[method]} has {what} than {NAMES[baseline]}."
+    statement = f"{method_name(method)} has {what} than {method_name(baseline)}."
     return versus(
         column, method, baseline, claimed, "generalization_gaps", section=section, statement=statement, paper=paper
     )

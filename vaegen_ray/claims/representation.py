@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from vaegen_ray.claims.claim import POINTS, Claim, Results, Sides, same
-from vaegen_ray.claims.methods import AUGMENTATIONS, NAMES, versus
+from vaegen_ray.claims.methods import AUGMENTATIONS, versus
 from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, by_seed, table
+from vaegen_ray.methods import method_name
 
 CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
 LINEAR = CLASSIFIERS[:2]
@@ -56,7 +57,7 @@ def linear_on_corrupted(results: Results) -> Sides:
 
 def accuracy(of: Callable[[Results, str], pd.Series], test_set: str, method: str, claimed: Range, **said: Any) -> Claim:
     """A claim about the accuracy of a method minus that of normal training."""
-    name = f"accuracy on {test_set}, mean of classifiers, {NAMES[method]} minus normal training"
+    name = f"accuracy on {test_set}, mean of classifiers, {method_name(method)} minus normal training"
     return Claim(
         sweep="representation", statistic=name, unit=POINTS, claimed=claimed,
         values=lambda results: Sides(of(results, method), of(results, "normal")), **said,
@@ -72,7 +73,7 @@ CORRUPTED = (
     *(
         _corrupted(
             aug, NEGATIVE, id=f"representation/corrupted/{aug}",
-            statement=f"{NAMES[aug]} hurts the classification of codes on corrupted test sets.",
+            statement=f"{method_name(aug)} hurts the classification of codes on corrupted test sets.",
         )
         for aug in AUGMENTATIONS
     ),
@@ -90,7 +91,7 @@ DOWNSTREAM = (
     *(
         _clean(
             aug, NEGATIVE, id=f"representation/clean/{aug}",
-            statement=f"{NAMES[aug]} hurts the classification of codes.",
+            statement=f"{method_name(aug)} hurts the classification of codes.",
             paper=f"mean of the four classifiers 37.2 % -> {percent} %",
         )
         for aug, percent in zip(AUGMENTATIONS, (36.1, 36.2), strict=True)
@@ -108,7 +109,7 @@ DOWNSTREAM = (
     *(
         _table_11(
             "fid", aug, "normal", POSITIVE,
-            statement=f"{NAMES[aug]} has worse samples (a higher FID) than normal training.",
+            statement=f"{method_name(aug)} has worse samples (a higher FID) than normal training.",
             paper=f"219.256 -> {fid}",
         )
         for aug, fid in zip(AUGMENTATIONS, (237.238, 240.898), strict=True)

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.methods import method_name as method_name
 
 OKABE_ITO = {
     "black": "#000000",
@@ -55,18 +56,6 @@ WIDTH = 7.2
 DPI = 200
 """Pixels an inch of a PNG: 1440 pixels wide, sharp where it is shown 720 to 1440 wide."""
 
-METHOD_NAMES = {
-    "normal": "normal training",
-    "dmaapx": "DMaaPx",
-    "mix": "mixture",
-    "more_real": "more real data",
-    "aug_naive": "Aug.Naive",
-    "aug_tuned": "Aug.Tuned",
-    "mollify": "Aug.Mollify",
-    "rha": "RHA",
-    "early_stopping": "early stopping",
-}
-"""Names in the papers of what methods are made of; ``method_name`` puts them together."""
 METHOD_COLOURS = {
     "normal": OKABE_ITO["blue"],
     "dmaapx": OKABE_ITO["green"],
@@ -120,14 +109,6 @@ def new_figure(height: float, panels: int = 1, rows: int = 1) -> tuple[Figure, l
 def words(size: float, colour: str = INK) -> dict[str, Any]:
     """Keyword arguments of a text in ``size`` points."""
     return {"fontsize": size, "fontfamily": FONT, "color": colour}
-
-
-def method_name(method: str) -> str:
-    """What the papers call ``method``: ``DMaaPx + RHA`` for ``dmaapx+rha``; an unknown part goes by its own name."""
-    parts = method.split("+")
-    if parts[0] == "rha":  # it is nothing alone, other than an augmentation
-        parts = ["normal", *parts]
-    return " + ".join(METHOD_NAMES.get(part, part) for part in parts)
 
 
 def method_colour(method: str) -> str:
