@@ -11,9 +11,9 @@ import sys
 
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import of_every_trial, whole_numbers
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.base import base_spec, rising_epochs
 from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import TrialSpec, rising_epochs
+from vaegen_ray.trial import TrialSpec
 
 
 def declare(options: argparse.Namespace) -> Sweep:

@@ -11,9 +11,9 @@ import sys
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import add_stream_options, names_of, of_every_trial, of_the_stream, whole_numbers
-from vaegen_ray.sweep.base import base_spec, base_stream
+from vaegen_ray.sweep.base import base_spec, base_stream, rising_epochs
 from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec, rising_epochs
+from vaegen_ray.trial import TrialSpec
 
 PRESETS = {
     "smoke": {

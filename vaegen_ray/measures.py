@@ -12,6 +12,8 @@ from vaegen_ray.stream import set_numbers, whole
 CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
 """Classifiers of representations; the columns of their accuracies begin with ``accuracy_``."""
 MS_SSIM_MODES = ("kuzina", "standard")
+ALPHAS = (0, 50, 100)
+"""Percent of the VAE's own samples in self-consistent training; the columns of its ELBOs end with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,65 @@ class TwoSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Information:
+    """What codes hold, and how likely images are: I_q[x; z], KL(q(z) || p(z)) and log p(x) (bozkurt2021, Eqs. 2 and 5,
+    Section 4.5 and Figure 8)."""
+
+    images: int = 16_384
+    """Training images whose mixture q(z) is, the first of them; all where there are fewer."""
+    minibatch: int = 512
+    """Images in a batch of the minibatch estimator."""
+    likelihood_images: int = 1000
+    """Images of D_train, and of D_test, whose log p(x) is estimated, the first of them."""
+    importance_samples: int = 100
+    """Samples of z an image in that estimate; 0: it is left out."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("images", 2), ("minibatch", 2), ("likelihood_images", 1), ("importance_samples", 0)):
+            whole(f"{name} of the information", getattr(self, name), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Encoders that are trained on with the decoder as it is (zhang2021, Sections 2.2 and 3): on the test set, which
+    is optimal inference, and on mixtures of the VAE's samples and the training set, which is self-consistent
+    training."""
+
+    epochs: int = 100
+    """Passes over the test set, or over as many images as the training set has."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    self_consistent: tuple[int, ...] = (0, 50, 100)
+    """Percent of samples in the mixture (alpha), out of ``ALPHAS``: 0 is the training set alone, 100 samples alone."""
+
+    def __post_init__(self) -> None:
+        whole("epochs of the inference", self.epochs, 1)
+        set_numbers(self, "inference", ("learning_rate",), 0)
+        alphas = self.self_consistent
+        if not isinstance(alphas, (list, tuple)) or list(alphas) != [alpha for alpha in ALPHAS if alpha in alphas]:
+            raise SpecError(
+                f"self_consistent of the inference must be rising numbers out of {', '.join(map(str, ALPHAS))}; "
+                f"got {alphas!r}"
+            )
+        object.__setattr__(self, "self_consistent", tuple(alphas))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """How far test images are from their nearest training images, and what becomes of one that is far (bozkurt2021,
+    Figure 3 and Section 4.4)."""
+
+    percentile: int = 90
+    """The test image that is shown has this percentile of the distance."""
+    images: int = 20_000
+    """Test images, the first of them; all where there are fewer."""
+
+    def __post_init__(self) -> None:
+        whole("percentile of the neighbours", self.percentile, 0, 100)
+        whole("images of the neighbours", self.images, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measures:
     """The evaluations that a trial gets beside its ELBO; None where it does not.
 
@@ -159,7 +220,7 @@ class Measures:
     """
 
     gaps_at: tuple[int, ...] = ()
-    """Effective epochs at which the amortization and the robustness gap are measured, out of the trial's
+    """Effective epochs at which the amortization, the robustness and the inference gap are measured, out of the trial's
     ``evaluate_at``; always at the last one. Everything else is measured at the last one alone."""
     amortization: Amortization | None = None
     robustness: Attack | None = None
@@ -168,6 +229,9 @@ class Measures:
     sample_quality: SampleQuality | None = None
     smoothness: Smoothness | None = None
     two_sample: TwoSample | None = None
+    information: Information | None = None
+    inference: Inference | None = None
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
         at = self.gaps_at
@@ -224,5 +288,8 @@ KINDS: dict[str, type] = {
     "sample_quality": SampleQuality,
     "smoothness": Smoothness,
     "two_sample": TwoSample,
+    "information": Information,
+    "inference": Inference,
+    "neighbours": Neighbours,
 }
 """The evaluations by their names in ``Measures``."""

@@ -19,10 +19,13 @@ from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, whole
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
 
-ARCHITECTURES = ("fully_connected", "residual")
+ARCHITECTURES = ("fully_connected", "residual", "convolutional")
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic", "logistic_mixture")
 ASLEEP_SAMPLES = ("prior", "reconstruction")
 POSTERIOR_SCALES = ("softplus", "log_std")
+SPLITS = ("random", "checkerboard", "constant_density")
+REGULARISERS = ("rate", "mutual_information", "marginal_kl")
+MAX_LAYERS = 8
 
 MAX_BETA = 1e6
 """Beyond it Adam's second moment leaves float32."""
@@ -43,6 +46,9 @@ ADDED: dict[str, Any] = {
     "asleep_samples": "prior",
     "validation_percent": 10,
     "measures": None,
+    "split": "random",
+    "hidden_layers": 2,
+    "regulariser": "rate",
 }
 """Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
 them, so that trials without them keep their ids."""
@@ -71,11 +77,19 @@ class TrialSpec:
     """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
     n_train: int = 500
     """Images of the training set that are used, the first of one fixed shuffled order."""
+    split: str = "random"
+    """Which images of a generated data set are D_train, one of ``SPLITS`` (bozkurt2021, Section 4.2): ``random``,
+    which with fewer images is the paper's constant volume; ``checkerboard`` cells of the factors; or
+    ``constant_density``, random images of a smaller hypercube of factors. The images beside them are D_test. Data sets
+    that come with a test set have random splits alone."""
     image_shape: tuple[int, int, int] = (1, 8, 8)
     """Channels, height, width of an image as the network sees it (after zero padding)."""
 
     architecture: str = "fully_connected"
-    """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6)."""
+    """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6; bozkurt2021, Section 4.3)."""
+    hidden_layers: int = 2
+    """Hidden layers of the fully-connected encoder, and of its decoder (0: both are affine maps); strided convolutions
+    of the convolutional encoder, and transposed ones of its decoder."""
     nc: int = 256
     """Width of the hidden layers (units or channels); grows Theta_not_z."""
     mz: int = 1
@@ -96,6 +110,9 @@ class TrialSpec:
     """Components of the discretised mixture of logistics."""
     beta: float = 1.0
     """Weight of the rate in the objective D + beta R (bozkurt2021, Eq. 6). ELBOs are always reported at beta = 1."""
+    regulariser: str = "rate"
+    """What beta weighs: the ``rate``, or one of its two parts, the ``mutual_information`` I_q[x; z] or the
+    ``marginal_kl`` KL(q(z) || p(z)), each estimated from the batch (bozkurt2021, Eq. 5 and Section 4.5)."""
 
     method: str = "normal"
     """What is trained on, and what is done beside: one of the names of ``methods``."""
@@ -144,23 +161,18 @@ class TrialSpec:
             ("likelihood", LIKELIHOODS),
             ("asleep_samples", ASLEEP_SAMPLES),
             ("posterior_scale", POSTERIOR_SCALES),
+            ("split", SPLITS),
+            ("regulariser", REGULARISERS),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
                 raise SpecError(allowed(name, getattr(self, name), choices))
         recipe(self.method)
-        for name in (
-            "n_train",
-            "nc",
-            "mz",
-            "latent_per_mz",
-            "mixture_components",
-            "epochs",
-            "batch_size",
-            "elbo_samples",
-        ):
+        counts = ("n_train", "nc", "mz", "latent_per_mz", "mixture_components", "epochs", "batch_size", "elbo_samples")
+        for name in counts:
             self._whole(name, at_least=1)
         self._whole("levels", at_least=2, at_most=256)
+        self._whole("hidden_layers", at_least=0, at_most=MAX_LAYERS)
         self._whole("seed", at_least=0, at_most=2**31 - 1)
         self._whole("budget", at_least=0)
         for name in ("real_percent", "asleep_percent", "validation_percent"):
@@ -203,6 +215,17 @@ class TrialSpec:
                     f"latent_per_mz of the residual network must be the cells of its latent grid, "
                     f"{height // 4}x{width // 4}; got {self.latent_per_mz}"
                 )
+            if self.hidden_layers != ADDED["hidden_layers"]:
+                raise SpecError(f"hidden_layers of the residual network must be 2; got {self.hidden_layers}")
+        if self.architecture == "convolutional":
+            cell = 2**self.hidden_layers
+            if cell == 1 or height % cell or width % cell:
+                raise SpecError(
+                    f"hidden_layers of the convolutional network must be from 1 to as many times as {height}x{width} "
+                    f"can be halved; got {self.hidden_layers}"
+                )
+        if self.regulariser != "rate" and self.batch_size < 2:
+            raise SpecError(f"regulariser {self.regulariser!r} needs batch_size >= 2; got {self.batch_size}")
         if self.likelihood == "logistic" and channels != 1:
             raise SpecError(f"likelihood 'logistic' is for grey images; got {channels} channels (use logistic_mixture)")
         if self.likelihood in ("logistic", "logistic_mixture") and self.levels < 3:
@@ -243,6 +266,8 @@ class TrialSpec:
             raise SpecError(f"measures of a trial must be Measures or None; got {measures!r}")
         if not set(measures.gaps_at) <= set(self.evaluate_at):
             raise SpecError(f"gaps_at must be out of evaluate_at {self.evaluate_at}; got {measures.gaps_at}")
+        if measures.information is not None and self.n_train < 2:
+            raise SpecError(f"information needs n_train >= 2; got {self.n_train}")
         if measures.two_sample is not None and (self.recipe.images != "dmaapx" or self.recipe.augmentation):
             raise SpecError(f"a two-sample test needs dmaapx without augmentation; got {self.method!r}")
 
@@ -370,12 +395,3 @@ def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:
     """16 hexadecimal digits that name a bundle: a hash of its members' ids, in order."""
     joined = ",".join(spec.trial_id for spec in specs)
     return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
-
-
-def rising_epochs(last: int, count: int = 12) -> tuple[int, ...]:
-    """About ``count`` effective epochs from 1 to ``last``, evenly spaced in the logarithm, where curves bend."""
-    if last < 1:
-        raise SpecError(f"epochs must be a whole number >= 1; got {last!r}")
-    if count < 2:
-        return (last,)
-    return tuple(sorted({max(1, round(last ** (i / (count - 1)))) for i in range(count)} | {last}))

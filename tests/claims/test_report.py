@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from vaegen_ray.claims import papers
 from vaegen_ray.claims.claim import Results
 from vaegen_ray.claims.report import as_markdown, as_text, experiments, report, settings_of
 from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW, VERDICTS
@@ -43,7 +44,7 @@ def results(*frames):
 
 def test_every_claim_has_a_row_in_the_order_of_the_claims():
     rows = report({})
-    assert [row.claim for row in rows] == list(CLAIMS)
+    assert [row.claim for row in rows] == list(papers.CLAIMS)
     assert {row.verdict for row in rows} == {TOO_FEW}
 
 
@@ -87,21 +88,44 @@ def test_experiments_are_judged_apart(settings, said):
 
 def test_claims_about_axes_keep_all_sizes_together():
     frames = results(last(), last(nc=64))[SWEEP]
-    assert len(experiments(frames, axes=False)) == 2
-    (settings,) = experiments(frames, axes=True)
+    assert len(experiments(frames, axes=())) == 2
+    (settings,) = experiments(frames, axes=("nc", "mz"))
     assert settings.endswith("nc 64 to 256, mz 4")
+
+
+@pytest.mark.parametrize(
+    ("field", "neutral", "other", "said"),
+    [
+        ("split", "random", "checkerboard", "split checkerboard"),
+        ("hidden_layers", 2.0, 1.0, "hidden_layers 1"),
+        ("regulariser", "rate", "marginal_kl", "regulariser marginal_kl"),
+    ],
+)
+def test_old_rows_without_a_field_have_its_neutral_value(field, neutral, other, said):
+    old, new = last(**{field: None}), last(**{field: neutral})
+    frame = pd.concat([old.query("seed == 0"), new.query("seed > 0")], ignore_index=True)
+    (row,) = report(results(frame), (BETTER,))
+    assert row.statistic.seeds == "3 seeds" and field not in row.settings
+    rows = report(results(old, last(**{field: other})), (BETTER,))
+    assert [row.statistic.seeds for row in rows] == ["3 seeds"] * 2
+    assert sum(row.settings.endswith(said) for row in rows) == 1
+    assert len(experiments(results(old, last(**{field: other}))[SWEEP], (field,))) == 1
 
 
 def test_an_experiment_has_the_curves_and_details_of_its_own_trials():
     frames = results(last(), last(dataset="mnist"))[SWEEP]
     others = pd.DataFrame({"trial_id": [*frames.last["trial_id"], "else"]}).assign(values=0)
-    for part in experiments(frames._replace(curves=others, details=others), axes=True).values():
+    for part in experiments(frames._replace(curves=others, details=others), axes=("nc", "mz")).values():
         assert set(part.curves["trial_id"]) == set(part.details["trial_id"]) == set(part.last["trial_id"])
     bare = frames._replace(last=frames.last.drop(columns="trial_id"), curves=others)
-    assert all(part.curves.empty for part in experiments(bare, axes=True).values())
+    assert all(part.curves.empty for part in experiments(bare, axes=("nc", "mz")).values())
 
 
 def test_settings_say_what_is_there():
+    sizes = pd.DataFrame({"n_train": [1000.0, 200.0], "epochs": [20, 100], "precision": [None, None]})
+    assert settings_of(sizes, differ=["precision"]) == (
+        "200 to 1,000 training images, 20 to 100 epochs, precision None"
+    )
     assert settings_of(pd.DataFrame({"mz": [1, 8], "seed": [0, 1]})) == "mz 1 to 8"
     assert settings_of(pd.DataFrame({"dataset": ["a"], "sigma": [0.1]}), differ=["sigma", "dataset"]) == "a, sigma 0.1"
 
@@ -175,6 +199,16 @@ def test_markdown_has_a_table_the_facts_and_reasons_for_what_does_not_hold():
     assert {line.count(" | ") for line in table} == {4}
     assert "**holds**: the whole interval is > 0 |" in table[2] and "**does not hold**: opposite" in table[3]
     assert text.endswith("\n")
+
+
+def test_headings_name_the_paper():
+    (own,) = report({}, (replace(BETTER, sweep="my_own"),))
+    assert f"## {SWEEP}: no results (xiao2024)" in as_markdown(report({}, RHA), {}).splitlines()
+    assert "my_own: no results (ours)" in as_text([own]).splitlines()
+
+
+def test_a_reason_may_be_for_a_claim_of_another_paper():
+    assert "Never said." not in as_markdown(report({}, RHA), {}, {"inference_gap/optimal/end": "Never said."})
 
 
 def test_markdown_without_reasons_gives_none():

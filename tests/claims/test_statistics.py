@@ -16,11 +16,15 @@ from vaegen_ray.claims.statistics import (
     NotEnoughRuns,
     Range,
     Statistic,
+    at_places,
+    best,
     best_minus,
+    best_places,
     by_seed,
     difference,
     difference_interval,
     judge,
+    largest_rise,
     mean_interval,
     minus,
     slope,
@@ -172,6 +176,20 @@ def test_noise_alone_has_no_best_place():
     values = pd.DataFrame(np.random.default_rng(1).normal(size=(400, 12)), columns=pd.Index(range(12), name="nc"))
     assert abs(best_minus(values, 11).mean()) < 0.2
     assert (values.max(axis=1) - values[11]).mean() > 1.5
+
+
+def test_the_best_value_is_that_at_the_best_place():
+    values = pd.DataFrame([[0.0, 5.0, 9.0], [0.0, 7.0, 2.0], [0.0, 6.0, 3.0]], columns=pd.Index([1, 2, 4], name="nc"))
+    assert best_places(values).to_dict() == {0: 2, 1: 4, 2: 2}
+    assert best(values).tolist() == [5.0, 2.0, 6.0]
+    assert at_places(-values, best_places(values)).tolist() == [-5.0, -2.0, -6.0]
+
+
+def test_the_largest_rise_is_from_any_place_to_a_later_one():
+    values = pd.DataFrame(
+        [[5.0, 3.0, 4.0, 2.0, 2.5], [5.0, 4.0, 3.0, 2.0, 0.0], [9.0, 1.0, 2.0, 3.0, 0.5], [1.0, 1.0, 1.0, 0.0, 0.0]]
+    )
+    assert largest_rise(values).tolist() == [1.0, -1.0, 2.0, 0.0]
 
 
 def test_the_best_place_needs_two_seeds():

@@ -19,7 +19,9 @@ def rows(images):
 
 
 def test_every_entry_has_a_loader_and_can_be_a_trial():
-    assert set(catalog.CATALOG) == set(loaders.LOADERS)
+    generated = {name for name, entry in catalog.CATALOG.items() if entry.bins is not None}
+    assert set(catalog.CATALOG) == {*loaders.LOADERS, *catalog.SIZED, *generated}
+    assert len(catalog.CATALOG) == len(loaders.LOADERS) + len(catalog.SIZED) + len(generated)
     for name, entry in catalog.CATALOG.items():
         assert entry.name == name
         assert entry.default_levels in entry.levels
@@ -134,6 +136,20 @@ def test_check_accepts_all_that_the_catalog_allows():
     for name, entry in catalog.CATALOG.items():
         for levels in (None, *entry.levels):
             assert catalog.check(name, levels, entry.n_train) is entry
+
+
+def test_generated_images_are_always_here(tmp_path):
+    for name, images in (("tetrominoes", 163_840), ("tetrominoes10k", 10_240), ("tetrominoes1k", 1_024)):
+        entry, found = catalog.info(name), catalog.presence(name, tmp_path / "absent")
+        assert entry.n_train == entry.n_test == images // 2
+        assert entry.bins.images == images
+        assert (entry.likelihood, entry.levels, entry.shape) == ("bernoulli", (256,), entry.image_shape)
+        assert found.present
+        assert found.where == str(tmp_path / "absent" / "tetrominoes")
+        assert found.how == f"vaegen datasets --get {name}"
+        assert catalog.check(name, 256, images - 1, "random") is entry
+        assert catalog.check(name, None, images // 2, "checkerboard") is entry
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_dir_follows_the_environment(monkeypatch, tmp_path):

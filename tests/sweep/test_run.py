@@ -8,9 +8,10 @@ import torch
 
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.errors import DataFormatError
+from vaegen_ray.sweep.base import rising_epochs
 from vaegen_ray.sweep.run import BundleRun, segments_of
 from vaegen_ray.training.checkpoint import pack, unpack
-from vaegen_ray.trial import TrialSpec, rising_epochs
+from vaegen_ray.trial import TrialSpec
 
 SPECS = tuple(
     TrialSpec(nc=4, n_train=60, batch_size=20, epochs=8, evaluate_at=(1, 2, 3, 5, 8), seed=s, beta=b)

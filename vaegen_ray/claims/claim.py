@@ -75,8 +75,8 @@ class Claim:
     """The paper's numbers, where it has some."""
     sweep: str
     """The sweep whose results it is judged by."""
-    axes: bool = False
-    """Its trials differ in nc and mz; otherwise each pair of them is an experiment of its own."""
+    axes: tuple[str, ...] = ()
+    """Fields out of ``report.EXPERIMENT`` in which the trials of one experiment differ."""
     statistic: str
     """What is measured, in words."""
     unit: str

@@ -39,7 +39,7 @@ def along(
 ) -> Claim:  # fmt: skip
     """A claim about a sweep over nc and mz, whose margin is taken at ``baseline_of``; ``said`` are further fields."""
     return Claim(
-        sweep=sweep, axes=True, statistic=name, unit=unit, values=lambda results: values(results.last),
+        sweep=sweep, axes=("nc", "mz"), statistic=name, unit=unit, values=lambda results: values(results.last),
         claimed=claimed if isinstance(claimed, Range) else lambda rows: claimed(rows, **baseline_of(rows)), **said,
     )  # fmt: skip
 

@@ -3,9 +3,9 @@
     for row in report({"generalization_gaps": Results(last, curves, details)}):
         print(row.verdict, row.claim.statement)
 
-Trials of one sweep that differ in data set, size or training are experiments of their own, and a claim is judged in
-each: numbers of different experiments are never averaged. The verdict says what the numbers say; why they do so is for
-the reader, who may hand ``as_markdown`` what is likely.
+Trials of one sweep that differ in data set, size or training are experiments of their own, unless the claim is about
+just that, and a claim is judged in each: numbers of different experiments are never averaged. The verdict says what the
+numbers say; why they do so is for the reader, who may hand ``as_markdown`` what is likely.
 """
 
 import math
@@ -13,25 +13,28 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import pandas as pd
 
 from vaegen_ray.claims.claim import Claim, Results
+from vaegen_ray.claims.papers import CLAIMS, paper_of
 from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
-from vaegen_ray.claims.xiao2024 import CLAIMS
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.trial import ADDED
 
 EXPERIMENT = (
-    *("dataset", "levels", "n_train", "architecture", "latent_per_mz", "likelihood", "sigma", "beta"),
-    *("epochs", "batch_size", "learning_rate", "precision", "elbo_samples"),
+    *("dataset", "levels", "split", "n_train", "architecture", "hidden_layers", "latent_per_mz", "likelihood", "sigma"),
+    *("beta", "regulariser", "epochs", "batch_size", "learning_rate", "precision", "elbo_samples", "nc", "mz"),
 )
-"""Fields that all trials of one experiment share, and, for claims without axes, ``nc`` and ``mz``."""
-AXES = ("nc", "mz")
+"""Fields that all trials of one experiment share, but for the axes of a claim."""
 SETTINGS = {
     "dataset": "{}",
-    "n_train": "{:,.0f} training images",
-    "epochs": "{:,.0f} epochs",
+    "n_train": "{} training images",
+    "epochs": "{} epochs",
     "likelihood": "{} likelihood",
+    "nc": "nc {}",
+    "mz": "mz {}",
 }
 """Fields that are always said, and how."""
 
@@ -41,8 +44,8 @@ LEAST_ROOM = 20
 DIGITS = 2
 """Significant digits of half an interval's width; the mean is written to the same place."""
 HEAD = """A statement holds when the whole 95 % interval (Student's t, over seeds) of its statistic lies where it is \
-claimed; differences are paired by seed unless said. Seeds are those of the VAEs, which share their diffusion model. \
-Every statement is judged by itself: nothing is corrected for their number."""
+claimed; differences are paired by seed unless said. Seeds are those of the VAEs, which share their data and their \
+diffusion model. Every statement is judged by itself: nothing is corrected for their number."""
 TABLE_HEAD = ("| Claim | Where | Measured | Paper | Verdict |", "| --- | --- | --- | --- | --- |")
 
 
@@ -100,14 +103,17 @@ def _judged(claim: Claim, parts: Mapping[str, Results] | None) -> Iterator[Row]:
             )
 
 
-def experiments(results: Results, axes: bool) -> dict[str, Results]:
-    """Settings in words -> the completed trials of one experiment; ``axes`` keeps those of all nc and mz together."""
+def experiments(results: Results, axes: tuple[str, ...] = ()) -> dict[str, Results]:
+    """Settings in words -> the completed trials of one experiment, which may differ in ``axes``."""
     last = results.last
     if "status" in last:
         last = last[(last["status"] == "completed").to_numpy(dtype=bool, na_value=False)]
     if last.empty:
         return {}
-    fixed = EXPERIMENT if axes else (*EXPERIMENT, *AXES)
+    last = last.assign(
+        **{name: last[name].fillna(ADDED[name]) for name in EXPERIMENT if name in ADDED and name in last}
+    )
+    fixed = [name for name in EXPERIMENT if name not in axes]
     differ = [name for name in fixed if name in last and last[name].nunique(dropna=False) > 1]
     parts = [part for _, part in last.groupby(differ, dropna=False)] if differ else [last]
     return {
@@ -126,15 +132,17 @@ def settings_of(rows: pd.DataFrame, differ: Sequence[str] = ()) -> str:
     """What the trials of an experiment have in common, in words.
 
     Args:
-        differ: fields that tell it from other experiments, said beside data set, sizes, epochs, nc and mz.
+        differ: fields that tell it from other experiments, said beside ``SETTINGS``.
     """
-    said = [words.format(rows[name].iloc[0]) for name, words in SETTINGS.items() if name in rows]
-    for name in AXES:
-        if name in rows:
-            low, high = rows[name].min(), rows[name].max()
-            said.append(f"{name} {low:g}" if low == high else f"{name} {low:g} to {high:g}")
-    said += [f"{name} {rows[name].iloc[0]}" for name in differ if name not in (*SETTINGS, *AXES)]
+    said = [words.format(_span(rows[name])) for name, words in SETTINGS.items() if name in rows]
+    said += [f"{name} {_span(rows[name])}" for name in differ if name not in SETTINGS]
     return ", ".join(said)
+
+
+def _span(values: pd.Series) -> str:
+    """The one value, or the least and the largest."""
+    ends = [values.iloc[0]] if values.nunique() < 2 else [values.min(), values.max()]
+    return " to ".join(f"{end:,.10g}" if isinstance(end, Real) else str(end) for end in ends)
 
 
 def _numbers(interval: Interval) -> list[str]:
@@ -148,7 +156,8 @@ def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of one experiment under a line that names it, in the order in which the experiments come first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(f"{row.claim.sweep}: {row.settings or 'no results'}", []).append(row)
+        title = f"{row.claim.sweep}: {row.settings or 'no results'} ({paper_of(row.claim.sweep)})"
+        groups.setdefault(title, []).append(row)
     return groups
 
 
@@ -181,10 +190,10 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[
         reasons: id of a claim -> why it may not hold here, in a sentence. Said for rows that do not hold.
 
     Raises:
-        SpecError: a reason is for no claim of the rows.
+        SpecError: a reason is for no claim, of the rows or of any paper.
     """
     reasons = reasons or {}
-    ids = sorted({row.claim.id for row in rows})
+    ids = sorted({claim.id for claim in (*CLAIMS, *(row.claim for row in rows))})
     for unknown in sorted(set(reasons) - set(ids)):
         raise SpecError(allowed("id of a claim with a reason", unknown, ids))
     lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]

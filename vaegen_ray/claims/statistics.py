@@ -27,7 +27,10 @@ LEAST_SEEDS = 2
 HOLDS, FAILS, TOO_FEW = "holds", "does not hold", "not enough runs"
 VERDICTS = (HOLDS, FAILS, TOO_FEW)
 
-KNOBS = ("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "mollify_std", "asleep_samples")
+KNOBS = (
+    *("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "mollify_std", "asleep_samples"),
+    *("split", "n_train", "epochs", "architecture", "hidden_layers", "regulariser", "beta"),
+)
 """What trials of one method and seed may differ in; named where it leaves open which of them is meant."""
 
 
@@ -170,7 +173,8 @@ def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.
     places = rows.loc[wanted, keys]
     if places.duplicated().any():
         again = rows[wanted][places.duplicated(keep=False).to_numpy()]
-        knobs = [knob for knob in KNOBS if knob in again and again[knob].astype(str).nunique() > 1]
+        open_ones = [knob for knob in KNOBS if knob in again and knob not in axes]
+        knobs = [knob for knob in open_ones if again[knob].astype(str).nunique() > 1]
         raise NotEnoughRuns(
             f"several trials of one seed with {said}, and no telling which is meant; "
             f"they differ in {', '.join(knobs) or 'something else'}"
@@ -216,22 +220,45 @@ def difference(name: str, unit: str, ours: pd.Series, theirs: pd.Series, claimed
     return Statistic(name=name, unit=unit, values=ours.to_dict(), against=theirs.to_dict(), claimed=claimed, note=note)
 
 
-def best_minus(values: pd.DataFrame, at: object) -> pd.Series:
-    """By seed, the value at the best place minus the value at ``at``.
+def best_places(values: pd.DataFrame) -> pd.Series:
+    """By seed, the place with the highest mean of the OTHER seeds.
 
-    The best place has the highest mean of the OTHER seeds. A seed does not choose for itself, so that noise alone gives
-    differences around 0 or below, and not the rise that any maximum has over its neighbours.
+    A seed does not choose for itself, so that noise alone gives differences from the best place around 0 or below, and
+    not the rise that any maximum has over its neighbours.
 
     Args:
-        values: a row a seed, a column a place, one of them ``at``.
+        values: a row a seed, a column a place.
 
     Raises:
         NotEnoughRuns: fewer than two seeds.
     """
     if len(values) < LEAST_SEEDS:
         raise NotEnoughRuns(f"{len(values)} seed with all {values.columns.name}; at least {LEAST_SEEDS} are needed")
-    best = {seed: values.drop(index=seed).mean().idxmax() for seed in values.index}
-    return pd.Series({seed: values.loc[seed, place] - values.loc[seed, at] for seed, place in best.items()})
+    return pd.Series({seed: values.drop(index=seed).mean().idxmax() for seed in values.index})
+
+
+def at_places(values: pd.DataFrame, places: pd.Series) -> pd.Series:
+    """By seed, the value at a place of its own."""
+    return pd.Series({seed: values.loc[seed, place] for seed, place in places.items()})
+
+
+def best(values: pd.DataFrame) -> pd.Series:
+    """By seed, the value at the best of ``best_places``."""
+    return at_places(values, best_places(values))
+
+
+def best_minus(values: pd.DataFrame, at: object) -> pd.Series:
+    """By seed, the value at the best of ``best_places`` minus the value at ``at``, one of the columns."""
+    return best(values) - values[at]
+
+
+def largest_rise(values: pd.DataFrame) -> pd.Series:
+    """By seed, how far the values rise at most from a column to a later one: 0 or less only where they always fall.
+
+    Every seed counts with its worst case, so noise leans against a claim that values fall.
+    """
+    falls = values.cummin(axis=1).shift(axis=1)
+    return (values - falls).max(axis=1)
 
 
 def slope(values: pd.DataFrame, at: Sequence[float] | None = None) -> pd.Series:

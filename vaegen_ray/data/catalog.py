@@ -7,10 +7,13 @@
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from vaegen_ray.data import loaders
-from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.data import loaders, published
+from vaegen_ray.data.images import ImageSet, Split, Subset
+from vaegen_ray.data.splits import check_split, split_indices
+from vaegen_ray.data.tetrominoes import Bins, cached
 from vaegen_ray.errors import DataFormatError, SpecError, allowed
 
 
@@ -46,6 +49,9 @@ class DatasetInfo:
     """What must be there: paths below the package, or below the data directory, where they may be gzipped."""
     package: str | None = None
     """The Python package that holds the files; None when they lie in the data directory."""
+    bins: Bins | None = None
+    """What a set of Tetrominoes is made of; None for all other data. Its images are split as a trial says, and
+    ``n_train`` and ``n_test`` are those of the split in two halves."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,6 +84,27 @@ def _mnist_like(name: str, folder: str, **facts: object) -> DatasetInfo:
         "files": tuple(f"{folder}/{file}" for file in loaders.IDX_FILES),
     }
     return DatasetInfo(name=name, **(common | facts))
+
+
+def _tetrominoes(name: str, bins: Bins, size: int) -> DatasetInfo:
+    """A set of Tetrominoes, which is drawn where it is needed."""
+    half = bins.images // 2
+    return DatasetInfo(
+        name=name,
+        title=f"Tetrominoes, {bins.images:,} images of {size}x{size} in colour",
+        n_train=half,
+        n_test=bins.images - half,
+        shape=(3, size, size),
+        native_levels=256,
+        levels=(256,),
+        default_levels=256,
+        image_size=size,
+        likelihood="bernoulli",
+        needs="nothing: it is generated, and kept in tetrominoes of the data directory",
+        how_to_get=f"vaegen datasets --get {name}",
+        files=(),
+        bins=bins,
+    )
 
 
 _ENTRIES = (
@@ -135,7 +162,44 @@ _ENTRIES = (
         how_to_get="vaegen datasets --get cifar10",
         files=loaders.CIFAR10_FILES,
     ),
+    DatasetInfo(
+        name="smallnorb",
+        title="SmallNORB, photographs of toys",
+        n_train=published.NORB_PAIRS,
+        n_test=published.NORB_PAIRS,
+        shape=(1, 32, 32),
+        native_levels=256,
+        levels=(256,),
+        default_levels=256,
+        image_size=32,
+        likelihood="bernoulli",
+        needs="files in smallnorb of the data directory",
+        how_to_get="vaegen datasets --get smallnorb",
+        files=published.NORB_FILES,
+    ),
+    DatasetInfo(
+        name="shapes3d",
+        title="3dShapes, rendered rooms",
+        n_train=published.SHAPES_SHAPE[0] - published.SHAPES_TEST,
+        n_test=published.SHAPES_TEST,
+        shape=(3, 32, 32),
+        native_levels=256,
+        levels=(256,),
+        default_levels=256,
+        image_size=32,
+        likelihood="bernoulli",
+        needs="the file 3dshapes/3dshapes.h5 of the data directory, and the optional package h5py",
+        how_to_get="vaegen datasets --get shapes3d",
+        files=published.SHAPES_FILES,
+    ),
+    _tetrominoes("tetrominoes", Bins(), 32),
+    _tetrominoes("tetrominoes10k", Bins(angle=8, hue=4, scale=5, x=8, y=8), 16),
+    _tetrominoes("tetrominoes1k", Bins(angle=8, hue=4, scale=2, x=4, y=4), 16),
 )
+SIZED = {"smallnorb": published.smallnorb, "shapes3d": published.shapes3d}
+"""Loaders that read no more training images than are asked for, and make them smaller on the way."""
+TETROMINOES = "tetrominoes"
+"""Folder of the data directory where generated images are kept."""
 CATALOG: dict[str, DatasetInfo] = {entry.name: entry for entry in _ENTRIES}
 
 
@@ -155,15 +219,20 @@ def info(name: str) -> DatasetInfo:
     return CATALOG[name]
 
 
-def check(name: str, levels: int | None = None, n_train: int | None = None) -> DatasetInfo:
+def check(name: str, levels: int | None = None, n_train: int | None = None, split: str | None = None) -> DatasetInfo:
     """Whether ``load`` could be asked for this, told from the catalog alone; None stands for the default.
 
     Raises:
-        SpecError: the name, the grey levels or the number of training images cannot be.
+        SpecError: the name, the grey levels, the number of training images or the split cannot be.
     """
     entry = info(name)
     if levels is not None and levels not in entry.levels:
         raise SpecError(allowed(f"levels of {name}", levels, entry.levels))
+    if entry.bins is not None:
+        check_split(split or "random", entry.n_train if n_train is None else n_train, entry.bins.images)
+        return entry
+    if split not in (None, "random"):
+        raise SpecError(f"{name} comes with a test set, so its split is random; got {split!r}")
     if n_train is not None:
         _check_n_train(n_train, entry.n_train, name)
     return entry
@@ -182,6 +251,8 @@ def presence(name: str, data_dir: str | Path | None = None) -> Presence:
     base = loaders.package_folder(entry.package) if entry.package else _folder(data_dir)
     if base is None:
         return Presence(False, sys.prefix, entry.how_to_get)
+    if entry.bins is not None:
+        return Presence(True, str(base / TETROMINOES), entry.how_to_get)
     present = all(loaders.find(base, file) for file in entry.files)
     return Presence(present, str((base / entry.files[0]).parent), entry.how_to_get)
 
@@ -195,6 +266,7 @@ def load(
     data_dir: str | Path | None = None,
     download: bool = True,
     native: bool = False,
+    split: str = "random",
 ) -> Split:
     """The data set ``name`` as the networks see it.
 
@@ -206,14 +278,27 @@ def load(
         data_dir: where files lie; ``data_dir()`` when None.
         download: whether absent files may be downloaded.
         native: all grey levels that are on disk, as diffusion models are trained on, whatever ``levels`` says.
+        split: which images of a generated data set are trained on (``splits``).
 
     Raises:
         SpecError: what is asked for cannot be.
         DataMissingError: the data set is absent and could not be downloaded; says how to get it.
         DataFormatError: a file is damaged.
     """
-    entry = check(name, levels, n_train)
+    entry = check(name, levels, n_train, split)
     root = _folder(data_dir)
+    size = entry.image_size if image_size is None else image_size
+    if entry.bins is not None:
+        every = _generated(entry.bins, size, root)
+        train_at, test_at = split_indices(split, n_train or entry.n_train, entry.bins)
+        return Split(train=Subset(every, train_at), test=Subset(every, test_at))
+    if name in SIZED:
+        arrays = SIZED[name](root, download, n_train, size)
+        return Split(
+            train=ImageSet(arrays.train, entry.native_levels),
+            test=ImageSet(arrays.test, entry.native_levels),
+            test_labels=arrays.test_labels,
+        )
     arrays = loaders.Arrays(*loaders.LOADERS[name](root, download))
     train, test = (ImageSet(images, entry.native_levels) for images in (arrays.train, arrays.test))
     for images in (train, test):
@@ -226,9 +311,14 @@ def load(
         levels = entry.native_levels
     elif levels is None:
         levels = entry.default_levels
-    size = entry.image_size if image_size is None else image_size
     train, test = (images.requantised(levels).padded(size) for images in (train, test))
     return Split(train=train, test=test, test_labels=arrays.test_labels)
+
+
+@lru_cache(maxsize=1)
+def _generated(bins: Bins, size: int, root: Path) -> ImageSet:
+    """All images of a set of Tetrominoes; kept, so that the splits of a study share them."""
+    return ImageSet(cached(bins, size, root / TETROMINOES), 256)
 
 
 def table(data_dir: str | Path | None = None) -> list[dict[str, str]]:

@@ -137,7 +137,7 @@ def load_corrupted(
         sets = {name: _published(folder / f"{name}.npy", len(test), severity) for name in CIFAR10_C}
     else:
         side = entry.shape[1]
-        plain = catalog.load(dataset, native=True, image_size=side, data_dir=data_dir, download=False).test
+        plain = catalog.load(dataset, native=True, image_size=side, data_dir=data_dir, download=False).test.owned()
         if len(plain) != len(test):
             raise SpecError(f"test must be the whole test set of {dataset}, {len(plain)} images; got {len(test)}")
         sets = {name: corrupted(plain, name, severity) for name in OWN}

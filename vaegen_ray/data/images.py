@@ -52,6 +52,10 @@ class ImageSet:
         """The images at ``indices``, in that order, as a copy."""
         return ImageSet(self.images[np.asarray(indices)], self.levels)
 
+    def owned(self) -> "ImageSet":
+        """A copy, which can be written to."""
+        return ImageSet(self.images.copy(), self.levels)
+
     def first(self, n: int) -> "ImageSet":
         """The first ``n`` images, as a copy, so that the memory of the others can be freed."""
         if not 1 <= n <= len(self):
@@ -88,12 +92,47 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
+class Subset:
+    """Some images of a set, in an order of their own. Subsets of one set share its memory, on their way too."""
+
+    base: ImageSet
+    indices: np.ndarray
+    """int64 [n]: which images."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def levels(self) -> int:
+        """Grey levels of a pixel."""
+        return self.base.levels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.base.shape
+
+    @property
+    def images(self) -> np.ndarray:
+        """uint8 [n, C, H, W], a new array each time."""
+        return self.base.images[self.indices]
+
+    def owned(self) -> ImageSet:
+        """The images as a set of their own."""
+        return ImageSet(self.images, self.levels)
+
+    def digest(self) -> str:
+        """That of ``owned``."""
+        return self.owned().digest()
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """A training set and the test set that goes with it; no image is in both."""
 
-    train: ImageSet
+    train: ImageSet | Subset
     """What models are trained on, in the fixed shuffled order."""
-    test: ImageSet
+    test: ImageSet | Subset
     """What generalisation is measured on."""
     test_labels: np.ndarray | None = None
     """Classes of the test images from 0 on, int64 [N_test]; None when they are not on this machine."""

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError
-from vaegen_ray.seeds import stream_seed
 
 
 class Arrays(NamedTuple):
@@ -45,7 +45,7 @@ class Arrays(NamedTuple):
 
 Loader = Callable[[Path, bool], Arrays]
 CLASSES = 10
-"""Every data set has as many."""
+"""Of every data set that is read here."""
 
 DIGITS_FILES = ("datasets/data/digits.csv.gz",)
 MNIST5K_FILES = ("data/data/mnist_5k.csv.gz",)
@@ -64,11 +64,6 @@ pickles, which could run code of whoever wrote them, so it is never read."""
 NETWORK_TIMEOUT_SECONDS = 30
 """How long a silent server is waited for; without it, a firewall that drops packets would hold a run for minutes."""
 DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
-
-
-def fixed_order(n: int) -> np.ndarray:
-    """The one shuffled order of ``n`` images that all experiments share: a permutation of 0 .. n - 1."""
-    return np.random.Generator(np.random.PCG64(stream_seed(0, "split"))).permutation(n)
 
 
 def find(folder: Path, file: str) -> Path | None:

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.evaluation.amortization import amortization_gap
+from vaegen_ray.evaluation.inference import inference
+from vaegen_ray.evaluation.information import information
 from vaegen_ray.evaluation.measured import Measured
+from vaegen_ray.evaluation.neighbours import neighbours
 from vaegen_ray.evaluation.reconstruction import reconstruction
 from vaegen_ray.evaluation.representation import representation
 from vaegen_ray.evaluation.robustness import robustness_gap
@@ -61,6 +64,8 @@ def measure(
             parts.append(_rows(amortization_gap(vae, specs, data.test, wanted.amortization)))
         if wanted.robustness is not None:
             parts.append(_rows(robustness_gap(vae, specs, data.test, wanted.robustness)))
+        if wanted.inference is not None:
+            parts.append(_rows(inference(vae, specs, data.train, data.test, wanted.inference)))
     if last:
         parts += _at_the_end(vae, specs, data, sources, note)
     return [
@@ -79,6 +84,10 @@ def _at_the_end(
     assert wanted is not None
     if wanted.reconstruction is not None:
         parts.append(reconstruction(vae, specs, data.test, wanted.reconstruction))
+    if wanted.information is not None:
+        parts.append(_rows(information(vae, specs, data.train, data.test, wanted.information)))
+    if wanted.neighbours is not None:
+        parts.append(neighbours(vae, specs, data.train, data.test, wanted.neighbours))
     if wanted.smoothness is not None:
         parts.append(smoothness(vae, specs, data.test, wanted.smoothness))
     if wanted.representation is not None:

@@ -45,6 +45,9 @@ FIGURES: dict[str, Drawing] = {
     "more_real_data": Drawing("vaegen_ray.figures.mixture:draw_more_real"),
     "representation": Drawing("vaegen_ray.figures.downstream:draw", ("last", "details")),
     "latent_smoothness": Drawing("vaegen_ray.figures.lines:draw", ("last", "details")),
+    "rate_distortion": Drawing("vaegen_ray.figures.rate_distortion:draw", ("last", "details")),
+    "information": Drawing("vaegen_ray.figures.information:draw"),
+    "inference_gap": Drawing("vaegen_ray.figures.inference_gap:draw", ("last", "curves")),
 }
 """Name of a figure -> how it is drawn."""
 

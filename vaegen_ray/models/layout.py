@@ -1,13 +1,15 @@
 """The networks as data: a list of layers with their sizes, from which parameters, FLOPs and bytes are counted.
 
 The modules in ``networks.py`` are built from the same list, so what a plan counts is what is trained. Needs no torch.
-Sources: xiao2024, Tables 3-6 and Appendix B.1. The residual decoder has two transposed convolutions, since the encoder
-halves the image twice, and its last convolution has as many channels as the likelihood needs.
+Sources: xiao2024, Tables 3-6 and Appendix B.1; bozkurt2021, Section 4.3. The residual decoder has two transposed
+convolutions, since the encoder halves the image twice, and its last convolution has as many channels as the likelihood
+needs.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from vaegen_ray.trial import TrialSpec
@@ -76,11 +78,13 @@ def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from the image to the parameters of q(z|x), in order of use."""
     colours, height, width = spec.image_shape
     if spec.architecture == "fully_connected":
-        return (
-            Layer(name="in", kind="linear", n_in=spec.pixels, n_out=spec.nc),
-            Layer(name="hidden", kind="linear", n_in=spec.nc, n_out=spec.nc),
-            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, touches_z=True),
+        widths = [spec.pixels, *[spec.nc] * spec.hidden_layers, 2 * spec.latent_dim]
+        return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), touches_z="posterior")
+    if spec.architecture == "convolutional":
+        posterior = Layer(
+            name="posterior", kind="linear", n_in=_features(spec), n_out=2 * spec.latent_dim, touches_z=True
         )
+        return (*_strided("down", "conv", spec, colours, spec.nc), posterior)
     half, grid = height * width // 4, height * width // 16
     return (
         Layer(
@@ -116,11 +120,11 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     _, height, width = spec.image_shape
     channels = likelihood_channels(spec)
     if spec.architecture == "fully_connected":
-        return (
-            Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=spec.nc, touches_z=True),
-            Layer(name="hidden", kind="linear", n_in=spec.nc, n_out=spec.nc),
-            Layer(name="out", kind="linear", n_in=spec.nc, n_out=channels * height * width),
-        )
+        widths = [spec.latent_dim, *[spec.nc] * spec.hidden_layers, channels * height * width]
+        return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), touches_z="latent")
+    if spec.architecture == "convolutional":
+        latent = Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=_features(spec), touches_z=True)
+        return (latent, *_strided("up", "transposed", spec, spec.nc, channels))
     half, grid = height * width // 4, height * width // 16
     return (
         Layer(
@@ -132,6 +136,43 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         _upsampling("up2", spec, half),
         Layer(name="out", kind="conv", n_in=spec.nc, n_out=channels, cells=height * width),
     )
+
+
+def _numbered(first: str, layers: int) -> tuple[str, ...]:
+    """Names of the hidden layers of a fully-connected network."""
+    return (first, "hidden", *(f"hidden{i}" for i in range(2, layers)))[:layers]
+
+
+def _chain(widths: list[int], names: tuple[str, ...], touches_z: str) -> tuple[Layer, ...]:
+    """Fully-connected layers from each width to the next; with one layer alone it is the one that touches z."""
+    return tuple(
+        Layer(name=name, kind="linear", n_in=n_in, n_out=n_out, touches_z=name == touches_z or len(names) == 1)
+        for name, (n_in, n_out) in zip(names, pairwise(widths), strict=True)
+    )
+
+
+def latent_grid(spec: TrialSpec) -> tuple[int, int]:
+    """Height and width, in cells, of what the strided convolutions leave of an image."""
+    _, height, width = spec.image_shape
+    halvings = spec.hidden_layers if spec.architecture == "convolutional" else 2
+    return height >> halvings, width >> halvings
+
+
+def _features(spec: TrialSpec) -> int:
+    """Numbers behind the last convolution of the convolutional encoder."""
+    height, width = latent_grid(spec)
+    return spec.nc * height * width
+
+
+def _strided(name: str, kind: Kind, spec: TrialSpec, n_in: int, n_out: int) -> Iterator[Layer]:
+    """``hidden_layers`` convolutions with kernel 4 and stride 2, ``nc`` channels between them (bozkurt2021, Section
+    4.3)."""
+    height, width = latent_grid(spec)
+    channels = [n_in, *[spec.nc] * (spec.hidden_layers - 1), n_out]
+    for i, ends in enumerate(pairwise(channels)):
+        scale = spec.hidden_layers - 1 - i if kind == "conv" else i  # the grid has grown so many times
+        cells = height * width * 4**scale
+        yield Layer(name=f"{name}{i + 1}", kind=kind, n_in=ends[0], n_out=ends[1], kernel=4, stride=2, cells=cells)
 
 
 def _upsampling(name: str, spec: TrialSpec, cells: int) -> Layer:

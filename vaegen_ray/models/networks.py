@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaegen_ray.models.layout import Layer, decoder_layers, encoder_layers
+from vaegen_ray.models.layout import Layer, decoder_layers, encoder_layers, latent_grid
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.trial import TrialSpec
 
@@ -90,19 +90,24 @@ class Network(nn.Module):
             assert isinstance(layer, MemberLayer)
             layer.initialise(member, generator)
 
+    def chain(self, h: Tensor) -> Tensor:
+        """One layer after another, with ReLU between them."""
+        *hidden, last = self.layers.values()
+        for layer in hidden:
+            h = layer(h).relu_()
+        return last(h)
+
 
 class FullyConnectedEncoder(Network):
-    """pixels - nc - nc - 2Z with ReLU (xiao2024, Appendix B.1)."""
+    """pixels - nc - ... - nc - 2Z with ReLU (xiao2024, Appendix B.1; bozkurt2021, Section 4.3)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[M, B, C, H, W] -> [M, B, 2Z]."""
-        h = self.layers["in"](x.flatten(2)).relu_()
-        h = self.layers["hidden"](h).relu_()
-        return self.layers["posterior"](h)
+        return self.chain(x.flatten(2))
 
 
 class FullyConnectedDecoder(Network):
-    """Z - nc - nc - K*H*W with ReLU (xiao2024, Appendix B.1)."""
+    """Z - nc - ... - nc - K*H*W with ReLU (xiao2024, Appendix B.1; bozkurt2021, Section 4.3)."""
 
     def __init__(self, layers: tuple[Layer, ...], members: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(layers, members)
@@ -110,9 +115,7 @@ class FullyConnectedDecoder(Network):
 
     def forward(self, z: Tensor) -> Tensor:
         """[M, B, Z] -> [M, B, K, H, W]."""
-        h = self.layers["latent"](z).relu_()
-        h = self.layers["hidden"](h).relu_()
-        return self.layers["out"](h).unflatten(2, (-1, *self.size))
+        return self.chain(z).unflatten(2, (-1, *self.size))
 
 
 class ConvolutionalNetwork(Network):
@@ -172,6 +175,39 @@ class ResidualDecoder(ConvolutionalNetwork):
         return self.layers["out"](h, member)
 
 
+class StridedEncoder(ConvolutionalNetwork):
+    """Convolutions of kernel 4 and stride 2 with ReLU, then an affine map to 2Z (bozkurt2021, Section 4.3)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, B, C, H, W] -> [M, B, 2Z]."""
+        return self.layers["posterior"](super().forward(x).flatten(2))
+
+    def apply_layers(self, h: Tensor, member: int | None) -> Tensor:
+        for name, layer in self.layers.items():
+            if name != "posterior":
+                h = layer(h, member).relu_()
+        return h
+
+
+class StridedDecoder(ConvolutionalNetwork):
+    """An affine map of z with ReLU, then transposed convolutions of kernel 4 and stride 2, ReLU between them
+    (bozkurt2021, Section 4.3)."""
+
+    def __init__(self, layers: tuple[Layer, ...], members: int, grid: tuple[int, int]) -> None:
+        super().__init__(layers, members)
+        self.grid = grid
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[M, B, Z] -> [M, B, K, H, W]."""
+        return super().forward(self.layers["latent"](z).relu_().unflatten(2, (-1, *self.grid)))
+
+    def apply_layers(self, h: Tensor, member: int | None) -> Tensor:
+        _, *hidden, last = self.layers.values()
+        for layer in hidden:
+            h = layer(h, member).relu_()
+        return last(h, member)
+
+
 def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     """Encoder and decoder for the members ``specs`` (of one shape), each initialised from its own seed."""
     spec, members = specs[0], len(specs)
@@ -180,6 +216,9 @@ def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     if spec.architecture == "fully_connected":
         encoder = FullyConnectedEncoder(encoder_layers(spec), members)
         decoder = FullyConnectedDecoder(decoder_layers(spec), members, spec.image_shape)
+    elif spec.architecture == "convolutional":
+        encoder = StridedEncoder(encoder_layers(spec), members)
+        decoder = StridedDecoder(decoder_layers(spec), members, latent_grid(spec))
     else:
         encoder = ResidualEncoder(encoder_layers(spec), members)
         decoder = ResidualDecoder(decoder_layers(spec), members, spec.image_shape)

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from vaegen_ray.errors import allowed
-from vaegen_ray.measures import CLASSIFIERS
+from vaegen_ray.measures import ALPHAS, CLASSIFIERS
 from vaegen_ray.trial import TrialSpec
 
 SCHEMA_VERSION = 1
@@ -109,6 +109,16 @@ METRICS = pa.schema(
         pa.field("two_sample_accuracy", pa.float64()),
         pa.field("elbo_validation", pa.float64(), metadata=_NATS),
         pa.field("best_epoch", pa.int64()),
+        pa.field("mutual_information", pa.float64(), metadata=_NATS),
+        pa.field("marginal_kl", pa.float64(), metadata=_NATS),
+        pa.field("mutual_information_minibatch", pa.float64(), metadata=_NATS),
+        pa.field("marginal_kl_minibatch", pa.float64(), metadata=_NATS),
+        pa.field("information_images", pa.int64()),
+        pa.field("log_likelihood_train", pa.float64(), metadata=_NATS),
+        pa.field("log_likelihood_test", pa.float64(), metadata=_NATS),
+        pa.field("elbo_optimal_inference", pa.float64(), metadata=_NATS),
+        *(pa.field(f"elbo_self_consistent_{alpha}", pa.float64(), metadata=_NATS) for alpha in ALPHAS),
+        pa.field("neighbour_distance", pa.float64(), metadata={"unit": "intensity"}),
     ],
     metadata=_METADATA,
 )

@@ -197,13 +197,13 @@ class SweepStore:
         """The bundles that have a checkpoint, sorted."""
         return [name.removesuffix(WEIGHTS) for name in self.storage.list(self._path("checkpoints"), WEIGHTS)]
 
-    def write_model(self, bundle_id: str, data: bytes) -> None:
-        """Keeps the final weights of a bundle."""
-        self.storage.write(self._path("models", bundle_id + WEIGHTS), data)
+    def write_model(self, bundle_id: str, data: bytes, epoch: int | None = None) -> None:
+        """Keeps the final weights of a bundle, or those at an effective epoch."""
+        self.storage.write(self._path("models", _model_name(bundle_id, epoch)), data)
 
-    def read_model(self, bundle_id: str) -> bytes | None:
-        """The final weights of a bundle, or None."""
-        return self.storage.read_optional(self._path("models", bundle_id + WEIGHTS))
+    def read_model(self, bundle_id: str, epoch: int | None = None) -> bytes | None:
+        """The final weights of a bundle, or those at an effective epoch; None where they are not kept."""
+        return self.storage.read_optional(self._path("models", _model_name(bundle_id, epoch)))
 
     def write_sweep_json(self, value: Any) -> None:
         """Keeps the resolved sweep: its specification, versions, commit and machine."""
@@ -264,3 +264,7 @@ class SweepStore:
                 if row[name] != value:
                     raise ValueError(f"column {name} of a row in this file must be {value!r}; got {row[name]!r}")
         return filled
+
+
+def _model_name(bundle_id: str, epoch: int | None) -> str:
+    return bundle_id + ("" if epoch is None else f"-e{epoch:06d}") + WEIGHTS

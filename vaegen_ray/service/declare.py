@@ -15,9 +15,9 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.methods import recipe
 from vaegen_ray.service.options import add_stream_options, at_least, of_every_trial, of_the_stream
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream
+from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream, rising_epochs
 from vaegen_ray.sweep.spec import preset
-from vaegen_ray.trial import TrialSpec, rising_epochs
+from vaegen_ray.trial import TrialSpec
 
 USUAL: dict[str, dict[str, Any]] = {
     "smoke": {

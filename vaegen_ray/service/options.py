@@ -1,6 +1,7 @@
 """The options that all sweep scripts share. A wrong one is one line and exit code 2."""
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -41,6 +42,19 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     if not values or min(values) < 1:
         raise argparse.ArgumentTypeError(
             f"must be whole numbers >= 1 with commas between, such as 1,8,64; got {text!r}"
+        )
+    return values
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """A type for comma-separated numbers >= 0, such as ``0.01,0.1,1``, each once."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (-1.0,)
+    if not all(math.isfinite(value) and value >= 0 for value in values) or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(
+            f"must be numbers >= 0 with commas between, such as 0.01,0.1,1, each once; got {text!r}"
         )
     return values
 
@@ -143,6 +157,12 @@ def parser(description: str) -> OneLineParser:
     trial.add_argument("--epochs", type=at_least(1), metavar="N", help="effective epochs [default: by preset]")
     trial.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic of training; tf32 and bf16 are for GPUs [default: float32]"
+    )
+    made.add_argument(
+        "--save-every",
+        type=at_least(1),
+        metavar="N",
+        help="also keep the weights at evaluations whose epoch is a multiple of N [default: those of the end alone]",
     )
     made.add_argument(
         "--checkpoint-seconds",

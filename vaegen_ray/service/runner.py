@@ -140,7 +140,12 @@ def _load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
     for spec in sweep.datasets:
         size = spec.image_shape[1]
         split = catalog.load(
-            spec.dataset, levels=spec.levels, n_train=spec.real_images, image_size=size, data_dir=folder
+            spec.dataset,
+            levels=spec.levels,
+            n_train=spec.real_images,
+            image_size=size,
+            data_dir=folder,
+            split=spec.split,
         )
         if spec.measures and spec.measures.representation and split.test_labels is None:
             raise DataMissingError(
@@ -150,7 +155,8 @@ def _load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
         if severity := corruption_severity(spec):
             from vaegen_ray.data.corruptions import load_corrupted
 
-            corrupted = load_corrupted(spec.dataset, split.test, severity=severity, image_size=size, data_dir=folder)
+            test = split.test.owned()
+            corrupted = load_corrupted(spec.dataset, test, severity=severity, image_size=size, data_dir=folder)
             split = replace(split, corrupted=corrupted)
         splits[data_key(spec)] = split
     return splits
@@ -225,6 +231,7 @@ def _train(
             progress=progress,
             folder=folder,
             checkpoint_seconds=options.checkpoint_seconds,
+            save_every=options.save_every,
             tries=TRIES,
             pools=pools,
         )

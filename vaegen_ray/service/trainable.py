@@ -7,11 +7,10 @@ images come through the object store once. Tune's results carry the progress onl
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from ray import tune
 
-from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.data.images import Split
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.directory import Connection
@@ -32,6 +31,7 @@ class Plan:
     bundles: list[Bundle]
     code_version: str
     checkpoint_seconds: float
+    save_every: int | None
     use_gpu: bool
     streams: dict[StreamSpec, Connection]
     """The pools of the streams that trials read."""
@@ -53,6 +53,7 @@ class BundleTrainable(tune.Trainable):
             device=torch.device("cuda" if plan.use_gpu else "cpu"),
             code_version=plan.code_version,
             checkpoint_seconds=plan.checkpoint_seconds,
+            save_every=plan.save_every,
             reader_of=self._reader_of,
         )
         self._start(config)
@@ -79,5 +80,4 @@ class BundleTrainable(tune.Trainable):
     def _split_of(self, spec: TrialSpec) -> Split:
         split = self._images[data_key(spec)]
         # The object store gives read-only arrays; torch wants to own what it reads.
-        train, test = (ImageSet(np.array(part.images), part.levels) for part in (split.train, split.test))
-        return replace(split, train=train, test=test)
+        return replace(split, train=split.train.owned(), test=split.test.owned())

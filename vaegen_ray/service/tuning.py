@@ -32,6 +32,7 @@ def fit(
     progress: Progress,
     folder: str,
     checkpoint_seconds: float,
+    save_every: int | None,
     tries: int,
     pools: dict[StreamSpec, Pool],
 ) -> bool:
@@ -45,6 +46,7 @@ def fit(
         progress: is told how far every bundle is.
         folder: an empty folder for Tune's own files.
         checkpoint_seconds: time between two checkpoints of a bundle.
+        save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
         tries: starts of a bundle, the first included, before it is given up.
         pools: of the streams that trials read.
     """
@@ -55,6 +57,7 @@ def fit(
         bundles=bundles,
         code_version=code_version(),
         checkpoint_seconds=checkpoint_seconds,
+        save_every=save_every,
         use_gpu=use_gpu,
         streams={stream: pool.connection for stream, pool in pools.items()},
     )

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vaegen_ray.claims.claim import Results
-from vaegen_ray.claims.report import as_markdown, as_text, report
-from vaegen_ray.claims.xiao2024 import CLAIMS
+from vaegen_ray.claims.papers import SWEEPS, claims_of
+from vaegen_ray.claims.report import Row, as_markdown, as_text, report
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.figures import Tables
 from vaegen_ray.results.storage import Storage
@@ -27,22 +27,26 @@ def results_of(storage: Storage) -> tuple[dict[str, Results], list[str]]:
     Raises:
         StorageError: none of the sweeps is there.
     """
-    names = tuple(dict.fromkeys(claim.sweep for claim in CLAIMS))
     found: dict[str, Results] = {}
     notes: list[str] = []
-    for name in names:
+    for name in SWEEPS:
         if name in storage.folders(""):
             tables, skipped = tables_of(SweepStore(storage, name), Tables._fields)
             found[name] = Results(*tables)
             notes += skipped
     if not found:
-        raise StorageError(f"claims are judged by the sweeps {', '.join(names)}; none is in {storage.where()}")
+        raise StorageError(f"claims are judged by the sweeps {', '.join(SWEEPS)}; none is in {storage.where()}")
     return found, notes
+
+
+def rows(results: dict[str, Results]) -> list[Row]:
+    """The verdicts on all claims of the papers that have at least one sweep in the results."""
+    return report(results, claims_of(results))
 
 
 def text(results: dict[str, Results], width: int) -> str:
     """The verdicts for a terminal."""
-    return as_text(report(results), width)
+    return as_text(rows(results), width)
 
 
 def markdown(results: dict[str, Results], reasons: str | None) -> str:
@@ -62,7 +66,7 @@ def markdown(results: dict[str, Results], reasons: str | None) -> str:
             [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in RECORDED)]
         ),
     }
-    return as_markdown(report(results), facts, _read_reasons(reasons) if reasons else {})
+    return as_markdown(rows(results), facts, _read_reasons(reasons) if reasons else {})
 
 
 def _read_reasons(path: str) -> dict[str, str]:

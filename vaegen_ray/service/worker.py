@@ -48,6 +48,7 @@ class Worker:
         code_version: recorded in every row.
         checkpoint_seconds: time between two checkpoints of a bundle.
         reader_of: opens a stream for a bundle, to be read up to a number of samples.
+        save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Worker:
         code_version: str,
         checkpoint_seconds: float = 10.0,
         reader_of: Callable[[StreamSpec, int], Reader] | None = None,
+        save_every: int | None = None,
     ) -> None:
         self._store = store
         self._split_of = split_of
@@ -66,6 +68,7 @@ class Worker:
         self._code_version = code_version
         self._checkpoint_seconds = checkpoint_seconds
         self._reader_of = reader_of
+        self._save_every = save_every
         self._readers: dict[StreamSpec, Reader] = {}
         self._waiting: list[Bundle] = []
         self._run: BundleRun | None = None
@@ -107,6 +110,8 @@ class Worker:
             if segment.details:
                 self._store.write_details(run.bundle_id, *epochs, segment.details)
             self._store.write_metrics(run.bundle_id, *epochs, segment.rows)
+        for epoch, model in run.take_models():
+            self._store.write_model(run.bundle_id, model, epoch)
         if run.finished:
             outcomes = run.outcomes()
             if any(outcome.status == "completed" for outcome in outcomes):
@@ -146,6 +151,7 @@ class Worker:
         data = self._store.read_checkpoint(name)
         self._last_checkpoint = time.monotonic()
         run = partial(BundleRun, bundle, split, device=self._device, stream_of=partial(self._open, bundle))
+        run = partial(run, save_every=self._save_every)
         if data is None:
             self._store.write_checkpoint_members(name, [spec.trial_id for spec in bundle])
             return run()

@@ -22,12 +22,20 @@ DDPMPP: dict[str, Any] = {
 EDM_EPOCHS = 4000
 """Passes over the training set at the paper's scale: 200 M images of CIFAR-10."""
 
-PAPER_MODELS = {"residual": {"nc": 256, "mz": 1}, "fully_connected": {"nc": 512, "mz": 1}}
-"""Sizes of the networks of xiao2024 (Section 5.1 and Appendix B.1)."""
+PAPER_MODELS = {
+    "residual": {"nc": 256, "mz": 1},
+    "fully_connected": {"nc": 512, "mz": 1},
+    "convolutional": {"nc": 64, "mz": 1},
+}
+"""Sizes of the networks of xiao2024 (Section 5.1 and Appendix B.1) and bozkurt2021 (Section 4.3)."""
 ATTACK_ON_CIFAR = Attack(images=20, steps=100, radius=0.05)
 """Table 2 for CIFAR-10; the defaults of ``Attack`` are those of the two other data sets."""
 SMALLER: dict[str, dict[str, Any]] = {
-    "laptop": {"amortization": {"images": 300, "steps": 500}},
+    "laptop": {
+        "amortization": {"images": 300, "steps": 500},
+        "information": {"likelihood_images": 200, "importance_samples": 50},
+        "inference": {"epochs": 50},
+    },
     "smoke": {
         "amortization": {"images": 20, "steps": 20, "check_every": 10, "check_samples": 2},
         "robustness": {"images": 4, "restarts": 2, "steps": 3},
@@ -36,6 +44,9 @@ SMALLER: dict[str, dict[str, Any]] = {
         "smoothness": {"pairs": 3, "points": 5},
         "two_sample": {"epochs": 1},
         "sample_quality": {"images": 20},
+        "information": {"images": 100, "minibatch": 32, "likelihood_images": 10, "importance_samples": 5},
+        "inference": {"epochs": 1},
+        "neighbours": {"images": 50},
     },
 }
 """What is measured on less than the whole, by preset."""
@@ -79,7 +90,7 @@ def base_spec(
         SpecError: no such data set, or it does not come with these levels or so many images.
     """
     entry = info(dataset)
-    check(dataset, levels, training.get("n_train"))
+    check(dataset, levels, training.get("n_train"), training.get("split"))
     levels = levels or entry.default_levels
     architecture = architecture or ("residual" if entry.image_shape[0] == 3 else "fully_connected")
     _, height, width = entry.image_shape
@@ -155,3 +166,12 @@ def _likelihood(usual: str, levels: int) -> str:
     if levels == 2:
         return "bernoulli"
     return "logistic" if usual == "bernoulli" else usual
+
+
+def rising_epochs(last: int, count: int = 12) -> tuple[int, ...]:
+    """About ``count`` effective epochs from 1 to ``last``, evenly spaced in the logarithm, where curves bend."""
+    if last < 1:
+        raise SpecError(f"epochs must be a whole number >= 1; got {last!r}")
+    if count < 2:
+        return (last,)
+    return tuple(sorted({max(1, round(last ** (i / (count - 1)))) for i in range(count)} | {last}))

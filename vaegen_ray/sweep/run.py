@@ -73,6 +73,7 @@ class BundleRun:
         device: where to train.
         checkpoint: the bytes of ``checkpoint()`` of an earlier run of the same bundle, to go on from.
         stream_of: opens the stream of members that train on samples.
+        save_every: keep the weights at evaluations whose epoch is a multiple of this; None: at the end alone.
 
     Raises:
         DataFormatError: the checkpoint is damaged, or of another version.
@@ -86,6 +87,7 @@ class BundleRun:
         device: torch.device | str = "cpu",
         checkpoint: bytes | None = None,
         stream_of: StreamOf | None = None,
+        save_every: int | None = None,
     ) -> None:
         self.specs = list(specs)
         self.spec = specs[0]
@@ -109,6 +111,8 @@ class BundleRun:
         self._details: list[dict[str, Any]] = []
         self._evaluated_until = 0
         self._segments_taken = 0
+        self._save_every = save_every
+        self._models: dict[int, bytes] = {}
         if checkpoint is not None:
             self._restore(checkpoint)
 
@@ -175,6 +179,13 @@ class BundleRun:
             yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows, details=details)
             self._segments_taken += 1
 
+    def take_models(self) -> Iterator[tuple[int, bytes]]:
+        """The weights at evaluations that are to be kept, by epoch; each once. Like segments, they are handed out again
+        where writing failed, and are to be written before a checkpoint that is later than they."""
+        for epoch in sorted(self._models):
+            yield epoch, self._models[epoch]
+            del self._models[epoch]
+
     def outcomes(self) -> list[Outcome]:
         """How each member ended; to be asked when the run is finished."""
         assert self.finished
@@ -239,6 +250,8 @@ class BundleRun:
                     self.trainer.freeze(member, "the ELBO is not finite")
             for member in self.trainer.alive:
                 self._keep(member, epoch, elbos[member], further[member])
+        if self._save_every and epoch % self._save_every == 0 and self.trainer.alive:
+            self._models[epoch] = self.model()
         self._evaluated_until = epoch
         self._synchronise()
         self.evaluating = False
@@ -264,7 +277,8 @@ class BundleRun:
         rate, distortion = rate_and_distortion(
             self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION
         )
-        self._early_stopping.look(self.trainer.vae, (-rate - distortion).tolist(), epoch)
+        beta = torch.tensor([spec.beta for spec in self.specs], dtype=rate.dtype, device=rate.device)
+        self._early_stopping.look(self.trainer.vae, (-beta * rate - distortion).tolist(), epoch)
         self.evaluating = False
         self.evaluation_seconds += time.monotonic() - started
 

@@ -49,7 +49,8 @@ def data_key(spec: TrialSpec) -> str:
     shape = "x".join(map(str, spec.image_shape))
     severity = corruption_severity(spec)
     corrupted = f"-c{severity}" if severity else ""
-    return f"{spec.dataset}-{spec.levels}-{spec.real_images}-{shape}{corrupted}"
+    split = "" if spec.split == "random" else f"-{spec.split}"
+    return f"{spec.dataset}-{spec.levels}-{spec.real_images}-{shape}{split}{corrupted}"
 
 
 def corruption_severity(spec: TrialSpec) -> int | None:

@@ -1,9 +1,10 @@
 """Early stopping: the weights that are best on a validation part of the training set.
 
-The validation ELBO is looked at ``LOOKS`` times in a training, evenly spaced, whenever else the trial is evaluated.
-Members that stop early are trained to the end like the others, and at every evaluation their best weights so far stand
-for them: what a user has who stops with patience without end. D_train stays what it is for all methods, the validation
-part included, so about a tenth of the images of ``elbo_train`` was never trained on.
+The validation objective, -D - beta R in nats an image (the ELBO at beta = 1), is looked at ``LOOKS`` times in a
+training, evenly spaced, whenever else the trial is evaluated. Members that stop early are trained to the end like the
+others, and at every evaluation their best weights so far stand for them: what a user has who stops with patience
+without end. D_train stays what it is for all methods, the validation part included, so about a tenth of the images of
+``elbo_train`` was never trained on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class EarlyStopping:
 
     Attributes:
         members: those that stop early.
-        elbo: for each of them its best validation ELBO so far, nats an image.
+        elbo: for each of them its best validation objective so far, nats an image.
         epoch: and the effective epoch that it belongs to; 0 before the first look.
         looked_until: effective epoch of the last look.
     """
@@ -53,11 +54,11 @@ class EarlyStopping:
         return next((epoch for epoch in self._looks if epoch > self.looked_until), None) if self.members else None
 
     def look(self, vae: VAE, elbo: list[float], epoch: int) -> None:
-        """Keeps the weights of every member whose validation ELBO is better than ever.
+        """Keeps the weights of every member whose validation objective is better than ever.
 
         Args:
             vae: the members.
-            elbo: the validation ELBO of each member of the bundle.
+            elbo: the validation objective of each member of the bundle.
             epoch: complete effective epochs.
         """
         self.looked_until = epoch

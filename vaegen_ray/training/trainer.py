@@ -9,8 +9,6 @@ Letters: M members, B batch, Z latent dimensions. Random numbers are drawn in bl
 from a stream of its own (seed, name, block), so that the state of a training is its tensors and the number of its step.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.training.adam import Adam
 from vaegen_ray.training.asleep import Asleep
-from vaegen_ray.training.objectives import negative_beta_elbo
+from vaegen_ray.training.objectives import Objective, objective_of
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.source_of import source_of
 from vaegen_ray.training.sources import StreamOf
@@ -30,8 +28,6 @@ BLOCK_PIXELS = 2**22
 """Most pixels that a member gathers at once."""
 BLOCK_IMAGES = 2**12
 """Most images that a member gathers at once, so that one that waits for samples can begin with few."""
-
-Objective = Callable[[VAE, Tensor, Tensor, Tensor], Tensor]
 
 
 def steps_per_block(spec: TrialSpec) -> int:
@@ -51,7 +47,7 @@ class Trainer:
         stream_of: opens the stream of members that train on samples.
         loop_over_members: run convolutions member by member. One grouped convolution is faster on a CPU at small
             widths, but rounds by who shares the bundle, and training makes that grow (see ``models.networks``).
-        objective: what to minimise, [M].
+        objective: what to minimise, [M]; None for what the specification says.
 
     Attributes:
         step: optimiser steps done.
@@ -66,7 +62,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         stream_of: StreamOf | None = None,
         loop_over_members: bool = True,
-        objective: Objective = negative_beta_elbo,
+        objective: Objective | None = None,
     ) -> None:
         self.specs = specs
         self.spec = specs[0]
@@ -77,7 +73,7 @@ class Trainer:
         self.adam = Adam(self.vae.named_parameters(), self.spec.learning_rate, by_member=by_member)
         self.step = 0
         self.failed: dict[int, tuple[str, int]] = {}
-        self._objective = objective
+        self._objective = objective or objective_of(self.spec)
         self.sources = [source_of(spec, train, stream_of) for spec in specs]
         self._beta = torch.tensor([spec.beta for spec in specs], device=self.device)
         self._alive = torch.ones(len(specs), dtype=torch.bool, device=self.device)

@@ -1,0 +1,72 @@
+"""Why test ELBOs fall late in training: the encoder or the decoder (zhang2021, Figures 1 and 2)?
+
+At every evaluation the encoder is trained on, with the decoder as it is: on the test set, which is optimal inference,
+and on mixtures of the VAE's own samples and the training set, which is self-consistent training. On binary and on grey
+images. ``--save-every 100`` keeps the weights as the paper does.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Any
+
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import at_least, of_every_trial
+from vaegen_ray.sweep.base import base_measures, base_spec
+from vaegen_ray.sweep.spec import Sweep, preset
+from vaegen_ray.trial import TrialSpec
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "images": ({"dataset": "digits", "levels": 2}, {"dataset": "digits", "levels": 17}),
+        "model": {"nc": 16, "mz": 5},
+        "seeds": 2,
+        "training": {"n_train": 100, "epochs": 4},
+        "evaluations": 2,
+    },
+    "laptop": {
+        "images": ({"dataset": "digits", "levels": 2}, {"dataset": "digits", "levels": 17}),
+        "model": {"nc": 256, "mz": 5},
+        "seeds": 3,
+        "training": {"n_train": 1000, "epochs": 300},
+        "evaluations": 10,
+    },
+    "paper": {
+        "images": ({"dataset": "binary_mnist"}, {"dataset": "mnist"}),
+        "model": {"nc": 500, "mz": 1},
+        "seeds": 3,
+        "training": {"epochs": 1000, "latent_per_mz": 10},
+        "evaluations": 10,
+    },
+}
+
+
+def declare(options: argparse.Namespace) -> Sweep:
+    """All trials of the sweep, from the options."""
+    chosen = preset(options.preset, PRESETS)
+    images = chosen["images"] if options.dataset is None else ({"dataset": options.dataset},)
+    trials = []
+    for each in images:
+        base = base_spec(**{**each, **chosen["training"], **of_every_trial(options)})
+        count, epochs = options.evaluations or chosen["evaluations"], base["epochs"]
+        evaluate_at = tuple(sorted({max(1, epochs * (i + 1) // count) for i in range(count)}))
+        measures = base_measures(base["dataset"], options.preset, ("inference",))
+        assert measures is not None
+        base["measures"] = replace(measures, gaps_at=evaluate_at)
+        base |= {**chosen["model"], "evaluate_at": evaluate_at}
+        trials += [TrialSpec(**base, seed=seed) for seed in range(options.seeds or chosen["seeds"])]
+    return Sweep(name="inference_gap", trials=tuple(trials), figures=("inference_gap",))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this sweep has beyond the shared options."""
+    parser.add_argument(
+        "--evaluations",
+        type=at_least(1),
+        metavar="N",
+        help="how often all is measured, in even steps [default: 10; smoke 2]",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(declare, __doc__.splitlines()[0], add_options))
