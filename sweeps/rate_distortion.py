@@ -178,12 +178,19 @@ def trials(setting: Setting, chosen: dict[str, Any], options: argparse.Namespace
             yield TrialSpec(**base, nc=nc, beta=beta, seed=seed, evaluate_at=evaluate_at, measures=measures)
 
 
+def _sizes(dataset: str) -> dict[str, Any]:
+    """Dense and sparse training sets of another data set: all that there is for training, and a fifth of it."""
+    dense = info(dataset).n_train
+    return {"dataset": dataset, "dense": dense, "sparse": dense // 5, "sizes": (dense // 5,), "convolutional_sizes": ()}
+
+
 def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
     chosen = preset(options.preset, PRESETS)
-    chosen = {**chosen, "dataset": options.dataset or chosen["dataset"]}
+    if options.dataset not in (None, chosen["dataset"]):
+        chosen = {**chosen, **_sizes(options.dataset)}
     if options.n_train:
-        chosen["sparse"] = options.n_train
+        chosen = {**chosen, "sparse": options.n_train}
     every = [
         spec
         for setting in settings(chosen, options.parts or chosen["parts"])
@@ -203,9 +210,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--betas", type=numbers, metavar="LIST", help="weights of the rate, such as 0.01,0.1,1 [default: by preset]"
     )
-    parser.add_argument(
-        "--nc", type=at_least(1), metavar="N", help="width of the VAEs [default: by preset, network]"
-    )
+    parser.add_argument("--nc", type=at_least(1), metavar="N", help="width of the VAEs [default: by preset, network]")
     parser.add_argument(
         "--iterations", type=at_least(1), metavar="N", help="optimiser steps, in place of --epochs [default: by preset]"
     )

@@ -52,6 +52,20 @@ BAD = [
     ("smoothness", {"points": 2}, "points of the smoothness must be a whole number >= 3; got 2"),
     ("two_sample", {"momentum": 1}, "momentum of the two-sample test must be a number >= 0 and < 1; got 1"),
     ("two_sample", {"batch_size": 1}, "batch_size of the two-sample test must be a whole number >= 2; got 1"),
+    ("information", {"images": 1}, "images of the information must be a whole number >= 2; got 1"),
+    ("information", {"minibatch": 1}, "minibatch of the information must be a whole number >= 2; got 1"),
+    ("information", {"importance_samples": -1}, "importance_samples of the information must be a whole number"),
+    ("inference", {"epochs": 0}, "epochs of the inference must be a whole number >= 1; got 0"),
+    ("inference", {"learning_rate": 0}, "learning_rate of the inference must be a number > 0"),
+    (
+        "inference",
+        {"self_consistent": (50, 0)},
+        "self_consistent of the inference must be rising numbers out of",
+    ),
+    ("inference", {"self_consistent": (30,)}, "self_consistent of the inference must be rising numbers out of"),
+    ("inference", {"self_consistent": 50}, "self_consistent of the inference must be rising numbers out of"),
+    ("neighbours", {"percentile": 101}, "percentile of the neighbours must be a whole number >= 0 and <= 100; got 101"),
+    ("neighbours", {"images": 0}, "images of the neighbours must be a whole number >= 1; got 0"),
     ("two_sample", {"epochs": True}, "epochs of the two-sample test must be a whole number >= 1; got True"),
 ]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.measures import Amortization, Measures, TwoSample
+from vaegen_ray.measures import Amortization, Information, Measures, TwoSample
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.sweep.base import rising_epochs
 from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id, real_before
@@ -46,6 +46,9 @@ CHANGES = {
     "asleep_samples": None,
     "validation_percent": None,
     "measures": Measures(amortization=Amortization()),
+    "split": "checkerboard",
+    "hidden_layers": None,  # the residual network has no choice
+    "regulariser": "marginal_kl",
 }
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256))
 OTHER_STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, seed=1))
@@ -59,6 +62,7 @@ PAIRS = {
     "asleep_percent": {"method": "rha", "asleep_percent": 40},
     "asleep_samples": {"method": "rha", "asleep_samples": "reconstruction"},
     "validation_percent": {"method": "early_stopping", "validation_percent": 20},
+    "hidden_layers": {"architecture": "fully_connected", "hidden_layers": 3},
     "epochs": {"epochs": 301, "evaluate_at": (301,)},
     "latent_per_mz": {"latent_per_mz": 8, "image_shape": (1, 8, 16)},
 }
@@ -169,6 +173,8 @@ BAD = {
     "asleep_samples": ("posterior", None),
     "beta": (-0.1, 1e7, 10**400, float("nan"), float("inf"), "x", None),
     **dict.fromkeys(("architecture", "likelihood", "method", "posterior_scale", "precision"), ("other", None)),
+    **dict.fromkeys(("split", "regulariser"), ("other", None)),
+    "hidden_layers": (-1, 9, 1.0, True, None),
     "residual_kernel": (0, 2, 5, 3.0, True),
     "image_shape": ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), (), 8, (1, 8.0, 8), "abc"),
     "evaluate_at": ((), (10,), (300, 10), (10, 10, 300), (0, 300), (1.5, 300), (True, 300), (10, 301), 300),
@@ -194,6 +200,20 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ),
         ({"likelihood": "logistic", "levels": 2}, "likelihood 'logistic' needs levels >= 3; got 2"),
         ({"likelihood": "logistic_mixture", "levels": 2}, "likelihood 'logistic_mixture' needs levels >= 3; got 2"),
+        (
+            {"architecture": "convolutional", "hidden_layers": 0},
+            "hidden_layers of the convolutional network must be from 1 to as many times as 8x8 can be halved; got 0",
+        ),
+        (
+            {"architecture": "convolutional", "hidden_layers": 4},
+            "hidden_layers of the convolutional network must be .* 8x8 can be halved; got 4",
+        ),
+        ({**RESIDUAL, "hidden_layers": 1}, "hidden_layers of the residual network must be 2; got 1"),
+        ({"regulariser": "marginal_kl", "batch_size": 1}, "regulariser 'marginal_kl' needs batch_size >= 2; got 1"),
+        (
+            {"measures": Measures(information=Information()), "n_train": 1, "batch_size": 1},
+            "information needs n_train >= 2; got 1",
+        ),
         ({"real_percent": 20}, "real_percent is for methods with mix; got 20 with 'normal'"),
         ({"method": "mix", "real_percent": 20}, "method 'mix' needs a stream of samples; got None"),
         (

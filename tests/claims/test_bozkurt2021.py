@@ -182,15 +182,39 @@ def test_one_seed_is_not_enough(claim):
     assert judged(TRUE, 1)[claim.id].verdict == TOO_FEW
 
 
+NEEDED = ("seed", *KEY, "beta", "distortion_test")
+
+
 @cache
 def judged_without(column):
-    return {row.claim.id: row for row in judge(world(TRUE).drop(columns=column))}
+    return {row.claim.id: row for row in judge(world(TRUE, 2).drop(columns=column))}
 
 
 @EACH
-def test_without_any_of_its_columns_a_claim_is_judged_or_lacks_runs_but_never_breaks(claim):
-    lacking = {column for column in world(TRUE) if judged_without(column)[claim.id].verdict == TOO_FEW}
-    assert {"seed", "beta", *KEY, "distortion_test"} <= lacking
+def test_without_its_columns_a_claim_lacks_runs(claim):
+    for column in NEEDED:
+        row = judged_without(column)[claim.id]
+        assert row.verdict == TOO_FEW and f"no column {column}" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("column", "claims"),
+    [
+        ("neighbour_distance", 3),
+        ("mutual_information", 5),
+        ("information_images", 3),
+        ("marginal_kl", 4),
+        ("elbo_test", 1),
+        ("log_likelihood_test", 3),
+        ("log_likelihood_train", 2),
+        ("rate_test", 2),
+    ],
+)
+def test_a_missing_measure_leaves_all_other_claims(column, claims):
+    lacking = [row for row in judged_without(column).values() if f"no column {column}" in row.reason]
+    assert len(lacking) == claims
+    whole = {claim.id for claim in CLAIMS} - {row.claim.id for row in lacking}
+    assert all(judged_without(column)[name].verdict == judged(TRUE, 2)[name].verdict for name in whole)
 
 
 @pytest.mark.parametrize("value", [np.nan, None, np.inf])
@@ -349,15 +373,22 @@ def test_a_single_size_counts_as_sparse():
     assert row.verdict == HOLDS and row.interval == judged(TRUE)[row.claim.id].interval
 
 
-def test_dense_and_sparse_are_the_ends_of_the_random_sizes():
-    extreme = world(TRUE).query("split == 'random' and n_train == 200 and method == 'normal' and regulariser == 'rate'")
-    larger = extreme.assign(n_train=5000, distortion_test=7.0, distortion_train=4.0)
-    rows = pd.concat([world(TRUE), larger])
-    row = row_of("rate_distortion/sparse/gap/3", rows)
-    assert row.interval.mean == pytest.approx(10 - 3, abs=0.01)
-    assert row.statistic.note == "random split with 200 images and random split with 5,000 images"
-    cropped = pd.concat([world(TRUE), larger.assign(split="constant_density")])
-    assert row_of("rate_distortion/sparse/gap/3", cropped).interval.mean == pytest.approx(10 - 0.2, abs=0.01)
+def test_dense_is_the_largest_random_size_and_sparse_about_a_fifth_of_it():
+    plain = "split == 'random' and n_train == 200 and method == 'normal' and regulariser == 'rate'"
+    other = world(TRUE).query(plain).assign(distortion_test=7.0, distortion_train=4.0)
+    name = "rate_distortion/sparse/gap/3"
+    largest = row_of(name, pd.concat([world(TRUE), other.assign(n_train=5000)]))
+    assert largest.interval.mean == pytest.approx(0.2 - 3, abs=0.01)
+    assert largest.statistic.note == "random split with 1,000 images and random split with 5,000 images"
+    for added in (other.assign(n_train=50), other.assign(n_train=5000, split="constant_density")):
+        row = row_of(name, pd.concat([world(TRUE), added]))
+        assert row.interval.mean == pytest.approx(10 - 0.2, abs=0.01)
+
+
+def test_sizes_are_compared_from_end_to_end():
+    smallest = world(TRUE).query("split == 'random' and n_train == 200").assign(n_train=50)
+    row = row_of("rate_distortion/volume/discrepancy", pd.concat([world(TRUE), smallest]))
+    assert row.statistic.note == "random split with 50 images and random split with 1,000 images"
 
 
 def test_trials_of_other_lengths_are_not_mixed():

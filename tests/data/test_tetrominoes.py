@@ -98,6 +98,16 @@ def test_the_whole_piece_is_inside_wherever_it_is(size, tolerance):
     np.testing.assert_allclose(covered(render(values, size)).sum(axis=(1, 2)) / area, 1, atol=tolerance)
 
 
+def test_nothing_is_cut_off_at_any_angle():
+    angles = (np.arange(72) + 0.3) / 72
+    middle = np.stack([angles, *(np.full(72, value) for value in (0.0, 0.0, 0.5, 0.5))], axis=1)
+    whole = covered(render(middle, 128)).sum(axis=(1, 2))
+    for axis, place in ((X, 0.0), (X, 1.0), (Y, 0.0), (Y, 1.0)):
+        there = middle.copy()
+        there[:, axis] = place
+        np.testing.assert_allclose(covered(render(there, 128)).sum(axis=(1, 2)), whole, rtol=0.004)
+
+
 def test_the_place_goes_from_border_to_border():
     values = varied(100)
     for axis, sums in ((X, (1, 2)), (Y, (1, 3))):

@@ -33,7 +33,14 @@ RESIDUAL_COLOUR = TrialSpec(
     latent_per_mz=8,
     residual_kernel=1,
 )
+DENSE_DEEP, DENSE_SHALLOW = (TrialSpec(nc=16, mz=3, hidden_layers=layers) for layers in (3, 1))
+STRIDED = TrialSpec(architecture="convolutional", hidden_layers=1, image_shape=(3, 8, 16), nc=6, mz=5)
+STRIDED_DEEP = TrialSpec(architecture="convolutional", hidden_layers=3, image_shape=(3, 8, 16), nc=6, mz=5)
 SPECS = [
+    pytest.param(DENSE_DEEP, id="dense, 3 layers"),
+    pytest.param(DENSE_SHALLOW, id="dense, 1 layer"),
+    pytest.param(STRIDED, id="strided"),
+    pytest.param(STRIDED_DEEP, id="strided, 3 layers"),
     pytest.param(DENSE_SMALL, id="dense"),
     pytest.param(DENSE_COLOUR, id="dense, colour"),
     pytest.param(RESIDUAL_SMALL, id="residual"),
@@ -57,6 +64,27 @@ def test_parameters_of_fully_connected_by_hand():
     decoder = 5 * 7 + 7 + 7 * 7 + 7 + 7 * 400 + 400
     assert params_total(DENSE_COLOUR) == encoder + decoder == 3861
     assert params_z(DENSE_COLOUR) == 7 * 10 + 10 + 5 * 7 + 7 == 122
+
+
+def test_parameters_of_other_depths_by_hand():
+    # 64-16-16-16-12 and 6-16-16-16-64; then 64-16-12 and 6-16-64; then the affine maps 64-12 and 6-64.
+    ends = 64 * 16 + 16 + 16 * 12 + 12 + 6 * 16 + 16 + 16 * 64 + 64
+    assert params_total(DENSE_DEEP) == ends + 4 * (16 * 16 + 16)
+    assert params_total(DENSE_SHALLOW) == ends
+    assert params_z(DENSE_DEEP) == params_z(DENSE_SHALLOW) == 316
+    affine = TrialSpec(nc=16, mz=3, hidden_layers=0)
+    assert params_total(affine) == params_z(affine) == 64 * 12 + 12 + 6 * 64 + 64
+    assert sum(p.numel() for p in VAE([affine]).parameters()) == params_total(affine)
+
+
+def test_parameters_of_strided_by_hand():
+    # 3x8x16 -> 6x4x8 -> 20 and 10 -> 6x4x8 -> 3x8x16; kernels of 4x4, with biases.
+    assert params_total(STRIDED) == 3 * 6 * 16 + 6 + 192 * 20 + 20 + 10 * 192 + 192 + 6 * 3 * 16 + 3
+    assert params_z(STRIDED) == 192 * 20 + 20 + 10 * 192 + 192
+    # Three of them leave a grid of 1x2.
+    between = 6 * 6 * 16 + 6
+    expected = 3 * 6 * 16 + 6 + 2 * between + 12 * 20 + 20 + 10 * 12 + 12 + 2 * between + 6 * 3 * 16 + 3
+    assert params_total(STRIDED_DEEP) == expected
 
 
 def test_parameters_of_residual_by_hand():

@@ -18,6 +18,13 @@ RESIDUAL_1X1 = TrialSpec(
 )
 SPECS = [pytest.param(s, id=n) for n, s in (("dense", DENSE), ("residual", RESIDUAL), ("residual 1x1", RESIDUAL_1X1))]
 RESIDUALS = SPECS[1:]
+DEEP, SHALLOW, AFFINE = (TrialSpec.from_dict({**DENSE.as_dict(), "hidden_layers": n}) for n in (3, 1, 0))
+STRIDED, STRIDED_DEEP = (
+    TrialSpec(architecture="convolutional", nc=4, image_shape=(3, 8, 16), hidden_layers=n, **COMMON) for n in (1, 3)
+)
+STRIDEDS = [pytest.param(STRIDED, id="strided"), pytest.param(STRIDED_DEEP, id="strided, 3 layers")]
+DENSES = [pytest.param(s, id=f"dense, {n}") for n, s in ((3, DEEP), (1, SHALLOW), (0, AFFINE))]
+EVERY = [*SPECS, *DENSES, *STRIDEDS]
 
 
 def members_of(spec: TrialSpec, seeds: range | tuple[int, ...]) -> list[TrialSpec]:
@@ -139,9 +146,10 @@ def test_residual_equals_plain_modules_with_batchnorm_statistics(spec, loop, mem
             torch.testing.assert_close(y[member], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_dense_equals_plain_modules():
-    vae = VAE(members_of(DENSE, range(3)))
-    x, z = batch_of(DENSE, 3)
+@pytest.mark.parametrize("spec", [SPECS[0], *DENSES])
+def test_dense_equals_plain_modules(spec):
+    vae = VAE(members_of(spec, range(3)))
+    x, z = batch_of(spec, 3)
     h, y = vae.encoder(x), vae.decoder(z)
     for network, inputs, outputs in ((vae.encoder, x.flatten(2), h), (vae.decoder, z, y.flatten(2))):
         for member in range(3):
@@ -154,8 +162,38 @@ def test_dense_equals_plain_modules():
             torch.testing.assert_close(outputs[member], plain[:-1](inputs[member]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("spec", STRIDEDS)
+def test_strided_equals_plain_modules(spec):
+    """k4 s2 p1 convolutions and an affine map, then the other way round, ReLU between all layers."""
+    vae = VAE(members_of(spec, range(3)))
+    x, z = batch_of(spec, 3)
+    h, y = vae.encoder(x), vae.decoder(z)
+    for member in range(3):
+        encoder, decoder = nn.Sequential(), nn.Sequential()
+        for plain, network in ((encoder, vae.encoder), (decoder, vae.decoder)):
+            for name, layer in network.layers.items():
+                n_in, n_out = layer.layer.n_in, layer.layer.n_out
+                if name == "posterior":
+                    plain.append(nn.Flatten())
+                made = {
+                    "linear": lambda a=n_in, b=n_out: nn.Linear(a, b),
+                    "conv": lambda a=n_in, b=n_out: nn.Conv2d(a, b, 4, stride=2, padding=1),
+                    "transposed": lambda a=n_in, b=n_out: nn.ConvTranspose2d(a, b, 4, stride=2, padding=1),
+                }[layer.layer.kind]()
+                weight = layer.weight[member].detach()
+                made.weight.data = weight.T if layer.layer.kind == "linear" else weight
+                made.bias.data = layer.bias[member].detach().flatten()
+                plain.append(made)
+                if name == "latent":
+                    grid = (8 >> spec.hidden_layers, 16 >> spec.hidden_layers)
+                    plain.append(nn.Unflatten(1, (spec.nc, *grid)))
+                plain.append(nn.ReLU())
+        torch.testing.assert_close(h[member], encoder[:-1](x[member]), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(y[member], decoder[:-1](z[member]), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("members", [1, 2, 8])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", EVERY)
 def test_shapes(spec, members):
     vae = VAE(members_of(spec, range(members)))
     x, noise = batch_of(spec, members)
@@ -167,7 +205,7 @@ def test_shapes(spec, members):
     assert rate.shape == distortion.shape == (members, 5)
 
 
-@pytest.mark.parametrize("spec", RESIDUALS)
+@pytest.mark.parametrize("spec", [*RESIDUALS, *STRIDEDS])
 def test_grouped_equals_looping_over_members(spec):
     specs = members_of(spec, range(3))
     x, noise = batch_of(spec, 3)
@@ -187,7 +225,7 @@ def test_grouped_equals_looping_over_members(spec):
         torch.testing.assert_close(grouped[name], looped[name], rtol=1e-4, atol=1e-5 * size, msg=name)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", EVERY)
 def test_a_loss_of_one_member_has_gradients_in_that_member_alone(spec):
     vae = VAE(members_of(spec, range(3)))
     rate, distortion = vae.rate_and_distortion(*batch_of(spec, 3))
@@ -197,7 +235,7 @@ def test_a_loss_of_one_member_has_gradients_in_that_member_alone(spec):
         assert not parameter.grad[[0, 2]].any(), name
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", EVERY)
 def test_init_depends_on_the_seed_alone(spec):
     alone = {seed: build_networks(members_of(spec, (seed,))) for seed in (3, 1, 4)}
     bundle = build_networks(members_of(spec, (1, 4, 3, 1)))
@@ -210,7 +248,7 @@ def test_init_depends_on_the_seed_alone(spec):
                 assert not torch.equal(parameter[0], parameter[1]), name
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", EVERY)
 def test_init_is_uniform_within_the_bound_of_pytorch(spec):
     wide = TrialSpec.from_dict({**spec.as_dict(), "nc": 24})
     for network in build_networks(members_of(wide, range(4))):

@@ -23,6 +23,12 @@ PARTS = {
     "representation": {"representation.png", "corruptions.png", "reconstructions.png", "downstream.md"},
     "reverse_half_asleep": {"training_curves.png", "final_elbos.md"},
     "synthetic_budget": {"synthetic_budget.png"},
+    "inference_gap": {"overfitting.png", "inference_gap.png", "inference_gap_table.md"},
+    "rate_distortion": {
+        *("rate_distortion.png", "rate_distortion_by_size.png", "rate_distortion_by_split.png"),
+        *("rate_distortion_by_network.png", "rate_distortion_by_dataset.png", "rate_distortion_table.md"),
+        *("objective_variants.png", "neighbour_distances.png", "information.png", "log_likelihood.png"),
+    },
 }
 """Files that a sweep draws, PDFs not counted."""
 MEASURED = {
@@ -36,6 +42,11 @@ MEASURED = {
         "attack_kl",
     ),
     "latent_smoothness": ("latent_log_q", "latent_variation"),
+    "inference_gap": ("elbo_optimal_inference", *(f"elbo_self_consistent_{alpha}" for alpha in (0, 50, 100))),
+    "rate_distortion": (
+        *("mutual_information", "marginal_kl", "mutual_information_minibatch", "marginal_kl_minibatch"),
+        *("log_likelihood_train", "log_likelihood_test", "neighbour_distance"),
+    ),
     "representation": ("accuracy_logistic_regression", "accuracy_svm_rbf", "psnr_test"),
 }
 """Columns that a sweep fills for at least one trial."""

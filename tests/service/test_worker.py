@@ -16,6 +16,7 @@ from vaegen_ray.service import worker as worker_module
 from vaegen_ray.service.worker import Worker
 from vaegen_ray.sweep import run as run_module
 from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.training.checkpoint import unpack
 from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import TrialSpec, bundle_id
 
@@ -69,6 +70,33 @@ def test_a_bundle_ends_committed(undisturbed: Path) -> None:
     store = SweepStore(Storage.open(undisturbed), "s")
     assert store.read_model(bundle_id(BUNDLE)) is not None
     assert store.checkpoints() == [] and store.started_bundles() == []
+
+
+def test_weights_are_kept_at_the_evaluations_that_are_asked_for(tmp_path: Path, undisturbed: Path) -> None:
+    """Killed and resumed on the way, the same files: those of epoch 6 are those of the end."""
+    store = SweepStore(Storage.open(tmp_path), "s")
+    make = lambda: Worker(  # noqa: E731
+        store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
+    )
+    first = make()
+    first.start(BUNDLE)
+    while store.read_model(bundle_id(BUNDLE), 3) is None:
+        first.advance(1e-9)
+    at_three = store.read_model(bundle_id(BUNDLE), 3)
+    work(make())  # from the checkpoint of the worker that was dropped
+    assert store.read_model(bundle_id(BUNDLE), 1) is None
+    assert_same_weights(store.read_model(bundle_id(BUNDLE), 3), at_three)
+    assert_same_weights(store.read_model(bundle_id(BUNDLE), 6), store.read_model(bundle_id(BUNDLE)))
+    with pytest.raises(AssertionError):
+        assert_same_weights(at_three, store.read_model(bundle_id(BUNDLE)))
+    assert_equal_rows(tmp_path, undisturbed)
+
+
+def assert_same_weights(one: bytes | None, other: bytes | None) -> None:
+    assert one is not None and other is not None
+    (ours, values), (theirs, others) = (unpack(data, "weights") for data in (one, other))
+    assert values == others and ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_progress_counts_members(tmp_path: Path) -> None:

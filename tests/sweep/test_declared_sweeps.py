@@ -45,7 +45,7 @@ def once(sweep: Sweep) -> list[TrialSpec]:
 
 
 def test_every_script_is_tried() -> None:
-    assert {path.stem for path in SWEEPS.glob("*.py")} == {*OURS, "double_descent"}
+    assert {path.stem for path in SWEEPS.glob("*.py")} == {*OURS, "double_descent", "rate_distortion", "inference_gap"}
 
 
 @pytest.mark.parametrize("name", OURS)

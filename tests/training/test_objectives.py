@@ -138,15 +138,15 @@ def test_the_product_of_matrices_is_precise_at_small_deviations(std, error):
     assert (found - direct(z, posterior))[near].abs().max() < error
 
 
-def test_in_float32_the_same_product_would_lose_everything():
+def test_in_float32_the_same_product_would_be_off_by_tenths_of_a_nat():
     z, posterior = codes_of(12, 4, std=1e-3)
     mean, std, code = posterior.mean.float(), posterior.std.float(), z.float()
     precision = std.square().reciprocal()
     constant = 0.5 * (mean.square() * precision).sum(-1) + (std.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
     product = -0.5 * code.square() @ precision.T + code @ (mean * precision).T - constant
     own = direct(z, posterior).diagonal()
-    assert (product.diagonal() - own).abs().max() > 0.05
-    torch.testing.assert_close(log_densities(z, posterior).diagonal(), own, rtol=0, atol=1e-7)
+    assert (product.diagonal() - own).abs().max() > 0.1
+    torch.testing.assert_close(log_densities(z, posterior).diagonal(), own, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("part", [mutual_information, marginal_kl])

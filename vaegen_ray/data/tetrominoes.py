@@ -165,8 +165,10 @@ def cached(bins: Bins, size: int, folder: Path, seed: int = 0) -> np.ndarray:
 
     Returns:
         uint8 [N, 3, S, S], read-only, since splits share it.
+
+    Raises:
+        SpecError: the size is too small.
     """
-    whole("image_size", size, SMALLEST_SIZE)
     name = f"{'x'.join(map(str, bins.counts))}-{size}px-seed{seed}-v{RENDERING_VERSION}"
     path = folder / f"{name}.npz"
     images = _read(path, (bins.images, 3, size, size))

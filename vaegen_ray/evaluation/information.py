@@ -7,6 +7,7 @@
 in nats. The mixture is exact: all N posteriors are evaluated at all N codes, so I_q[x; z] <= ln N holds for every draw
 of the codes. Beside it stands the estimate from minibatches that the paper draws (Section 4.5, Figure 8), weighted by
 the size of the data set, in the same mean over all codes: see ``training.objectives``, which has the formula of both.
+With one code an image, a part of the rate that is nothing may come out a little below zero.
 
 Letters: M members, N images, Z latent dimensions.
 """

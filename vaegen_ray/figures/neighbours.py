@@ -26,7 +26,7 @@ PERCENTILES = "neighbour_distance"
 
 Image = NDArray[np.float64]
 """(H, W, 3), intensities in [0, 1]."""
-CELL = 0.4
+CELL = 0.37
 """Width of an image with the gap beside it, in inches: room for the name below."""
 NAMES = 0.22
 """Height of the names below the images, in inches."""

@@ -60,7 +60,7 @@ AXES = ("Rate R (nats)", "Distortion D (nats)")
 IMAGES = "Images: a test image that is far from all training images, the nearest of these, and its reconstructions by β"
 PANEL_HEIGHT, STRIP_HEIGHT = 2.6, 0.75
 """Of a row, and of the images above it, in inches."""
-BESIDE = 0.8
+BESIDE = 0.55
 """Width of what is beside a panel, roughly, in inches."""
 
 
@@ -253,7 +253,7 @@ def _frame(axes: Axes, points: pd.DataFrame, own: pd.DataFrame, parts: Sequence[
         if not len(rate):
             continue
         axes.plot(rate, level - rate, color=style.FAINT, linewidth=0.6, alpha=0.55, zorder=1.5, gid=EQUAL)
-        where: dict[str, Any] = {"ha": "left", "va": "center", "zorder": 1.6, "clip_on": True}
+        where: dict[str, Any] = {"ha": "left", "va": "center", "zorder": 1.6}
         text = axes.text(
             rate[0], level - rate[0], f" −{level:,g}", **where, **style.words(style.SMALL_SIZE - 0.5, style.FAINT)
         )
