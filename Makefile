@@ -14,7 +14,7 @@ budget: .venv/.run
 	$(BIN)/python sweeps/synthetic_budget.py
 
 SWEEPS := generalization_gaps complexity_axes double_descent synthetic_budget reverse_half_asleep mollification \
-	real_synthetic_mix diffusion_subsets representation latent_smoothness more_real_data
+	real_synthetic_mix diffusion_subsets representation latent_smoothness more_real_data rate_distortion inference_gap
 
 claims: .venv/.run
 	for name in $(SWEEPS); do $(BIN)/python sweeps/$$name.py || exit 1; done

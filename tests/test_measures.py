@@ -56,6 +56,7 @@ BAD = [
     ("information", {"minibatch": 1}, "minibatch of the information must be a whole number >= 2; got 1"),
     ("information", {"importance_samples": -1}, "importance_samples of the information must be a whole number"),
     ("inference", {"epochs": 0}, "epochs of the inference must be a whole number >= 1; got 0"),
+    ("inference", {"optimal_epochs": 0}, "optimal_epochs of the inference must be a whole number >= 1; got 0"),
     ("inference", {"learning_rate": 0}, "learning_rate of the inference must be a number > 0"),
     (
         "inference",

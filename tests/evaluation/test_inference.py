@@ -27,7 +27,7 @@ D, Z, SIGMA = 6, 2, 0.4
 W = torch.tensor([[0.6, 0.1], [0.6, -0.1], [-0.3, 0.2], [-0.3, -0.2], [0.0, 0.5], [0.0, -0.5]], dtype=torch.float64)
 B = torch.tensor([0.5, 0.3, 0.4, 0.6, 0.1, 0.9], dtype=torch.float64)
 COLUMNS = ["elbo_optimal_inference", "elbo_self_consistent_0", "elbo_self_consistent_50", "elbo_self_consistent_100"]
-QUICK = Inference(epochs=3, learning_rate=1e-2)
+QUICK = Inference(epochs=3, optimal_epochs=3, learning_rate=1e-2)
 DENSE = {"nc": 8, "batch_size": 10, "n_train": 30}
 RESIDUAL = {**DENSE, "architecture": "residual", "nc": 3, "latent_per_mz": 4}
 ARCHITECTURES = [pytest.param(DENSE, id="dense"), pytest.param(RESIDUAL, id="residual")]
@@ -77,7 +77,7 @@ def state(vae: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_in_an_affine_gaussian_vae_every_training_finds_the_exact_posterior():
     vae, specs = affine_vae(2, elbo_samples=64, batch_size=25)
     train, test = some_pixels(300, 1), some_pixels(200, 2)
-    rows = inference(vae, specs, train, test, Inference(epochs=60, learning_rate=0.03))
+    rows = inference(vae, specs, train, test, Inference(epochs=60, optimal_epochs=60, learning_rate=0.03))
     covariance = W @ W.T + SIGMA**2 * torch.eye(D, dtype=torch.float64)
     x = vae.likelihood.scale(test).flatten(1).double()
     evidence = torch.distributions.MultivariateNormal(B, covariance).log_prob(x).mean().item()
@@ -96,7 +96,7 @@ def test_it_helps_an_encoder_that_knows_few_images():
     trainer = Trainer(specs, train)
     trainer.train(trainer.spec.steps)
     elbos = evaluate_elbo(trainer.vae, specs, train, test)
-    rows = inference(trainer.vae, specs, train, test, Inference(epochs=60, self_consistent=(0, 50)))
+    rows = inference(trainer.vae, specs, train, test, Inference(epochs=60, optimal_epochs=60, self_consistent=(0, 50)))
     for elbo, row in zip(elbos, rows, strict=True):
         mixed = row["elbo_self_consistent_50"]
         assert mixed > elbo["elbo_test"] + 0.3
@@ -108,7 +108,7 @@ def test_it_helps_an_encoder_that_knows_few_images():
 def test_steps_of_almost_no_size_leave_the_elbo_of_the_test_set(alpha):
     vae, specs = bundle({**DENSE, "elbo_samples": 2})
     train, test = binary(30), binary(25, 1)
-    settings = Inference(epochs=2, learning_rate=1e-12, self_consistent=(alpha,))
+    settings = Inference(epochs=2, optimal_epochs=2, learning_rate=1e-12, self_consistent=(alpha,))
     rows = inference(vae, specs, train, test, settings)
     for row, elbo in zip(rows, evaluate_elbo(vae, specs, train, test), strict=True):
         assert list(row) == ["elbo_optimal_inference", f"elbo_self_consistent_{alpha}"]
@@ -132,7 +132,7 @@ def test_the_vae_is_left_as_it_was(options, training):
 @pytest.mark.parametrize("options", ARCHITECTURES)
 def test_only_the_encoder_is_trained(options):
     vae, specs = bundle(options)
-    trained = train_encoder(vae, Mixture(specs, binary(30), 50, SELF_CONSISTENT), QUICK)
+    trained = train_encoder(vae, Mixture(specs, binary(30), 50, SELF_CONSISTENT), 3, 1e-2)
     assert same(trained.decoder, state(vae.decoder))
     assert all(parameter.grad is None for parameter in trained.decoder.parameters())  # costs no time either
     for name, tensor in trained.encoder.state_dict().items():

@@ -135,6 +135,8 @@ def load_corrupted(
     if dataset == "cifar10":
         folder = (catalog.data_dir() if data_dir is None else Path(data_dir).expanduser()) / CIFAR10_C_FOLDER
         sets = {name: _published(folder / f"{name}.npy", len(test), severity) for name in CIFAR10_C}
+    elif entry.bins is not None:  # which images are the test set depends on the split
+        sets = {name: corrupted(test, name, severity) for name in OWN}
     else:
         side = entry.shape[1]
         plain = catalog.load(dataset, native=True, image_size=side, data_dir=data_dir, download=False).test.owned()

@@ -67,18 +67,21 @@ def _image(values: Sequence[float], shape: str) -> Image:
 
 
 def draw_strip(axes: Axes, images: Mapping[str, Image], width: float) -> Axes:
-    """Draw ``images`` in a row above a panel, each with its name below; returns the axes that hold them.
+    """Draw ``images`` in a row between a panel and its title, each with its name below; returns the axes of the row.
 
     Args:
-        axes: the panel.
+        axes: the panel, with its title.
         images: names and images of one size.
         width: of the row at most, in inches.
     """
     count, (high, wide) = len(images), next(iter(images.values())).shape[:2]
     size = min(width / count, CELL)
-    # Inches from the upper left corner: the room that the layout finds must not depend on the size of the panel.
+    height = size * high / wide
+    # Inches from the upper left corner, and the title keeps the room free: the layout does not see the images.
     inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, axes.transAxes)  # type: ignore[arg-type]
-    strip = axes.inset_axes((0, NAMES, size * count, size * high / wide), transform=inches)
+    strip = axes.inset_axes((0, NAMES, size * count, height), transform=inches)
+    strip.set_in_layout(False)
+    axes.set_title(axes.get_title(), y=1, pad=72 * (NAMES + height) + 4, **style.words(style.TICK_SIZE))
     for i, image in enumerate(images.values()):
         left = i * (1 + GAP)
         strip.imshow(image, extent=(left, left + 1, 0, high / wide), interpolation="nearest", aspect="auto")
@@ -86,7 +89,6 @@ def draw_strip(axes: Axes, images: Mapping[str, Image], width: float) -> Axes:
     strip.set_xticks([i * (1 + GAP) + 0.5 for i in range(count)], list(images))
     strip.tick_params(length=0, pad=1.5, labelsize=style.SMALL_SIZE, labelfontfamily=style.FONT, labelcolor=style.INK)
     strip.set_yticks([])
-    strip.set_gid("strip")
     strip.spines[:].set_visible(False)
     return strip
 

@@ -115,7 +115,7 @@ def _both_parts(points: pd.DataFrame, rows: pd.DataFrame, details: pd.DataFrame,
     down, across = (PLACE, NETWORK) if networks <= MOST_COLUMNS else ((*PLACE, *NETWORK), ())
     width = style.WIDTH / (networks if across else COLUMNS) - BESIDE
     strips = {
-        key: hard_images(_trials(rows, key), details, _few(own["beta"], int(width / CELL) - 2))
+        key: hard_images(_trials(rows, key), details, _few(own["beta"], min(LABELLED, int(width / CELL) - 2)))
         for key, own in in_order(points, (*PLACE, *NETWORK)).items()
     }
     pictured = any(strips.values())
@@ -129,9 +129,7 @@ def _both_parts(points: pd.DataFrame, rows: pd.DataFrame, details: pd.DataFrame,
             else:
                 _draw_curve(axes, curve, "test", style.method_colour(method), DOTTED, f"{method} test")
         if images := strips[tuple(own[[*PLACE, *NETWORK]].iloc[0])]:
-            strip = draw_strip(axes, images, width)
-            strip.set_title(axes.get_title(), **style.words(style.TICK_SIZE))
-            axes.set_title("")
+            draw_strip(axes, images, width)
     handles = [style.handle("test set", TEST), style.handle("training set", TRAIN, linestyle=DASHED)]
     for method in style.methods_in(points[points["method"] != "normal"]):
         name = f"test set, {style.method_name(method)}"

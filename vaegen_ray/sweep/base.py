@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from vaegen_ray.data.catalog import check, info
+from vaegen_ray.data.catalog import DatasetInfo, check, info
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.measures import KINDS, Attack, Measures
 from vaegen_ray.stream import DiffusionSpec, Sampler, StreamSpec
@@ -34,7 +34,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "laptop": {
         "amortization": {"images": 300, "steps": 500},
         "information": {"likelihood_images": 200, "importance_samples": 50},
-        "inference": {"epochs": 50},
+        "inference": {"epochs": 40},
     },
     "smoke": {
         "amortization": {"images": 20, "steps": 20, "check_every": 10, "check_samples": 2},
@@ -45,7 +45,7 @@ SMALLER: dict[str, dict[str, Any]] = {
         "two_sample": {"epochs": 1},
         "sample_quality": {"images": 20},
         "information": {"images": 100, "minibatch": 32, "likelihood_images": 10, "importance_samples": 5},
-        "inference": {"epochs": 1},
+        "inference": {"epochs": 1, "optimal_epochs": 2},
         "neighbours": {"images": 50},
     },
 }
@@ -77,8 +77,8 @@ def base_spec(
     """Fields of a ``TrialSpec`` for a data set: images, network, likelihood and optimiser.
 
     The fully-connected network is trained with Adam at 1e-3, and batches of 50 (embedded data) or 100; the residual
-    network, default for colour images, with Adam at 1e-4 and batches of 100. The paper gives no optimiser; these are
-    the values of related code.
+    network, default for photographs in colour, with Adam at 1e-4 and batches of 100. The paper gives no optimiser;
+    these are the values of related code.
 
     Args:
         dataset: name in the catalog.
@@ -92,7 +92,7 @@ def base_spec(
     entry = info(dataset)
     check(dataset, levels, training.get("n_train"), training.get("split"))
     levels = levels or entry.default_levels
-    architecture = architecture or ("residual" if entry.image_shape[0] == 3 else "fully_connected")
+    architecture = architecture or ("residual" if entry.likelihood == "logistic_mixture" else "fully_connected")
     _, height, width = entry.image_shape
     grid = (height // 4) * (width // 4)
     residual = architecture == "residual"
@@ -104,7 +104,7 @@ def base_spec(
         "image_shape": entry.image_shape,
         "architecture": architecture,
         "latent_per_mz": grid if residual else FULLY_CONNECTED_LATENT.get(height, 16),
-        "likelihood": training.get("likelihood") or _likelihood(entry.likelihood, levels),
+        "likelihood": training.get("likelihood") or _likelihood(entry, levels),
         "learning_rate": 1e-4 if residual else 1e-3,
         "batch_size": 50 if small else 100,
         **training,
@@ -161,11 +161,11 @@ def base_stream(
     )
 
 
-def _likelihood(usual: str, levels: int) -> str:
+def _likelihood(entry: DatasetInfo, levels: int) -> str:
     """Binarised images are Bernoulli; grey levels of a usually binarised data set get a discretised logistic."""
     if levels == 2:
         return "bernoulli"
-    return "logistic" if usual == "bernoulli" else usual
+    return "logistic" if entry.default_levels == 2 else entry.likelihood
 
 
 def rising_epochs(last: int, count: int = 12) -> tuple[int, ...]:
