@@ -179,8 +179,8 @@ class Inference:
 
     optimal_epochs: int = 300
     """Passes over the test set. Fewer leave an encoder behind that overfitting has brought far from the optimum: on
-    1,000 binary digits its bits a dimension rise by .005 from epoch 180 to 300 of the training after 50 passes, by
-    .002 after 300, where those of amortized inference rise by .014."""
+    1,000 binary digits its bits a dimension rose by .005 from epoch 180 to 300 of the training after 50 passes, and by
+    .002 after 300 (step sizes that fall from the start), where those of amortized inference rose by .014."""
     epochs: int = 100
     """Passes over as many images as the training set has, of the mixtures."""
     learning_rate: float = 1e-3

@@ -28,7 +28,7 @@ def tables(kinds=(BINARY, GREY), seeds=3):
                 mixed = [(1 - share) * test + share * optimal for share in (0.1, 0.6, 0.4)]
                 others = [optimal, *mixed] if epoch % 100 == 0 else [np.nan] * 4
                 elbos = [-(value + 0.1 * seed) for value in (train, test, *others)]
-                rows.append((f"{likelihood}-{seed}", dataset, likelihood, levels, seed, float(epoch), *elbos))
+                rows.append((f"{dataset}-{likelihood}-{seed}", dataset, likelihood, levels, seed, float(epoch), *elbos))
     columns = ["trial_id", "dataset", "likelihood", "levels", "seed", "effective_epoch", "elbo_train", *INFERENCES]
     same = {"method": "normal", "split": "random", "n_train": 10_000, "architecture": "fully_connected", "nc": 500}
     same |= {"hidden_layers": 2, "mz": 5, "beta": 1.0, "regulariser": "rate", "epochs": 1000, "status": "completed"}

@@ -101,7 +101,7 @@ class Scale(NamedTuple):
         if not self.log:
             return [
                 float(at)
-                for at in MaxNLocator(5, steps=[*STEPS, 10]).tick_values(self.low, self.high)
+                for at in MaxNLocator(6, steps=[*STEPS, 10]).tick_values(self.low, self.high)
                 if self.low <= at <= self.high
             ]
         near, far = sorted((abs(self.low), abs(self.high)))
