@@ -87,6 +87,20 @@ def assert_is_mean_of(line, trials, part):
     np.testing.assert_allclose(line.get_ydata(), trials[f"distortion_{part}"].mean())
 
 
+def assert_equal_elbo(axes):
+    """Whether there are a few grey lines, on each of which -D - R is the same and as the words beside it say."""
+    elbos = []
+    for line in equal_elbo(axes):
+        elbo = -line.get_ydata() - line.get_xdata()
+        np.testing.assert_allclose(elbo, elbo[0], atol=1e-9)
+        elbos.append(elbo[0])
+    said = [text for text in axes.texts if text.get_gid() == "equal ELBO"]
+    np.testing.assert_allclose([float(t.get_text().replace("−", "-").replace(",", "")) for t in said], elbos, atol=1e-9)
+    assert 3 <= len(elbos) <= 10 and len(set(np.round(elbos, 9))) == len(elbos)
+    for text, line in zip(said, equal_elbo(axes), strict=True):
+        assert text.get_position() == pytest.approx((line.get_xdata()[0], line.get_ydata()[0]))
+
+
 @pytest.fixture(scope="module")
 def rows():
     return rows_for()
@@ -143,14 +157,16 @@ def test_a_white_star_marks_beta_one_on_each_curve_and_is_left_out_without_it(ro
 def test_the_elbo_is_the_same_along_each_grey_line_and_stands_beside_it(made):
     figures = [part for stem, part in made.items() if stem.startswith("rate_") and not isinstance(part, str)]
     for axes in (axes for figure in figures for axes in figure.axes):
-        levels = []
-        for line in equal_elbo(axes):
-            elbo = -line.get_ydata() - line.get_xdata()
-            np.testing.assert_allclose(elbo, elbo[0])
-            levels.append(elbo[0])
-        said = [float(t.get_text().replace("−", "-")) for t in axes.texts if t.get_text().strip().startswith("−")]
-        np.testing.assert_allclose(sorted(said), sorted(levels))
-        assert 3 <= len(levels) <= 8 and len(set(np.round(levels, 9))) == len(levels)
+        assert_equal_elbo(axes)
+
+
+@pytest.mark.parametrize("added", [-700.0, -200.0])
+def test_distortions_below_zero_as_those_of_densities_have_lines_of_equal_elbo_too(added):
+    rows = rows_for((DENSE,), (ONE,), 2)
+    rows = rows.assign(**{name: rows[name] + added for name in VALUES if name.startswith("distortion")})
+    (axes,) = draw(rows, NONE)["rate_distortion"].axes
+    assert_equal_elbo(axes)
+    assert_is_mean_of(lines_in(axes)["normal test"], of(rows), "test")
 
 
 def test_lines_of_equal_elbo_are_straight_diagonals_on_linear_axes():
@@ -181,6 +197,7 @@ def test_a_rate_that_collapses_does_not_take_the_room_of_all_others():
     rows.loc[rows["beta"] == 5, ["rate_train", "rate_test"]] = 1e-7
     axes = draw(rows, NONE)["rate_distortion"].axes[0]
     assert axes.get_xscale() == "linear"
+    assert_equal_elbo(axes)
 
 
 def test_a_few_values_of_beta_are_written_beside_the_curve_of_the_test_set(rows, made):

@@ -5,7 +5,7 @@ data set, split, size and network that differ in beta alone; ``rate_distortion``
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ COLUMNS = 2
 
 
 class Scale(NamedTuple):
-    """The range of an axis; a logarithmic one has values of one sign, and falls below 0 as it rises above."""
+    """The range of an axis; values of a logarithmic one have one sign, and where it is minus, their size counts."""
 
     low: float
     high: float
@@ -116,11 +116,16 @@ class Scale(NamedTuple):
 
     def dress(self, axes: Axes, which: str) -> None:
         """Give the ``x`` or the ``y`` axis this range."""
+        sign = math.copysign(1, self.low)
+
+        def shown(at: Any) -> Any:
+            return sign * np.log(np.maximum(sign * np.asarray(at), TINY))
+
+        def value(seen: Any) -> Any:
+            return sign * np.exp(sign * np.asarray(seen))
+
         if self.log:
-            sign = math.copysign(1, self.low)
-            there: Callable[[Any], Any] = lambda at: sign * np.log(np.maximum(sign * np.asarray(at), TINY))  # noqa: E731
-            back: Callable[[Any], Any] = lambda seen: sign * np.exp(sign * np.asarray(seen))  # noqa: E731
-            (axes.set_xscale if which == "x" else axes.set_yscale)("function", functions=(there, back))
+            (axes.set_xscale if which == "x" else axes.set_yscale)("function", functions=(shown, value))
         axes.set(**{f"{which}lim": (self.low, self.high)})
         axis = axes.xaxis if which == "x" else axes.yaxis
         axis.set_major_locator(FixedLocator(self.ticks()))
@@ -177,8 +182,8 @@ def _information(rows: pd.DataFrame, left_out: str) -> Figure:
             axes.annotate(text, (0.99, math.log(images)), (0, 2), ha="right", **where, **style.words(style.SMALL_SIZE))
     handles = [style.handle(RATE_PARTS[name].name, RATE_PARTS[name].colour) for name in RATE_PARTS]
     if any(name.endswith(MINIBATCH) for name in measured):
-        handles += [style.handle("q(z): all training images", style.FAINT)]
-        handles += [style.handle("q(z): a minibatch", style.FAINT, linestyle=DASHED)]
+        handles += [style.handle("q(z): the mixture of N training images", style.FAINT)]
+        handles += [style.handle("q(z): that of a minibatch", style.FAINT, linestyle=DASHED)]
     finish(figure, points, "Mutual information and marginal KL over β", handles, footnote(split_note(points), left_out))
     return figure
 

@@ -243,18 +243,17 @@ def _frame(axes: Axes, points: pd.DataFrame, own: pd.DataFrame, parts: Sequence[
     x, y = (Scale.of(with_bars(same, [f"{value}_{part}" for part in parts])) for value in ("rate", "distortion"))
     x.dress(axes, "x")
     y.dress(axes, "y")
-    inside = Scale(x.low + y.low, x.high + y.high, y.log)
-    step = max(1, round(len(inside.ticks()) / LEVELS))
-    for level in inside.ticks()[::step]:
+    positive = y.log and y.low > 0
+    levels = Scale(max(x.low, 0) + y.low if positive else x.low + y.low, x.high + y.high, positive).ticks()
+    for level in levels[:: max(1, round(len(levels) / LEVELS))]:
         rate = np.sort(np.concatenate([x.grid(200), level - y.grid(200)]))
         rate = rate[(rate >= x.low) & (rate <= x.high) & (level - rate >= y.low) & (level - rate <= y.high)]
         if not len(rate):
             continue
         axes.plot(rate, level - rate, color=style.FAINT, linewidth=0.6, alpha=0.55, zorder=1.5, gid=EQUAL)
-        where: dict[str, Any] = {"ha": "left", "va": "center", "zorder": 1.6}
-        text = axes.text(
-            rate[0], level - rate[0], f" −{level:,g}", **where, **style.words(style.SMALL_SIZE - 0.5, style.FAINT)
-        )
+        where: dict[str, Any] = {"ha": "left", "va": "center", "zorder": 1.6, "gid": EQUAL}
+        where |= style.words(style.SMALL_SIZE - 0.5, style.FAINT)
+        text = axes.text(rate[0], level - rate[0], f" {-level:,g}".replace("-", "−"), **where)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 
 
