@@ -124,5 +124,6 @@ def test_the_paper_preset_has_a_plan(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT.parents[2] / "sweeps" / f"{name}.py"), "--preset", "paper", "--dry-run"]
     done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"sweep          {name}: cifar10") and "expected" in done.stdout
+    dataset = {"inference_gap": "binary_mnist", "rate_distortion": "tetrominoes"}.get(name, "cifar10")
+    assert done.stdout.startswith(f"sweep          {name}: {dataset} ") and "expected" in done.stdout
     assert not (tmp_path / "none").exists()
