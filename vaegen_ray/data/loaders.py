@@ -2,7 +2,8 @@
 
 A loader takes the data directory and whether it may download, and returns ``Arrays``, the training images in their
 fixed shuffled order. To add a data set, write its loader here, add it to ``LOADERS``, and describe it in
-``catalog.CATALOG``.
+``catalog.CATALOG``. Those in ``published`` also take how many training images are wanted and their side, and stand in
+``catalog.SIZED``; Tetrominoes are drawn, not read.
 
 Every file is read by NumPy from a plain format (CSV, IDX, fixed records): no pickle is opened, and neither
 scikit-learn nor torch is imported, so that a worker has its data in milliseconds. torchvision is only asked to
