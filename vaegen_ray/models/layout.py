@@ -154,8 +154,7 @@ def _chain(widths: list[int], names: tuple[str, ...], touches_z: str) -> tuple[L
 def latent_grid(spec: TrialSpec) -> tuple[int, int]:
     """Height and width, in cells, of what the strided convolutions leave of an image."""
     _, height, width = spec.image_shape
-    halvings = spec.hidden_layers if spec.architecture == "convolutional" else 2
-    return height >> halvings, width >> halvings
+    return height >> spec.hidden_layers, width >> spec.hidden_layers
 
 
 def _features(spec: TrialSpec) -> int:
