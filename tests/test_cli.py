@@ -51,6 +51,15 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(options: list[str], said: str
     assert done.stderr.startswith("error: ") and said in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "import sys; from vaegen_ray.cli import main; sys.exit(main())", "datasets"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path) -> None:
     done = double_descent("--preset", "smoke", "--storage", str(tmp_path), "--address", "127.0.0.1:1")
     assert done.returncode == 2

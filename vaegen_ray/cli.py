@@ -5,7 +5,9 @@ something is trained or generated.
 """
 
 import argparse
+import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         code: int = options.command(options)
+        sys.stdout.flush()
         return code
     except VaegenError as error:
         from vaegen_ray.service.runner import fail
@@ -51,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has seen enough, as in `vaegen claims | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,8 @@ from matplotlib.text import Text
 
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.information import CURVE, INFORMATION, Scale, draw
+from vaegen_ray.figures.information import INFORMATION, draw
+from vaegen_ray.figures.over_beta import CURVE, Scale
 
 BETAS = (0.001, 0.01, 0.1, 1.0, 5.0)
 

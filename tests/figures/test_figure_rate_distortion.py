@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from vaegen_ray import trial
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.figures import information, style
+from vaegen_ray.figures import over_beta, style
 from vaegen_ray.figures.rate_distortion import VALUES, draw
 
 BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0)
@@ -32,7 +32,7 @@ def rows_for(
                 rates, both = rate * spread.normal(1, 0.02, 2), np.array([train, test]) * spread.normal(1, 0.02, 2)
                 trial_id = "-".join(map(str, (*key, beta, seed)))
                 rows.append((trial_id, *key, beta, seed, *rates, *both, *(-rates - both)))
-    columns = ["trial_id", *information.CURVE, "beta", "seed", *VALUES]
+    columns = ["trial_id", *over_beta.CURVE, "beta", "seed", *VALUES]
     same = {"likelihood": "bernoulli", "nc": 512, "mz": 5, "epochs": 300, "image_shape": "[3, 4, 3]"}
     return pd.DataFrame(rows, columns=columns).assign(**same, status="completed")
 
@@ -78,7 +78,7 @@ def is_whole(figure):
 
 def of(rows, place=DENSE, network=ONE, method="normal", weighed="rate"):
     """The trials of one curve, by beta."""
-    keys = zip(information.CURVE, (*place, *network, method, weighed), strict=True)
+    keys = zip(over_beta.CURVE, (*place, *network, method, weighed), strict=True)
     return rows[np.logical_and.reduce([rows[name] == value for name, value in keys])].groupby("beta")
 
 
@@ -467,6 +467,6 @@ def test_equal_rows_in_any_order_give_equal_bytes():
 
 
 def test_every_split_network_and_regulariser_of_a_trial_has_a_name():
-    assert set(information.SPLITS) == set(trial.SPLITS)
-    assert set(information.NETWORKS) == set(trial.ARCHITECTURES)
-    assert set(information.REGULARISERS) == set(trial.REGULARISERS)
+    assert set(over_beta.SPLITS) == set(trial.SPLITS)
+    assert set(over_beta.NETWORKS) == set(trial.ARCHITECTURES)
+    assert set(over_beta.REGULARISERS) == set(trial.REGULARISERS)

@@ -10,7 +10,7 @@ import pytest
 from vaegen_ray.data.catalog import CATALOG
 from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import params_total
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.base import base_measures, base_spec, base_stream
 from vaegen_ray.sweep.cost import CPU_CORE
 from vaegen_ray.sweep.packing import pack
 from vaegen_ray.sweep.plan import describe
@@ -86,6 +86,31 @@ def test_a_sweep_needs_trials_and_each_once() -> None:
         Sweep(name="x", trials=())
     with pytest.raises(SpecError, match="twice"):
         Sweep(name="x", trials=(TrialSpec(), TrialSpec(nc=3), TrialSpec()))
+
+
+@pytest.mark.parametrize(
+    "fields, streamed, message",
+    [
+        ({"method": "more_real", "budget": 2}, None, "no more real ones; got method 'more_real'"),
+        ({"method": "dmaapx"}, 200, "at most the 160 training images of its VAE; got the split 'random' and 200"),
+        (
+            {"method": "dmaapx", "split": "constant_density"},
+            160,
+            "needs a random split .*got the split 'constant_density'",
+        ),
+        ({"measures": base_measures("digits", "smoke", ("representation",))}, None, "data set with classes; got tetro"),
+    ],
+)
+def test_trials_of_a_generated_data_set_cannot_learn_from_its_test_images(
+    fields: dict, streamed: int | None, message: str
+) -> None:
+    stream = base_stream("tetrominoes1k", "smoke", n_train=streamed) if streamed else None
+    base = base_spec("tetrominoes1k", n_train=160)
+    Sweep(name="x", trials=(TrialSpec(**base),))
+    with pytest.raises(SpecError, match=message):
+        Sweep(name="x", trials=(TrialSpec(**base | fields, stream=stream),))
+    allowed = base_stream("tetrominoes1k", "smoke", n_train=160)
+    Sweep(name="x", trials=(TrialSpec(**base, method="dmaapx", stream=allowed),))
 
 
 def test_data_is_named_once_for_all_trials_that_share_it() -> None:

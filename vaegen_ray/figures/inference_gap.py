@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.by_method import column_of
-from vaegen_ray.figures.information import filled
+from vaegen_ray.figures.over_beta import filled
 from vaegen_ray.figures.over_epochs import draw_line, footnote, mean_line, outside, show_late
 from vaegen_ray.figures.rows import require_one, usable
 

@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from vaegen_ray.figures import style
-from vaegen_ray.figures.information import PLACE, SPLITS, in_order, place_name
+from vaegen_ray.figures.over_beta import PLACE, SPLITS, in_order, place_name
 
 ORIGINAL, NEIGHBOUR, RECONSTRUCTION = "hard_original", "hard_neighbour", "hard_reconstruction"
 """Quantities of the details: a test image that is far from all training images, the nearest of these, and what a VAE

@@ -15,7 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vaegen_ray.figures import style
-from vaegen_ray.figures.information import (
+from vaegen_ray.figures.information import variants
+from vaegen_ray.figures.labels import place_labels
+from vaegen_ray.figures.neighbours import CELL, distances, draw_strip, hard_images, size_colours
+from vaegen_ray.figures.over_beta import (
     COLUMNS,
     CURVE,
     DASHED,
@@ -33,11 +36,8 @@ from vaegen_ray.figures.information import (
     place_name,
     split_note,
     statistics,
-    variants,
     with_bars,
 )
-from vaegen_ray.figures.labels import place_labels
-from vaegen_ray.figures.neighbours import CELL, distances, draw_strip, hard_images, size_colours
 from vaegen_ray.figures.over_epochs import footnote
 
 VALUES = tuple(f"{value}_{part}" for value in ("rate", "distortion", "elbo") for part in ("train", "test"))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vaegen_ray.data.catalog import CATALOG
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.trial import TrialSpec
@@ -15,7 +16,7 @@ class Sweep:
     """What a sweep script declares.
 
     Raises:
-        SpecError: no trials, or the same trial twice.
+        SpecError: no trials, the same trial twice, or one that would learn from its data set's test images.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Sweep:
         if len(set(ids)) < len(ids):
             twice = next(spec for spec in self.trials if ids.count(spec.trial_id) > 1)
             raise SpecError(f"sweep {self.name!r} declares a trial twice: {twice.spec_json}")
+        for spec in self.trials:
+            check_images(spec)
 
     @property
     def datasets(self) -> tuple[TrialSpec, ...]:
@@ -42,6 +45,29 @@ class Sweep:
     def streams(self) -> tuple[StreamSpec, ...]:
         """The streams of diffusion samples that trials read."""
         return tuple(dict.fromkeys(spec.stream for spec in self.trials if spec.stream is not None))
+
+
+def check_images(spec: TrialSpec) -> None:
+    """Whether the data set has what the trial needs beside a training set.
+
+    Of a set of Tetrominoes all images are test images that are not trained on, and an image has no class.
+
+    Raises:
+        SpecError: the trial would learn from test images, directly or through samples, or needs labels.
+    """
+    entry, stream = CATALOG.get(spec.dataset), spec.stream
+    if entry is None or entry.bins is None:
+        return
+    everything = f"all images of {spec.dataset} that are not trained on are test images"
+    if spec.recipe.images == "more_real":
+        raise SpecError(f"{everything}, so there are no more real ones; got method {spec.method!r}")
+    if stream and (spec.split != "random" or stream.diffusion.n_train > spec.n_train):
+        raise SpecError(
+            f"{everything}, so a diffusion model needs a random split and at most the {spec.n_train} training images "
+            f"of its VAE; got the split {spec.split!r} and {stream.diffusion.n_train}"
+        )
+    if spec.measures and spec.measures.representation:
+        raise SpecError(f"representations need a data set with classes; got {spec.dataset}, which has none")
 
 
 def data_key(spec: TrialSpec) -> str:
