@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: sweep budget claims test test-slow check setup bench clean
+.PHONY: sweep budget claims test test-slow drill check setup bench clean
 
 sweep: .venv/.run
 	$(BIN)/python sweeps/double_descent.py
@@ -25,6 +25,9 @@ test: .venv/.test
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow
+
+drill: .venv/.test
+	$(BIN)/python -m pytest -m drill
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.by_method import column_of
 from vaegen_ray.figures.over_beta import (
     DASHED,
+    DECADE,
     NETWORK,
     PLACE,
     REGULARISERS,
@@ -56,6 +58,8 @@ VARIANT_VALUES = {"distortion_test": "Distortion on $D_{test}$ (nats)", "elbo_te
 VARIANT_COLOURS = dict(zip(REGULARISERS, style.LINE_COLOURS, strict=False))
 
 PANEL_HEIGHT = 2.3
+LINEAR_NATS = 1.0
+"""Below this, an axis of information that spans decades is linear: a marginal KL falls to 0."""
 
 
 def draw(last: pd.DataFrame) -> dict[str, Figure | str]:
@@ -92,24 +96,30 @@ def _information(rows: pd.DataFrame, left_out: str) -> Figure:
     measured = [name for name in INFORMATION if np.isfinite(rows[name]).any()]
     points = statistics(rows, [*measured, "information_images"])
     figure, panels = panels_of(points, PLACE, NETWORK, ("β", "Nats"), PANEL_HEIGHT)
-    scale = Scale.of(with_bars(points, measured), log=False)
-    most = np.log(points["information_images"].max())
-    scale = scale if not most > scale.high else Scale.of(np.array([scale.low, most]), log=False)
+    values = np.append(with_bars(points, measured), np.log(points["information_images"].max()))
+    scale, spans = Scale.of(values, log=False), np.nanmax(values) > DECADE * LINEAR_NATS
     for axes, frame in panels:
         for name in measured:
             draw_means(axes, frame, name, INFORMATION[name].colour, INFORMATION[name].dashes, name)
-        scale.dress(axes, "y")
+        if spans:
+            axes.set_yscale("symlog", linthresh=LINEAR_NATS, linscale=0.5)
+            axes.set_ylim(min(0.0, np.nanmin(values)) - 0.1 * LINEAR_NATS, np.nanmax(values) * 1.5)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+        else:
+            scale.dress(axes, "y")
         images = frame["information_images"].max()
         if np.isfinite(images):
             axes.axhline(math.log(images), color=style.INK, linewidth=1, linestyle=":", zorder=1.5, gid="ln N")
             where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             text = f"ln {images:,.0f} = {math.log(images):.2f}"
-            axes.annotate(text, (0.99, math.log(images)), (0, 2), ha="right", **where, **style.words(style.SMALL_SIZE))
+            axes.annotate(text, (0.01, math.log(images)), (0, 2), ha="left", **where, **style.words(style.SMALL_SIZE))
     handles = [style.handle(RATE_PARTS[name].name, RATE_PARTS[name].colour) for name in RATE_PARTS]
     if any(name.endswith(MINIBATCH) for name in measured):
         handles += [style.handle("q(z): the mixture of N training images", style.FAINT)]
         handles += [style.handle("q(z): that of a minibatch", style.FAINT, linestyle=DASHED)]
-    finish(figure, points, "Mutual information and marginal KL over β", handles, footnote(split_note(points), left_out))
+    axis = f"The axis is linear below {LINEAR_NATS:g} nat" if spans else ""
+    note = footnote(axis, split_note(points), left_out)
+    finish(figure, points, "Mutual information and marginal KL over β", handles, note)
     return figure
 
 

@@ -69,8 +69,8 @@ class Scale(NamedTuple):
         room = ROOM * (high - low) or ROOM * max(far, 1e-3)
         return cls(low - room, high + room, False)
 
-    def ticks(self) -> list[float]:
-        """Round numbers in the range; 1, 2 and 5 times powers of ten on a logarithmic axis."""
+    def ticks(self, steps: Sequence[float] = STEPS) -> list[float]:
+        """Round numbers in the range; on a logarithmic axis ``steps`` times powers of ten."""
         if not self.log:
             return [
                 float(at)
@@ -79,7 +79,7 @@ class Scale(NamedTuple):
             ]
         near, far = sorted((abs(self.low), abs(self.high)))
         powers = range(math.floor(math.log10(near)), math.ceil(math.log10(far)))
-        rising = [step * 10.0**power for power in powers for step in STEPS if near <= step * 10.0**power <= far]
+        rising = [step * 10.0**power for power in powers for step in steps if near <= step * 10.0**power <= far]
         return rising if self.low > 0 else [-at for at in reversed(rising)]
 
     def grid(self, count: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 from vaegen_ray.figures import style
 from vaegen_ray.figures.information import variants
@@ -54,6 +55,7 @@ LABELLED = 5
 MOST_PLACES, MOST_COLUMNS = 8, 3
 """Rows and columns of Figure 3: of more places it shows the ends of each split; more networks go into further rows."""
 ENDS = "Of each split, the smallest and the largest training set"
+FINE_STEPS = (1, 1.5, 2, 3, 5, 7)
 LEVELS = 6
 """Lines of equal ELBO in a panel, roughly."""
 AXES = ("Rate R (nats)", "Distortion D (nats)")
@@ -147,11 +149,13 @@ def _trials(rows: pd.DataFrame, key: tuple[Any, ...]) -> pd.DataFrame:
 
 
 def _few(betas: pd.Series, most: int) -> list[float]:
-    """Up to ``most`` of ``betas``, spread evenly over their decades, and 0."""
+    """Up to ``most`` of ``betas``, spread evenly over their decades with the 1 of a VAE among them, and 0."""
     known = np.unique(betas[betas > 0])
     if len(known) <= most:
         return sorted(set(betas))
     aims = np.geomspace(known[0], known[-1], most)
+    if 1 in known[1:-1] and most > 2:
+        aims[1 + np.abs(np.log(aims[1:-1])).argmin()] = 1
     return sorted({float(known[np.abs(np.log(known / aim)).argmin()]) for aim in aims} | set(betas[betas == 0]))
 
 
@@ -243,8 +247,8 @@ def _frame(axes: Axes, points: pd.DataFrame, own: pd.DataFrame, parts: Sequence[
     x, y = (Scale.of(with_bars(same, [f"{value}_{part}" for part in parts])) for value in ("rate", "distortion"))
     x.dress(axes, "x")
     y.dress(axes, "y")
-    positive = y.log and y.low > 0
-    levels = Scale(max(x.low, 0) + y.low if positive else x.low + y.low, x.high + y.high, positive).ticks()
+    positive = (x.log or y.log) and y.low > 0
+    levels = Scale(max(x.low, 0) + y.low if positive else x.low + y.low, x.high + y.high, positive).ticks(FINE_STEPS)
     for level in levels[:: max(1, round(len(levels) / LEVELS))]:
         rate = np.sort(np.concatenate([x.grid(200), level - y.grid(200)]))
         rate = rate[(rate >= x.low) & (rate <= x.high) & (level - rate >= y.low) & (level - rate <= y.high)]
@@ -255,6 +259,20 @@ def _frame(axes: Axes, points: pd.DataFrame, own: pd.DataFrame, parts: Sequence[
         where |= style.words(style.SMALL_SIZE - 0.5, style.FAINT)
         text = axes.text(rate[0], level - rate[0], f" {-level:,g}".replace("-", "−"), **where)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+
+
+def _thin(axes: Axes) -> None:
+    """Take away lines of equal ELBO whose words would cover those of another; the layout is final."""
+    lines = [line for line in axes.lines if line.get_gid() == EQUAL]
+    texts = [text for text in axes.texts if text.get_gid() == EQUAL]
+    kept: list[Bbox] = []
+    for line, text in zip(lines, texts, strict=True):
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in kept):
+            line.remove()
+            text.remove()
+        else:
+            kept.append(box)
 
 
 def _draw_curve(axes: Axes, curve: pd.DataFrame, part: str, colour: Any, dashes: Any, gid: str) -> None:
@@ -286,6 +304,8 @@ def _close(figure: Figure, points: pd.DataFrame, title: str, handles: Sequence[L
     star = Line2D([], [], color=style.FAINT, linestyle="none", label="β = 1", **STAR)
     equal = Line2D([], [], color=style.FAINT, linewidth=0.6, label="equal ELBO, −D − R")
     finish(figure, points, title, [*handles, star, equal], footnote(*notes))
+    for axes in figure.axes:
+        _thin(axes)
 
 
 def _table(rows: pd.DataFrame, left_out: str) -> str:

@@ -34,6 +34,13 @@ SAMPLER_GPU, TRIAL_GPU = 0.4, 0.6
 """Parts of a GPU that a sampler and, beside samplers, a bundle reserve: one of each fits on a GPU, two bundles do not.
 On a CPU samplers reserve nothing: they work while trials wait for them, and rest when they are ahead."""
 
+TRAINER, SAMPLER = "trainer", "sampler"
+"""Custom resources of nodes that have one task, one a device: nodes with ``trainer`` get bundles, nodes with
+``sampler`` diffusion models and their samplers. In a cluster without them every device gets both."""
+TRAINERS_AT_MOST, SAMPLERS_AT_MOST = "trainers_at_most", "samplers_at_most"
+"""Resources of a head whose cluster grows when there is work: how many devices of each kind there can be. Bundles are
+made for so many, though not one trainer may run when a sweep starts."""
+
 CONNECT_SECONDS = 10.0
 """How long to wait for the head of a cluster to accept a connection."""
 
@@ -93,21 +100,66 @@ def _check_that_somebody_listens(address: str) -> None:
         raise VaegenError(f"no Ray cluster answers at --address {address!r}: {error}") from None
 
 
-def devices() -> tuple[Device, int]:
-    """What a bundle trains on in this cluster, and how many there are: its GPUs, or its CPU cores when it has none."""
+def devices(role: str = TRAINER) -> tuple[Device, int]:
+    """What works in this cluster, and how many there are or can be: GPUs, or CPU cores when there are none.
+
+    Args:
+        role: ``TRAINER`` or ``SAMPLER``; all devices where no node is kept for it.
+    """
     import ray
 
     resources = ray.cluster_resources()
+    if has_nodes_for(role):
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get(role)]
+        count = int(max(resources.get(_at_most(role), 0), resources.get(role, 0)))
+        if there and not any(each.get("GPU") for each in there):
+            return CPU_CORE, count
+        return H200, count  # nodes that come when there is work have GPUs
     if resources.get("GPU", 0) >= 1:
         return H200, int(resources["GPU"])
     return CPU_CORE, max(1, int(resources.get("CPU", 1)))
 
 
-def cpus_of_a_node() -> int:
-    """CPU cores of the largest node."""
+def has_nodes_for(role: str) -> bool:
+    """Whether the cluster keeps nodes for ``TRAINER`` or ``SAMPLER``, or can start some."""
     import ray
 
-    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])])
+    resources = ray.cluster_resources()
+    return bool(resources.get(role) or resources.get(_at_most(role)))
+
+
+def _at_most(role: str) -> str:
+    return {TRAINER: TRAINERS_AT_MOST, SAMPLER: SAMPLERS_AT_MOST}[role]
+
+
+def bundle_resources(use_gpu: bool, beside_samplers: bool) -> dict[str, float]:
+    """What a bundle reserves of a node: a device, or the part of a GPU that samplers on the same one leave to it."""
+    shared = beside_samplers and not has_nodes_for(SAMPLER)
+    gpu = (TRIAL_GPU if shared else 1) if use_gpu else 0
+    return {"CPU": 1, "GPU": gpu} | ({TRAINER: gpu or 1} if has_nodes_for(TRAINER) else {})
+
+
+def sampler_options(use_gpu: bool) -> dict[str, Any]:
+    """What a sampler reserves of a node, as Ray's options."""
+    if has_nodes_for(SAMPLER):
+        return {"num_cpus": 0, "num_gpus": int(use_gpu), "resources": {SAMPLER: 1}}
+    return {"num_cpus": 0, "num_gpus": SAMPLER_GPU if use_gpu else 0, "scheduling_strategy": "SPREAD"}
+
+
+def diffusion_options(use_gpu: bool, one_core: bool) -> dict[str, Any]:
+    """What the training of a diffusion model reserves of a node, as Ray's options: a GPU, one core or all of them."""
+    kept = {"resources": {SAMPLER: 1}} if has_nodes_for(SAMPLER) else {}
+    if use_gpu:
+        return {"num_gpus": 1, **kept}
+    return {"num_cpus": 1 if one_core else cpus_of_a_node(SAMPLER if kept else None), **kept}
+
+
+def cpus_of_a_node(role: str | None = None) -> int:
+    """CPU cores of the largest node; of those that are kept for ``role``."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max([1, *(int(each.get("CPU", 0)) for each in nodes if role is None or each.get(role))])
 
 
 def local_devices() -> tuple[Device, int]:

@@ -123,9 +123,9 @@ def _train(
     resumed = ", going on from its checkpoint" if DiffusionStore(storage, spec.diffusion_id).is_started() else ""
     name = f"{spec.n_train:,} images of {spec.dataset}"
     say(f"training a diffusion model (EDM, {spec.network}) on {name}: {spec.images:,} images to see{resumed}")
-    device, _ = cluster.devices()
+    device, _ = cluster.devices(cluster.SAMPLER)
     use_gpu = device.kind == "cuda"
-    resources = {"num_gpus": 1} if use_gpu else {"num_cpus": 1 if spec.network == "mlp" else cluster.cpus_of_a_node()}
+    resources = cluster.diffusion_options(use_gpu, one_core=spec.network == "mlp")
     held = ray.put(images)
     for attempt in range(1, TRIES + 1):
         if committed(storage, spec, say) is not None:  # by another driver
@@ -171,7 +171,7 @@ def _train(
 
 
 def _has_begun(
-    actor: Any, storage: Storage, spec: DiffusionSpec, resources: dict[str, int], say: Callable[[str], None]
+    actor: Any, storage: Storage, spec: DiffusionSpec, resources: dict[str, Any], say: Callable[[str], None]
 ) -> bool:
     """Waits until the worker has a device; False when another driver has trained the model meanwhile."""
     answer = actor.advance.remote(0.0)
@@ -181,7 +181,9 @@ def _has_begun(
             return False
         if time.monotonic() - last_line >= WAITING_LINE_SECONDS:
             last_line = time.monotonic()
-            wanted = ", ".join(f"{count} {name.removeprefix('num_')}" for name, count in resources.items())
+            counts = {name: count for name, count in resources.items() if name != "resources"}
+            counts |= resources.get("resources", {})
+            wanted = ", ".join(f"{count} {name.removeprefix('num_')}" for name, count in counts.items())
             say(f"the training of the diffusion model waits for {wanted}, {clock(time.monotonic() - started)} so far")
     ray.get(answer, timeout=SILENCE_SECONDS)
     return True

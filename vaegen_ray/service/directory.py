@@ -284,9 +284,8 @@ class Directory:
             self._dismiss(idle.pop())
 
     def _new_sampler(self) -> Any:
-        gpus = cluster.SAMPLER_GPU if self._connection.use_gpu else 0
         device = "cuda" if self._connection.use_gpu else "cpu"
-        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
+        options = cluster.sampler_options(self._connection.use_gpu)
         options["max_concurrency"] = LEASES + 1  # one more, to be asked for its process
         made: Any = ray.remote(self.sampler_class).options(**options)
         return made.remote(self._connection.storage, self._stream, self._connection.digest, device)

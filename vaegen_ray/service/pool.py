@@ -57,7 +57,7 @@ def open_pools(
         return {}
     models = dict.fromkeys(stream.diffusion for stream in streams)
     digests = diffusion.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
-    device, count = cluster.devices()
+    device, count = cluster.devices(cluster.SAMPLER)
     pools = {}
     for stream in streams:
         connection = Connection(

@@ -61,9 +61,8 @@ def fit(
         use_gpu=use_gpu,
         streams={stream: pool.connection for stream, pool in pools.items()},
     )
-    gpu = (cluster.TRIAL_GPU if pools else 1) if use_gpu else 0
     trainable = tune.with_resources(
-        tune.with_parameters(BundleTrainable, plan=plan, images=images), {"CPU": 1, "GPU": gpu}
+        tune.with_parameters(BundleTrainable, plan=plan, images=images), cluster.bundle_resources(use_gpu, bool(pools))
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
