@@ -199,3 +199,13 @@ def test_a_scale_holds_its_values_with_round_ticks_and_is_logarithmic_over_decad
     assert ticks is None or scale.ticks() == pytest.approx(ticks)
     seen = scale.grid(50)
     assert (seen[0], seen[-1]) == pytest.approx((scale.low, scale.high)) and (np.diff(seen) > 0).all()
+
+
+@pytest.mark.parametrize(("lowest", "scale"), [(0.001, "symlog"), (5.0, "linear")])
+def test_information_that_spans_decades_has_an_axis_that_shows_all_of_it(lowest, scale):
+    betas = [beta for beta in BETAS if beta >= lowest]
+    for axes in draw(rows_for(betas=betas))["information"].axes:
+        assert axes.get_yscale() == scale
+        low, high = axes.get_ylim()
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_gid() in INFORMATION])
+        assert low < drawn.min() and drawn.max() < high

@@ -181,6 +181,15 @@ def test_lines_of_equal_elbo_are_straight_diagonals_on_linear_axes():
         np.testing.assert_allclose(slopes, slopes[0], rtol=1e-4)
 
 
+def test_no_words_of_lines_of_equal_elbo_cover_others():
+    rows = rows_for(seeds=2)
+    rows = rows.assign(**{name: 20 * rows[name] for name in VALUES if name.startswith("rate")})
+    rows = rows.assign(**{name: 30 + rows[name] / 4 for name in VALUES if name.startswith("distortion")})
+    for axes in draw(rows, NONE)["rate_distortion"].axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_gid() == "equal ELBO"]
+        assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+
+
 def test_axes_are_logarithmic_where_numbers_span_decades_and_shared_within_a_data_set(made):
     panels = made["rate_distortion"].axes
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels}) == 1
@@ -204,7 +213,7 @@ def test_a_few_values_of_beta_are_written_beside_the_curve_of_the_test_set(rows,
     axes = titled(made["rate_distortion"])["CV, 8,192 images · MLP, 1 layer"]
     trials = of(rows)
     notes = {text.get_text(): text.xy for text in axes.texts if text.get_text().startswith("β = ")}
-    assert list(notes) == ["β = 0.001", "β = 0.01", "β = 0.1", "β = 0.7", "β = 5"]
+    assert list(notes) == ["β = 0.001", "β = 0.01", "β = 0.1", "β = 1", "β = 5"]
     for text, (rate, distortion) in notes.items():
         beta = float(text.removeprefix("β = "))
         assert rate == pytest.approx(trials["rate_test"].mean()[beta])
@@ -220,12 +229,12 @@ def test_above_a_panel_are_the_hard_images_and_reconstructions_of_the_lowest_see
             "0.001",
             "0.01",
             "0.1",
-            "0.7",
+            "1",
             "5",
         ]
         original, neighbour, *again = [np.asarray(image.get_array()) for image in strip.images]
         assert original.shape == (4, 3, 3) and (original == 1).all() and (neighbour == 0.5).all()
-        for image, beta in zip(again, (0.001, 0.01, 0.1, 0.7, 5), strict=True):
+        for image, beta in zip(again, (0.001, 0.01, 0.1, 1, 5), strict=True):
             assert image[0, 0, 0] == beta / 10 and image[0, 1, 0] == 0  # of seed 0
 
 
@@ -234,7 +243,7 @@ def test_images_without_reconstructions_at_some_betas_or_of_any_are_no_error(row
     rest = details[~details["trial_id"].str.contains("-0.1-|-0$")]
     figure = draw(rows, rest)["rate_distortion"]
     (strip,) = figure.axes[0].child_axes
-    assert [label.get_text() for label in strip.get_xticklabels()] == ["test", "train", "0.001", "0.01", "0.7", "5"]
+    assert [label.get_text() for label in strip.get_xticklabels()] == ["test", "train", "0.001", "0.01", "1", "5"]
     assert {np.asarray(image.get_array())[0, 1, 0] for image in strip.images[2:]} == {0.1}  # of seed 1
     without = draw(rows, details[details["quantity"] == "neighbour_distance"])["rate_distortion"]
     assert not any(axes.child_axes for axes in without.axes) and "Images" not in words_in(without)
