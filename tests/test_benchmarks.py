@@ -13,9 +13,14 @@ from vaegen_ray.data import catalog
 from vaegen_ray.diffusion.sampling import ShardMaker
 from vaegen_ray.measures import Amortization
 from vaegen_ray.models.layout import flops_per_image, params_total
+from vaegen_ray.results.query import load
+from vaegen_ray.results.store import Storage, SweepStore
 from vaegen_ray.service.options import parser
+from vaegen_ray.service.worker import Worker
+from vaegen_ray.sweep import run as bundle_run
 from vaegen_ray.sweep.base import base_spec, base_stream
 from vaegen_ray.sweep.cost import CPU_CORE, LayerCost
+from vaegen_ray.sweep.packing import pack
 from vaegen_ray.sweep.run import BundleRun
 from vaegen_ray.trial import TrialSpec
 
@@ -25,6 +30,7 @@ import bundle_step
 import many_small
 import ordinary
 import sampler
+import scale
 
 CPU = torch.device("cpu")
 
@@ -138,3 +144,46 @@ def test_all_sides_of_the_amortization_benchmark_find_the_same_gaps():
     assert ordinary_gaps == pytest.approx(bundled, rel=0.35)  # one sample a step, no mean over the last steps
     assert len(timing.ratios(timing.alone)) == 2 and len(timing.steps) == 3
     assert "bundle of 3" in str(timing) and "gaps" in str(timing)
+
+
+def test_an_idle_worker_commits_every_row_of_every_trial_without_a_step(tmp_path, monkeypatch):
+    def no_step(*_):
+        raise AssertionError("a step was trained")
+
+    monkeypatch.setattr(bundle_run.Trainer, "_update", no_step)
+    monkeypatch.setattr(bundle_run, "Trainer", scale.IdleTrainer)
+    monkeypatch.setattr(bundle_run, "evaluate_elbo", scale.idle_elbo)
+    trials = scale.declare(60).trials
+    split = catalog.load("digits", levels=2, n_train=trials[0].n_train)
+    store = SweepStore(Storage.open(tmp_path), "scale")
+    worker = Worker(store, lambda _: split, device=CPU, code_version="test")
+    bundles = pack(trials, CPU_CORE, 4)
+    for bundle in bundles:
+        worker.start(bundle)
+        while not worker.finished:
+            worker.advance(60.0)
+    results = load(tmp_path, "scale")
+    assert set(results.trials["trial_id"]) == {spec.trial_id for spec in trials}
+    assert len(results.metrics) == len(trials) * len(scale.EVALUATIONS)
+    assert (results.trials["status"] == "completed").all()
+    assert len(list(tmp_path.glob("scale/metrics/*.parquet"))) == len(bundles) * len(scale.EVALUATIONS)
+
+
+def test_the_trials_of_the_scale_benchmark_are_of_a_hundred_shapes_in_turn():
+    trials = scale.declare(250).trials
+    assert len({spec.shape_key for spec in trials}) == len(scale.SHAPES) == 100
+    assert [sum(spec.seed == seed for spec in trials) for seed in range(3)] == [100, 100, 50]
+
+
+def test_the_stopwatch_counts_every_call_of_a_function():
+    class Owner:
+        calls = 0
+
+        def work(self):
+            self.calls += 1
+            return self.calls
+
+    watch, owner = scale.Stopwatch(), Owner()
+    watch.watch(owner, "work", "step")
+    assert (owner.work(), owner.work()) == (1, 2)
+    assert set(watch.seconds) == {"step"} and watch.seconds["step"] >= 0

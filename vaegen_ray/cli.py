@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from vaegen_ray import __version__
 from vaegen_ray.data.catalog import info
-from vaegen_ray.errors import SpecError, VaegenError, allowed
-from vaegen_ray.service.options import OneLineParser, add_samplers, at_least, fraction
+from vaegen_ray.errors import SpecError, VaegenError, allowed, printable
+from vaegen_ray.service.options import OneLineParser, add_samplers, add_storage, at_least, fraction
 from vaegen_ray.stream import PRECISIONS, StreamSpec
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.sweep.spec import PRESETS
@@ -66,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     datasets = _command(commands, "datasets", _datasets, "list the data sets, or get one")
     datasets.add_argument("--get", metavar="NAME", help="download this one, or check it where it is here")
-    datasets.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
-    )
+    _add_data_dir(datasets)
 
     figure = _command(commands, "figure", _figure, "draw a figure again from the files of a sweep")
     figure.add_argument("name", metavar="NAME", help="such as double_descent")
@@ -93,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("sweep", metavar="SWEEP", help="such as double_descent")
     _add_storage(results)
     results.add_argument("--csv", action="store_true", help="comma-separated, with all digits [default: a table]")
+
+    doctor = _command(commands, "doctor", _doctor, "check this machine, or every node of a cluster, before a sweep")
+    _add_storage(doctor)
+    doctor.add_argument("--address", metavar="ADDR", help="a running Ray cluster, HOST:PORT or auto [default: none]")
+    _add_data_dir(doctor)
+    doctor.add_argument("--dataset", metavar="NAME", help="a data set that must be here [default: none must]")
     return parser
 
 
@@ -132,9 +136,7 @@ def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def _add_service(parser: argparse.ArgumentParser) -> None:
     """Where it is done."""
     parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster [default: start Ray on this machine]")
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
-    )
+    _add_data_dir(parser)
     parser.add_argument(
         "--checkpoint-seconds",
         type=at_least(1),
@@ -199,17 +201,24 @@ def _samples(options: argparse.Namespace) -> int:
     return _table(commands.table_of_streams(storage), f"no samples in {storage.where('samples')}")
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from vaegen_ray.service import doctor
+
+    return doctor.run(options, _say)
+
+
 def _table(rows: list[list[str]], empty: str) -> int:
     print(aligned(rows) if len(rows) > 1 else empty)
     return 0
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
+    add_storage(parser, "where results are")
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--storage",
-        metavar="DIR_OR_URI",
-        default="results",
-        help="where results are: a directory, s3://... or gs://... [default: %(default)s/]",
+        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
 
 
@@ -319,12 +328,13 @@ def over_seeds(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def aligned(rows: Iterable[Sequence[str]], width: int | None = None) -> str:
-    """Rows of words as columns, the first row being the head; numbers stand to the right.
+    """Rows of words as columns, the first row being the head; numbers stand to the right. Words may come from files of
+    others.
 
     Args:
         width: wrap the last column so that lines are no longer than this; None for lines as long as they are.
     """
-    rows = list(rows)
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     right = [all(_is_number(cell) for cell in column[1:]) and len(column) > 1 for column in columns]

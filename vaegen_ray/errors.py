@@ -24,6 +24,11 @@ class StorageError(VaegenError, OSError):
     """A storage that cannot be read or written: names the path and what the file system said."""
 
 
+def printable(text: str) -> str:
+    """``text`` without characters that could steer a terminal; for what came from a file of others."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def allowed(what: str, got: object, choices: object) -> str:
     """The usual message: ``what must be one of a, b, c; got x``."""
     listed = ", ".join(str(c) for c in choices) if isinstance(choices, (list, tuple, dict, set, frozenset)) else choices

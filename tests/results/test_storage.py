@@ -4,8 +4,10 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,6 +183,65 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path):
         assert storage.read("kept") == b"1" * 40_000
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(StorageError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def number(code: int) -> Callable[..., None]:
+    def raises(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EDQUOT, "Disk quota exceeded; delete files or ask for a larger quota"),
+        (errno.ESTALE, "Stale file handle; the file server has lost sight of this folder: mount it again"),
+        (errno.EACCES, "Permission denied; give this user the right to write there"),
+        (errno.EIO, "Input/output error; look after the disk or the file server"),
+    ],
+)
+def test_what_a_file_server_refuses_is_told(tmp_path: Path, monkeypatch, code: int, said: str):
+    storage = Storage.open(tmp_path)
+    storage.write("a/x", b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", number(code))
+        text = refused(lambda: storage.write("a/x", b"new"))
+    assert text.startswith(f"cannot write {tmp_path}/a/x: {said}")
+    assert storage.read("a/x") == b"old" and os.listdir(tmp_path / "a") == ["x"]
+
+
+def test_a_stale_handle_is_opened_again(tmp_path: Path, monkeypatch):
+    storage = Storage.open(tmp_path)
+    storage.write("x", b"here")
+    read, stale = Path.read_bytes, iter([number(errno.ESTALE)] * 2)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: next(stale, read)(path))
+    assert storage.read("x") == b"here"
+    monkeypatch.setattr(Path, "read_bytes", number(errno.ESTALE))
+    assert "mount it again" in refused(lambda: storage.read("x"))
+
+
+def test_a_folder_mounted_for_reading_alone(tmp_path: Path):
+    Storage.open(tmp_path / "runs").write("x", b"1")
+    (tmp_path / "seen").mkdir()
+    mounted = subprocess.run(["mount", "--bind", tmp_path / "runs", tmp_path / "seen"], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a folder for reading alone needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path / "seen"], check=True)
+        storage = Storage.open(tmp_path / "seen")
+        assert storage.read("x") == b"1"
+        text = refused(storage.probe)
+        assert "Read-only file system; mount it for writing, or choose another --storage" in text
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "seen"], check=True)
 
 
 def test_open_makes_a_local_directory_and_takes_a_uri(tmp_path: Path):

@@ -171,25 +171,32 @@ def test_an_archive_cut_short_leaves_no_commit_mark_without_its_metrics(storage:
     store.write_metrics("b0", 1, 1, [metric(0, 1)])
     store.commit_trials("b0", [trial(0)])
 
-    class OneMove:
-        """The file system, which gives up after one move."""
+    class Failing:
+        """The file system, which does something a few times and then fails."""
 
-        moved = 0
+        def __init__(self, what, times):
+            self.what, self.left = what, times
 
         def __getattr__(self, name):
-            return getattr(storage.filesystem, name)
+            real = getattr(storage.filesystem, name)
+            if name != self.what:
+                return real
 
-        def move(self, source, target):
-            if self.moved:
-                raise OSError("the network is gone")
-            self.moved += 1
-            storage.filesystem.move(source, target)
+            def counted(*arguments):
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError("the network is gone")
+                return real(*arguments)
 
-    with pytest.raises(StorageError, match="the network is gone"):
-        SweepStore(Storage(OneMove(), storage.root, storage.name), "s").archive()
-    assert store.committed() == set()
-    assert storage.list("s/metrics") == ["b0-000001-000001.parquet"]
-    assert SweepStore(storage, "s.old-1").committed() == ids(0)
+            return counted
+
+    for what, times, committed in (("copy_file", 1, ids(0)), ("delete_dir", 1, set())):
+        with pytest.raises(StorageError, match="the network is gone"):
+            SweepStore(Storage(Failing(what, times), storage.root, storage.name), "s").archive()
+        assert store.committed() == committed
+        assert storage.list("s/metrics") == ["b0-000001-000001.parquet"]
+    assert SweepStore(storage, "s.old-2").committed() == ids(0)
+    assert storage.list("s.old-2/metrics") == ["b0-000001-000001.parquet"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../s", "a b", "ä", "a\n"])

@@ -1,44 +1,108 @@
-"""A small sweep whose workers kill a process at a chosen point, once. Run by ``test_faults.py``.
+"""A small sweep in which a process is struck at a chosen point, once. Run by ``test_faults.py``, and on clusters by
+``tests/cluster/faulty_cluster.py``.
 
     python faulty_sweep.py POINT COUNT VICTIM MARKERS [options of a sweep]
 
-POINT is ``step``, ``metrics``, ``checkpoint``, ``commit`` or ``committed``: before a report, before a metrics file, a
-checkpoint or a commit mark is written, or after a commit mark was written. At the COUNT-th time that any worker comes
-to POINT, VICTIM (``worker`` or ``driver``) gets SIGKILL. MARKERS is a folder for the counters.
-POINT ``none`` kills nobody.
+POINT is where a strike may come, of the driver or of a worker:
+
+    sweep_json, described   the driver, before and after it writes sweep.json
+    status, told            the driver, before and after it writes status.json
+    setup                   a worker, before it takes on its first bundle
+    members, named          before and after it writes which trials a checkpoint holds
+    step                    before a report
+    details, detailed       before and after a file of details
+    metrics, written        before and after a file of metrics
+    checkpoint, saved       before and after a checkpoint
+    model, kept             before and after weights
+    commit, committed       before and after a commit mark
+    delete, deleted         before and after the checkpoint of a committed bundle goes
+
+At the COUNT-th time that any process comes to POINT, it strikes VICTIM: ``worker`` (itself) or ``driver`` get SIGKILL,
+``raylet`` (the node of the worker) too, ``frozen`` is that raylet with SIGSTOP, ``nobody`` is struck. After the last
+two it waits for the file MARKERS/go; the worker of a frozen raylet then trains its bundle to the end, unasked.
+``hungry`` is every worker that comes to POINT with more than COUNT members, as out of memory: it gets SIGKILL.
+
+MARKERS is a folder for the counters ``POINT-1``, ``POINT-2`` ..., and for the files ``on-NODE-BUNDLE``, which say which
+Ray node committed what. POINT ``none`` strikes nobody; ``all`` neither, and counts the arrivals at every point.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from vaegen_ray.data.images import Split
-from vaegen_ray.service import tuning
+from vaegen_ray.measures import Measures, Reconstruction
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service import runner, tuning
 from vaegen_ray.service.main import main
 from vaegen_ray.service.trainable import BundleTrainable, Plan
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.spec import Sweep
 from vaegen_ray.trial import TrialSpec
 
-POINT, COUNT, VICTIM, MARKERS = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+POINT, COUNT, VICTIM, MARKERS = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]).absolute()
 DRIVER = os.getpid()
+GO_SECONDS = 150.0
+"""Longest wait for the word to go on."""
+OF_DRIVER = {"write_sweep_json": ("sweep_json", "described"), "write_status": ("status", "told")}
+OF_WORKER = {
+    "write_checkpoint_members": ("members", "named"),
+    "write_details": ("details", "detailed"),
+    "write_metrics": ("metrics", "written"),
+    "write_checkpoint": ("checkpoint", "saved"),
+    "write_model": ("model", "kept"),
+    "commit_trials": ("commit", "committed"),
+    "delete_checkpoint": ("delete", "deleted"),
+}
+"""Methods of the store, and the points before and after them."""
 
 
-def reach(point: str) -> None:
-    """Counts an arrival at a point; at the right one, kills. Each count is a file that one process alone can make."""
-    if point != POINT:
-        return
+def reach(point: str, members: int = 0) -> bool:
+    """Counts an arrival at a point; at the right one, strikes. Each count is a file that one process alone can make.
+
+    Returns:
+        Whether the raylet was frozen here.
+    """
+    if POINT not in (point, "all"):
+        return False
+    if VICTIM == "hungry":
+        if members > COUNT:
+            _count(point)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+    return _count(point) == COUNT and point == POINT and strike()
+
+
+def _count(point: str) -> int:
     number = 1
     while True:
         try:
             os.close(os.open(MARKERS / f"{point}-{number}", os.O_CREAT | os.O_EXCL))
-            break
+            return number
         except FileExistsError:
             number += 1
-    if number == COUNT:
-        os.kill(os.getpid() if VICTIM == "worker" else DRIVER, signal.SIGKILL)
+
+
+def strike() -> bool:
+    raylet = os.getppid()
+    if VICTIM in ("raylet", "frozen"):
+        assert "raylet" in Path(f"/proc/{raylet}/comm").read_text(), "a worker's parent is its raylet"
+    if VICTIM == "frozen":
+        os.kill(raylet, signal.SIGSTOP)
+    elif VICTIM != "nobody":
+        os.kill({"worker": os.getpid(), "driver": DRIVER, "raylet": raylet}[VICTIM], signal.SIGKILL)
+        signal.pause()  # until the node takes its workers along; the driver's death takes them too
+    (MARKERS / "struck").touch()
+    end = time.monotonic() + GO_SECONDS
+    while not (MARKERS / "go").exists():
+        assert time.monotonic() < end, "nobody said go"
+        time.sleep(0.05)
+    return VICTIM == "frozen"
 
 
 class FaultyTrainable(BundleTrainable):
@@ -47,40 +111,66 @@ class FaultyTrainable(BundleTrainable):
     report_seconds = 0.01
 
     def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, Split]) -> None:
+        self._unasked = False
+        reach("setup")
         super().setup(config, plan, images)
         self._worker._checkpoint_seconds = 0.0
         store = self._worker._store
-        for name, before, after in (
-            ("write_metrics", "metrics", "written"),
-            ("write_checkpoint", "checkpoint", "saved"),
-            ("commit_trials", "commit", "committed"),
-        ):
+        for name, (before, after) in OF_WORKER.items():
             setattr(store, name, self._between(getattr(store, name), before, after))
 
-    @staticmethod
-    def _between(method: Any, before: str, after: str) -> Any:
+    def _between(self, method: Any, before: str, after: str) -> Any:
         def wrapped(*args: Any) -> None:
-            reach(before)
+            self._reach(before)
             method(*args)
-            reach(after)
+            self._reach(after)
+            if after == "committed":
+                node = ray.get_runtime_context().get_node_id()
+                (MARKERS / f"on-{node}-{args[0]}").touch()
 
         return wrapped
 
+    def _reach(self, point: str) -> None:
+        run = self._worker._run
+        self._unasked |= reach(point, len(run.specs) if run else 0)
+
     def step(self) -> dict[str, Any]:
-        reach("step")
-        return super().step()
+        self._reach("step")
+        told = super().step()
+        while self._unasked and not self._worker.finished:
+            told = super().step()
+        if self._unasked:
+            (MARKERS / "unasked").touch()
+        return told
+
+
+def between(method: Any, before: str, after: str) -> Any:
+    def wrapped(*args: Any) -> None:
+        reach(before)
+        method(*args)
+        reach(after)
+
+    return wrapped
 
 
 def declare(options: Any) -> Sweep:
     base = base_spec("digits", n_train=100, epochs=12)
+    measures = Measures(reconstruction=Reconstruction(shown=1))
     trials = tuple(
-        TrialSpec(**base, nc=nc, seed=seed, evaluate_at=(1, 3, 6, 12))
+        TrialSpec(**base, nc=nc, seed=seed, evaluate_at=(1, 3, 6, 12), measures=measures)
         for nc in (4, 8, 12)
         for seed in range(options.seeds or 2)
     )
     return Sweep(name="faulty", trials=trials)
 
 
+class FaultyStore(SweepStore):
+    """The driver's store; workers open their own."""
+
+
 if __name__ == "__main__":
     tuning.BundleTrainable = FaultyTrainable  # type: ignore[misc]
+    for name, points in OF_DRIVER.items():
+        setattr(FaultyStore, name, between(getattr(SweepStore, name), *points))
+    runner.SweepStore = FaultyStore  # type: ignore[misc]
     sys.exit(main(declare, "A sweep with a fault.", argv=sys.argv[5:]))

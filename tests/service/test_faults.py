@@ -23,7 +23,8 @@ def start(
 ) -> subprocess.Popen:
     markers = storage / "markers"
     markers.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(SWEEP), point, str(count), victim, str(markers), "--storage", str(storage), *options]
+    command = [sys.executable, str(SWEEP), point, str(count), victim, str(markers), "--storage", str(storage)]
+    command += ["--bundle-size", "2", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -57,13 +58,40 @@ def assert_same_rows(storage: Path, expected: Path) -> None:
         pd.testing.assert_frame_equal(got, wanted, check_exact=True)
 
 
+FIRST_AND_LAST = {
+    "sweep_json": (1,),
+    "described": (1,),
+    "status": (1, 2),
+    "told": (1, 2),
+    "setup": (1,),
+    "members": (1, 3),
+    "named": (1, 3),
+    "details": (1, 12),
+    "detailed": (1, 12),
+    "metrics": (1, 12),
+    "written": (1, 12),
+    "checkpoint": (1, 5),
+    "saved": (1, 5),
+    "model": (1, 3),
+    "kept": (1, 3),
+    "commit": (1, 3),
+    "committed": (1, 3),
+    "delete": (1, 3),
+    "deleted": (1, 3),
+}
+"""What is written in the life of a sweep of 3 bundles with 4 evaluations each, in order, and which arrivals are the
+first and the last. Of checkpoints and of status.json there are more when there is more time; these always come."""
+
 CASES = [
     pytest.param("driver", "checkpoint", 3),
     pytest.param("worker", "step", 4),
     pytest.param("driver", "step", 1, marks=pytest.mark.slow),
-    pytest.param("driver", "metrics", 2, marks=pytest.mark.slow),
-    pytest.param("driver", "commit", 1, marks=pytest.mark.slow),
-    pytest.param("driver", "committed", 2, marks=pytest.mark.slow),
+    *(
+        pytest.param("driver", point, count, marks=pytest.mark.slow)
+        for point, counts in FIRST_AND_LAST.items()
+        for count in counts
+    ),
+    pytest.param("worker", "setup", 1, marks=pytest.mark.slow),
     pytest.param("worker", "metrics", 3, marks=pytest.mark.slow),
     pytest.param("worker", "checkpoint", 2, marks=pytest.mark.slow),
     pytest.param("worker", "commit", 2, marks=pytest.mark.slow),
@@ -99,6 +127,20 @@ def test_a_finished_sweep_trains_nothing_and_an_extended_one_the_new_seed_only(u
     assert "3 VAEs to train (6 more are done)" in out
     assert {path: path.stat().st_mtime_ns for path in files} == files, "finished trials were written again"
     assert sorted(rows(undisturbed)[0]["seed"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.slow
+def test_bundles_whose_workers_are_killed_for_their_memory_go_on_as_halves(undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL to every worker of more than one member before its first checkpoint, as from a kernel out of memory."""
+    code, out = finish(start(tmp_path, point="checkpoint", count=1, victim="hungry"))
+    assert code == 0, out
+    assert "2 workers with 2 members were lost, which are halved now" in out
+    got, wanted = rows(tmp_path), rows(undisturbed)
+    assert set(got[0]["bundle_members"]) == {1}
+    for one, other, keys in zip(got, wanted, (["trial_id"], ["trial_id", "effective_epoch"]), strict=True):
+        pd.testing.assert_frame_equal(one[keys], other[keys])
+    numbers = ["elbo_train", "elbo_test", "rate_test", "distortion_test"]
+    pd.testing.assert_frame_equal(got[1][numbers], wanted[1][numbers], rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -8,11 +8,18 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.service.options import at_least, parser, whole_numbers
 
 
-def test_without_options_a_sweep_is_the_laptop_preset_as_it_stands() -> None:
+def test_without_options_a_sweep_is_the_laptop_preset_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAEGEN_STORAGE", raising=False)
     options = vars(parser("a sweep").parse_args([]))
     given = {name: value for name, value in options.items() if value not in (None, False)}
     assert given == {"preset": "laptop", "storage": "results", "checkpoint_seconds": 10}
     assert not any(options[name] for name in ("dry_run", "fresh", "retry_failed", "bundle_size", "seeds", "address"))
+
+
+def test_a_place_for_results_is_told_by_an_option_or_else_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAEGEN_STORAGE", "s3://bucket/results")
+    assert parser("a sweep").parse_args([]).storage == "s3://bucket/results"
+    assert parser("a sweep").parse_args(["--storage", "here"]).storage == "here"
 
 
 def test_every_option_says_its_default() -> None:

@@ -9,6 +9,7 @@ numbers say; why they do so is for the reader, who may hand ``as_markdown`` what
 """
 
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,6 +183,11 @@ def as_text(rows: Sequence[Row], width: int = WIDTH) -> str:
     return "\n".join([*lines, "", _count(rows)])
 
 
+def _no_tags(text: str) -> str:
+    """Text whose names, which come from files, cannot be HTML; "a < b" stays as it is."""
+    return re.sub("<(?=[A-Za-z/!?])", "&lt;", text)
+
+
 def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> str:
     """Rows as a page of Markdown: a table an experiment, and below it why statements may not hold.
 
@@ -198,11 +204,11 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[
         raise SpecError(allowed("id of a claim with a reason", unknown, ids))
     lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]
     for title, members in _groups(rows).items():
-        lines += ["", f"## {title}", "", *TABLE_HEAD]
+        lines += ["", f"## {_no_tags(title)}", "", *TABLE_HEAD]
         for row in members:
             cells = (row.claim.statement, row.claim.section, row.measured, row.claim.paper)
             verdict = f"**{row.verdict}**: {row.reason}"
-            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in (*cells, verdict)) + " |")
+            lines.append("| " + " | ".join(_no_tags(cell).replace("|", r"\|") for cell in (*cells, verdict)) + " |")
         why = [row for row in members if row.verdict == FAILS and row.claim.id in reasons]
         lines += ["", "Likely reasons:", ""] if why else []
         lines += [f"- {row.claim.statement} {reasons[row.claim.id]}" for row in why]

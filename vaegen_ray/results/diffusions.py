@@ -16,6 +16,7 @@ import json
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, StorageError
+from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
 from vaegen_ray.stream import DiffusionSpec
@@ -26,7 +27,7 @@ WEIGHTS, MARK, TRAINING = "weights.safetensors", "weights.json", "training.safet
 
 def models(storage: Storage) -> list[str]:
     """The ids of all diffusion models in a storage, sorted."""
-    return storage.folders(FOLDER)
+    return [name for name in storage.folders(FOLDER) if SAFE_NAME.fullmatch(name)]
 
 
 class DiffusionStore:
@@ -68,7 +69,7 @@ class DiffusionStore:
         try:
             mark: dict[str, Any] = json.loads(data)
             return {**mark, "digest": mark["digest"], "file_sha256": mark["file_sha256"]}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataFormatError(f"{self.where(MARK)} is damaged: {error}") from None
 
     def read_weights(self) -> bytes:

@@ -5,6 +5,7 @@ process does to it meanwhile.
 """
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,6 +19,8 @@ from vaegen_ray.results.schema import SCHEMA_VERSION, VERSION_KEY, rows_to_table
 from vaegen_ray.results.storage import Storage
 
 SUFFIX = ".parquet"
+SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""Names of files and folders that can be ours; others in our folders are nobody's business."""
 IDS = ["trial_id", "bundle_id"]
 """Columns of few, long values that repeat; kept as dictionaries in the files and on reading metrics."""
 
@@ -69,6 +72,7 @@ def decode(data: bytes, schema: pa.Schema, where: str, *, dictionaries: bool = F
         )
     try:
         table = file.read(use_threads=False)
+        table.validate(full=True)  # the text in strings, for one, is not looked at before
         wanted = decoded_schema(schema, dictionaries=dictionaries)
         if table.schema.equals(wanted):  # the usual case, and much faster than column by column
             return table
@@ -85,10 +89,16 @@ def decoded_schema(schema: pa.Schema, *, dictionaries: bool = False) -> pa.Schem
     return pa.schema([field.with_type(repeated) if field.name in IDS else field for field in schema])
 
 
+def result_files(storage: Storage, folder: str) -> list[str]:
+    """Sorted names of the result files in ``folder``."""
+    return [name for name in storage.list(folder, SUFFIX) if SAFE_NAME.fullmatch(name)]
+
+
 def read_folder(
     storage: Storage, folder: str, schema: pa.Schema, *, dictionaries: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """All result files in ``folder``, read in parallel. Files that vanish meanwhile are left out.
+    """All result files in ``folder``, read in parallel. Files that vanish meanwhile, or by their names are none of
+    ours, are left out.
 
     Returns:
         The tables by file name, and for each file that cannot be used its name and the reason; both in order of name.
@@ -108,7 +118,7 @@ def read_folder(
         except CorruptFileError as error:
             return error
 
-    names = storage.list(folder, SUFFIX)
+    names = result_files(storage, folder)
     with ThreadPoolExecutor(LOCAL_READERS if storage.is_local else REMOTE_READERS) as pool:
         results = dict(zip(names, pool.map(read, names), strict=True))
     tables = {name: result for name, result in results.items() if isinstance(result, pa.Table)}

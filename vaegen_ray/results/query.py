@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.parquet import decoded_schema, read_folder
@@ -67,7 +68,7 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     metric_tables, corrupt_metrics = read_folder(storage, f"{base}metrics", METRICS, dictionaries=True)
     skipped = {f"{base}trials/{name}": reason for name, reason in corrupt_trials.items()}
     skipped |= {f"{base}metrics/{name}": reason for name, reason in corrupt_metrics.items()}
-    trials = _unique_trials(pa.concat_tables([decoded_schema(trials_schema()).empty_table(), *trial_tables.values()]))
+    trials = _unique_trials(_one(trial_tables, trials_schema()))
     metrics = _unique_metrics(list(metric_tables.values()), trials)
     if committed_only:
         metrics = metrics[metrics["trial_id"].isin(trials["trial_id"])].reset_index(drop=True)
@@ -93,7 +94,7 @@ def load_details(
     storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
     folder = f"{sweep}/details" if sweep else "details"
     tables, corrupt = ({}, {}) if trials.empty else read_folder(storage, folder, DETAILS)
-    details = pa.concat_tables([decoded_schema(DETAILS).empty_table(), *tables.values()]).to_pandas()
+    details = _one(tables, DETAILS).to_pandas()
     keys = ["trial_id", "effective_epoch", "quantity", "item"]
     mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])
     notes = tuple(f"{storage.where(f'{folder}/{name}')} was skipped: {reason}" for name, reason in corrupt.items())
@@ -108,6 +109,15 @@ def _check_is_sweep(storage: Storage, folder: str) -> None:
         sweeps = [name for name in storage.folders(folder) if is_sweep(f"{folder}/{name}" if folder else name)]
         hint = f"sweeps there: {', '.join(sweeps)}" if sweeps else "it has no trials/, metrics/ or sweep.json"
         raise StorageError(f"no results of a sweep in {storage.where(folder)}; {hint}")
+
+
+def _one(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
+    """The rows of all tables. Texts are printed and drawn, so a space stands for what could steer a terminal."""
+    table = pa.concat_tables([decoded_schema(schema).empty_table(), *tables.values()])
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(i, field, pc.replace_substring_regex(table[i], r"\pC+", " "))
+    return table
 
 
 def _unique_trials(table: pa.Table) -> pd.DataFrame:

@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
+from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
 from vaegen_ray.stream import MOST_SHARDS
@@ -46,7 +47,7 @@ BLANK = b"sha256 of all bytes of the file but the images and these digits:"
 
 def streams(storage: Storage) -> list[str]:
     """The digests of all sequences in a storage, sorted."""
-    return storage.folders(FOLDER)
+    return [name for name in storage.folders(FOLDER) if SAFE_NAME.fullmatch(name)]
 
 
 class ShardStore:

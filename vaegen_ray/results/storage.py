@@ -9,15 +9,18 @@ Promises, the same on every file system:
 - What the file system refuses becomes a ``StorageError`` of one line that names the full path and the reason.
 
 On a local disk or NFS a file is written under a temporary name in the same folder, flushed, synced, renamed, and the
-folder is synced. An object store shows an object only when its upload is complete.
+folder is synced. An object store shows an object only when its upload is complete; of an upload that was cut short
+parts may stay behind, unseen and paid for, until a rule of the bucket removes them (AbortIncompleteMultipartUpload).
 """
 
 import errno
+import hashlib
 import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,19 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from vaegen_ray.errors import SpecError, StorageError, allowed
+from vaegen_ray.results.storage_errors import explain, explained
 
 SCHEMES = ("file", "s3", "gs")
 
 PYARROW = int(pa.__version__.split(".")[0])
+
+S3_ATTEMPTS = 4
+"""Times that a request is sent: a server that refuses is given up after some 4 s, one that never answers after 40 s.
+pyarrow's own choice for a URI takes 5 minutes."""
+COPIES = 16
+"""Objects copied at once, to hide the delay of an object store."""
+READ_TRIES = 10
+"""Times that a file is read anew when it was replaced meanwhile."""
 
 Names = list[str]
 """The name ``list`` means a method inside the class."""
@@ -62,13 +74,11 @@ class Storage:
         if is_uri and scheme not in SCHEMES:
             raise SpecError(f"{allowed('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
         if is_uri:
-            shown = f"{scheme}://{text.removeprefix(f'{scheme}://').rpartition('@')[2]}"
-            if scheme == "s3" and PYARROW >= 21:  # a small file then goes up as one PUT instead of three requests
-                text += f"{'&' if '?' in text else '?'}allow_delayed_open=true"
-            with _explained("open storage", shown):
-                filesystem, root = pafs.FileSystem.from_uri(text)
+            filesystem, root = _from_uri(scheme, text)
             if not root:
-                raise SpecError(f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {shown}")
+                raise SpecError(
+                    f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {_shown(text)}"
+                )
         else:
             filesystem, root = pafs.LocalFileSystem(), str(Path(text).expanduser().absolute())
         root = root.rstrip("/") or "/"
@@ -76,7 +86,7 @@ class Storage:
         if storage.is_local and os.path.exists(root) and not os.path.isdir(root):
             raise StorageError(f"cannot open storage {root}: it is a file, not a directory")
         if storage.is_local and create:
-            with _explained("create storage", root):
+            with explained("create storage", root):
                 _make_folder(root)
         return storage
 
@@ -92,7 +102,7 @@ class Storage:
     def write(self, path: str, data: bytes) -> None:
         """Makes ``path`` hold ``data``, whole or not at all; missing folders are made."""
         full = self._full(path)
-        with _explained("write", self.where(path)):
+        with explained("write", self.where(path)):
             if self.is_local:
                 _write_local(full, data)
             else:
@@ -114,23 +124,22 @@ class Storage:
     def read_optional(self, path: str) -> bytes | None:
         """The bytes of ``path``, or None where there is no such file."""
         full = self._full(path)
-        with _explained("read", self.where(path)):
-            try:
-                with self.filesystem.open_input_stream(full, compression=None) as stream:
-                    return stream.read()
-            except FileNotFoundError:
-                return None
+        with explained("read", self.where(path)), suppress(FileNotFoundError):
+            if self.is_local:
+                return _read_local(full)
+            return self._read_object(full)
+        return None
 
     def exists(self, path: str) -> bool:
         """Whether ``path`` is a file or a folder."""
         full = self._full(path)
-        with _explained("look at", self.where(path)):
+        with explained("look at", self.where(path)):
             return self.filesystem.get_file_info(full).type != pafs.FileType.NotFound
 
     def delete(self, path: str) -> None:
         """Removes a file; nothing happens where there is none."""
         full = self._full(path)
-        with _explained("delete", self.where(path)), suppress(FileNotFoundError):
+        with explained("delete", self.where(path)), suppress(FileNotFoundError):
             self.filesystem.delete_file(full)
 
     def list(self, folder: str = "", suffix: str = "") -> Names:
@@ -161,13 +170,13 @@ class Storage:
         data = self.read(path)
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"cannot read {self.where(path)}: it is not JSON ({error})") from error
 
     def move(self, source: str, target: str) -> None:
         """Renames a file; a file already at ``target`` is replaced."""
         full_source, full_target = self._full(source), self._full(target)
-        with _explained("move", f"{self.where(source)} to {self.where(target)}"):
+        with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
                 _make_folder(os.path.dirname(full_target))
                 os.replace(full_source, full_target)
@@ -178,24 +187,32 @@ class Storage:
                 self.filesystem.move(full_source, full_target)
 
     def move_folder(self, source: str, target: str, *, first: str = "") -> None:
-        """Renames a folder to a name that is free: in one step on a disk, file by file in an object store.
+        """Renames a folder to a name that is free: in one step on a disk.
+
+        In an object store all files are copied, then deleted: a move that is cut short loses none, and what is put into
+        ``source`` meanwhile may go.
 
         Args:
-            first: a folder inside ``source`` whose files go before all others, for a move that is cut short.
+            first: a folder inside ``source`` whose files are deleted before all others.
         """
         full_source, full_target = self._full(source), self._full(target)
-        with _explained("move", f"{self.where(source)} to {self.where(target)}"):
+        with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
                 os.rename(full_source, full_target)
                 _sync_folder(os.path.dirname(full_target))
                 return
             infos = self.filesystem.get_file_info(pafs.FileSelector(full_source, recursive=True))
-            files = sorted(i.path.removeprefix(f"{full_source}/") for i in infos if i.type == pafs.FileType.File)
-            for file in sorted(files, key=lambda name: not name.startswith(f"{first}/")):
+            files = [i.path.removeprefix(f"{full_source}/") for i in infos if i.type == pafs.FileType.File]
+
+            def copy(file: str) -> None:
                 self._make_parent(f"{full_target}/{file}")
-                self.filesystem.move(f"{full_source}/{file}", f"{full_target}/{file}")
-            with suppress(FileNotFoundError):  # an object store's folder goes with its last file
-                self.filesystem.delete_dir(full_source)
+                self.filesystem.copy_file(f"{full_source}/{file}", f"{full_target}/{file}")
+
+            with ThreadPoolExecutor(COPIES) as pool:
+                list(pool.map(copy, files))
+            for folder in (f"{full_source}/{first}" if first else full_source, full_source):
+                with suppress(FileNotFoundError):  # a folder of an object store goes with its last file
+                    self.filesystem.delete_dir(folder)
 
     def probe(self) -> None:
         """Writes a small file, reads it back and deletes it.
@@ -217,9 +234,40 @@ class Storage:
 
     def _children(self, folder: str) -> Iterator[pafs.FileInfo]:
         full = self._full(folder) if folder else self.root
-        with _explained("list", self.where(folder)):
+        with explained("list", self.where(folder)):
             infos = self.filesystem.get_file_info(pafs.FileSelector(full, allow_not_found=True))
+            if not infos:
+                self._check_bucket()
         return (info for info in infos if not info.base_name.startswith("."))
+
+    def _check_bucket(self) -> None:
+        """pyarrow takes a folder of a bucket that is not there for an empty one."""
+        if self.filesystem.type_name != "s3":
+            return
+        bucket = self.root.partition("/")[0]
+        try:
+            absent = self.filesystem.get_file_info(bucket).type == pafs.FileType.NotFound
+        except OSError:  # who may use a folder of a bucket may perhaps not ask about the bucket
+            return
+        if absent:
+            raise StorageError(f"cannot use storage {self.name}: there is no bucket {bucket!r}; make it first")
+
+    def _read_object(self, full: str) -> bytes:
+        """What ``full`` held at one moment.
+
+        pyarrow asks an object store for the size of an object, then for so many bytes: a longer one that takes its
+        place in between comes cut short. The ETag of a plain upload is the MD5 of its bytes; other objects are read
+        until two readings agree.
+        """
+        before: tuple[bytes, Any] | None = None
+        for _ in range(READ_TRIES):
+            with self.filesystem.open_input_file(full) as file:
+                data, facts = file.read(), file.metadata()
+            tag = facts.get("ETag", b"").decode().strip('"')
+            if tag == hashlib.md5(data, usedforsecurity=False).hexdigest() or (data, facts) == before:
+                return bytes(data)
+            before = data, facts
+        raise OSError(errno.EBUSY, f"it was replaced {READ_TRIES} times while it was read")
 
     def _make_parent(self, full: str) -> None:
         """Object stores have no folders; making one would only leave an empty object."""
@@ -227,14 +275,51 @@ class Storage:
             self.filesystem.create_dir(os.path.dirname(full), recursive=True)
 
 
-@contextmanager
-def _explained(verb: str, where: str) -> Iterator[None]:
-    """Turns what the file system raises into a ``StorageError``."""
+class _S3(pafs.S3FileSystem):
+    """S3 with bounded retries, here and in every process that it is sent to; pyarrow's own leaves them behind."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(**options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS))
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _S3, (self._options,)
+
+
+def _from_uri(scheme: str, uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a URI and the path in it; messages hide the credentials, also of a URI that cannot be read."""
+    shown = _shown(uri)
+    for option in ("tls_verify_certificates", "tls_ca_dir_path"):
+        if f"{option}=" in uri:  # pyarrow does not take these along to another process
+            raise SpecError(f"{option} cannot be in the URI of a storage; use tls_ca_file_path; got {shown}")
     try:
-        yield
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+        if scheme == "s3":
+            _, (options,) = filesystem.__reduce__()
+            if PYARROW >= 21:  # a small file then goes up as one PUT instead of three requests
+                options["allow_delayed_open"] = True
+            filesystem = _S3(options)
     except (OSError, pa.ArrowException) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise StorageError(f"cannot {verb} {where}: {' '.join(reason.split())}") from error
+        reason = explain(error).replace(uri, shown)
+        raise StorageError(f"cannot open storage {shown}: {reason}") from None  # the cause may show the credentials
+    return filesystem, root
+
+
+def _shown(uri: str) -> str:
+    """A URI without its credentials, which may also be among its options."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _read_local(full: str) -> bytes:
+    """Reads a file. On NFS one that another machine replaces at that moment may be stale; then the new one is read."""
+    for _ in range(READ_TRIES - 1):
+        try:
+            return Path(full).read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return Path(full).read_bytes()
 
 
 def _write_local(full: str, data: bytes) -> None:

@@ -13,12 +13,12 @@ File names follow from the bundle and the epochs, so work done twice writes the 
 must be written before its trials are committed: then a committed trial has all its metrics.
 """
 
-import re
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.results.parquet import SUFFIX, encode, read_folder
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, result_files
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
@@ -40,7 +40,7 @@ def safe_name(what: str, name: str) -> str:
     Raises:
         SpecError: it is empty, starts with a dot, or has a character that may not be.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+    if not SAFE_NAME.fullmatch(name):
         raise SpecError(f"{what} must be letters, digits, '_', '-' and '.', and not start with a dot; got {name!r}")
     return name
 
@@ -151,7 +151,7 @@ class SweepStore:
         Returns:
             The names of the deleted files.
         """
-        committed = {name.removesuffix(SUFFIX) for name in self.storage.list(self._path("trials"), SUFFIX)}
+        committed = {name.removesuffix(SUFFIX) for name in result_files(self.storage, self._path("trials"))}
         return self._delete_evaluations(lambda bundle: bundle not in committed | keep_bundles)
 
     def delete_metrics(self, bundle_id: str) -> None:
@@ -161,7 +161,7 @@ class SweepStore:
     def _delete_evaluations(self, of: Callable[[str], bool]) -> list[str]:
         deleted = []
         for folder in EVALUATIONS:
-            names = [name for name in self.storage.list(self._path(folder), SUFFIX) if of(bundle_of(name))]
+            names = [name for name in result_files(self.storage, self._path(folder)) if of(bundle_of(name))]
             for name in names:
                 self.storage.delete(self._path(folder, name))
             deleted += names
@@ -189,13 +189,26 @@ class SweepStore:
         self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
 
     def started_bundles(self) -> list[list[str]]:
-        """The trial ids of every bundle with a checkpoint, in the order of its members."""
-        paths = [self._path("checkpoints", bundle + ".json") for bundle in self.checkpoints()]
-        return [self.storage.read_json(path)["trial_ids"] for path in paths if self.storage.exists(path)]
+        """The trial ids of every bundle with a checkpoint, in the order of its members. A damaged list is set aside."""
+        found = []
+        for name in (bundle + ".json" for bundle in self.checkpoints()):
+            data = self.storage.read_optional(self._path("checkpoints", name))
+            if data is None:
+                continue
+            try:
+                members = json.loads(data)["trial_ids"]
+                if not (isinstance(members, list) and all(isinstance(member, str) for member in members)):
+                    raise TypeError("its trial_ids are no list of words")
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                self._set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
+            else:
+                found.append(members)
+        return found
 
     def checkpoints(self) -> list[str]:
         """The bundles that have a checkpoint, sorted."""
-        return [name.removesuffix(WEIGHTS) for name in self.storage.list(self._path("checkpoints"), WEIGHTS)]
+        names = self.storage.list(self._path("checkpoints"), WEIGHTS)
+        return [name.removesuffix(WEIGHTS) for name in names if SAFE_NAME.fullmatch(name)]
 
     def write_model(self, bundle_id: str, data: bytes, epoch: int | None = None) -> None:
         """Keeps the final weights of a bundle, or those at an effective epoch."""

@@ -1,15 +1,17 @@
 """Ray started here, or a running cluster joined; and what devices there are.
 
-Local Ray keeps token authentication (it makes its own token) and reports nothing to the outside.
+Local Ray is closed to others (``authentication``), and reports nothing to the outside.
 """
 
 import hashlib
 import os
 import socket
+import sys
 from typing import Any
 
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.service import authentication
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 
 _ENVIRONMENT = {
@@ -49,25 +51,30 @@ def connect(address: str | None) -> None:
     """Joins the cluster at ``address``, or starts Ray on this machine when it is None.
 
     Raises:
-        VaegenError: no cluster answers there.
+        VaegenError: no cluster answers there, or it does not let us in.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:
-        ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+    if address in (None, "local"):
+        _say(authentication.close_to_others())
+        size: dict[str, Any] = {"num_cpus": os.cpu_count(), "object_store_memory": 256 * 2**20}
+        ray.init("local", include_dashboard=False, _temp_dir=authentication.private_folder(), **size, **quiet)
         return
     _check_that_somebody_listens(address)
+    _say(authentication.check_cluster(address))
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise VaegenError(
-            f"no Ray cluster answers at --address {address!r}: {reason} (is it running, and does it want a token: "
-            f"RAY_AUTH_MODE=token?)"
-        ) from None
+        raise VaegenError(f"no Ray cluster answers at --address {address!r}: {reason}") from None
+
+
+def _say(warning: str | None) -> None:
+    if warning:
+        print(warning, file=sys.stderr)
 
 
 def actor_name(kind: str, storage: Storage, name: str) -> str:

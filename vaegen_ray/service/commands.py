@@ -131,7 +131,7 @@ def open_stream(storage: Storage, digest: str) -> tuple[ShardStore, StreamSpec]:
     facts = probe.read_facts()
     try:
         stream = StreamSpec.from_dict((facts or {})["stream"])
-    except (KeyError, TypeError, SpecError) as error:
+    except (LookupError, TypeError, AttributeError, SpecError) as error:
         raise DataFormatError(f"{storage.where('samples')}/{digest} does not say what it holds: {error}") from None
     return ShardStore(storage, digest, shape=stream.shard_shape, levels=stream.diffusion.levels), stream
 

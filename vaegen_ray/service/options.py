@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -97,6 +98,20 @@ def bounds(text: str) -> tuple[int, int]:
     return low, high
 
 
+def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds ``--storage``.
+
+    Args:
+        what: what the place is for, in words.
+    """
+    parser.add_argument(
+        "--storage",
+        metavar="DIR_OR_URI",
+        default=os.environ.get("VAEGEN_STORAGE") or "results",
+        help=f"{what}: a directory, s3://... or gs://... [default: $VAEGEN_STORAGE or results/]",
+    )
+
+
 def parser(description: str) -> OneLineParser:
     """The parser of a sweep script; a script may add options of its own."""
     made = OneLineParser(description=description, allow_abbrev=False)
@@ -107,12 +122,7 @@ def parser(description: str) -> OneLineParser:
         help="smoke (seconds), laptop (minutes, embedded data) or paper (GPUs) [default: %(default)s]",
     )
     made.add_argument("--dataset", metavar="NAME", help="data set, see `vaegen datasets` [default: that of the preset]")
-    made.add_argument(
-        "--storage",
-        metavar="DIR_OR_URI",
-        default="results",
-        help="where results go: a directory, s3://... or gs://... [default: %(default)s/]",
-    )
+    add_storage(made, "where results go")
     made.add_argument(
         "--address",
         metavar="ADDR",

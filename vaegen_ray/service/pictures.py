@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vaegen_ray import figures
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import DataFormatError, VaegenError
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
 
@@ -23,10 +23,24 @@ def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, 
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
     tables = figures.Tables(results.last(), results.curves(), details)
-    if (declared := store.read_sweep_json()) is not None:
-        ids = {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
+    if (ids := _declared(store)) is not None:
         tables = figures.Tables(*(frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in tables))
     return tables, results.notes + skipped
+
+
+def _declared(store: SweepStore) -> set[str] | None:
+    """The ids of the trials that a sweep declares; None where it does not say.
+
+    Raises:
+        DataFormatError: ``sweep.json`` is not what we write.
+    """
+    if (declared := store.read_sweep_json()) is None:
+        return None
+    try:
+        return {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        where = store.storage.where(f"{store.name}/sweep.json")
+        raise DataFormatError(f"{where} does not say which trials a sweep declares: {error}") from None
 
 
 def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:

@@ -25,8 +25,12 @@ class Progress:
         self._stream = stream or sys.stdout
         self._every = every
         self._live = self._stream.isatty()
-        self._fractions: dict[int, float] = {}
-        self._finished: dict[int, int] = {}
+        self._work = sum(weights)
+        self._reports: dict[int, tuple[float, int]] = {}
+        """The last of each bundle; their sums are kept up to date, since the state is shown at every event."""
+        self._work_done = self._equivalent = 0.0
+        self.done = 0
+        """VAEs committed in this run."""
         self._started = time.monotonic()
         self._last_line = self._started
         self.running = 0
@@ -34,25 +38,21 @@ class Progress:
 
     def update(self, bundle: int, fraction: float, finished_members: int) -> None:
         """A bundle reports: the part of it that is done, and the members that are committed."""
-        self._fractions[bundle] = fraction
-        self._finished[bundle] = finished_members
-
-    @property
-    def done(self) -> int:
-        """VAEs committed in this run."""
-        return sum(self._finished.values())
+        fraction_before, finished_before = self._reports.get(bundle, (0.0, 0))
+        self._reports[bundle] = fraction, finished_members
+        self._work_done += self._weights[bundle] * (fraction - fraction_before)
+        self._equivalent += self._members[bundle] * (fraction - fraction_before)
+        self.done += finished_members - finished_before
 
     @property
     def fraction(self) -> float:
         """Part of the expected work that is done, 0 to 1."""
-        work = sum(self._weights)
-        return sum(self._weights[b] * f for b, f in self._fractions.items()) / work if work else 1.0
+        return min(1.0, self._work_done / self._work) if self._work else 1.0
 
     @property
     def vaes_per_minute(self) -> float:
         """Finished VAEs, those under way counted in part, a minute of this run."""
-        equivalent = sum(self._members[b] * f for b, f in self._fractions.items())
-        return 60 * equivalent / max(time.monotonic() - self._started, 1e-9)
+        return 60 * self._equivalent / max(time.monotonic() - self._started, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:

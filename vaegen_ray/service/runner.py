@@ -22,13 +22,12 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
-from vaegen_ray.errors import DataMissingError, VaegenError
+from vaegen_ray.errors import DataMissingError, VaegenError, printable
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
@@ -188,6 +187,7 @@ def _train(
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     store.prune_metrics({bundle_id(bundle) for bundle in bundles})
     settings = {k: v for k, v in vars(options).items() if not k.startswith("_")}
+    settings["storage"] = store.storage.name  # without the keys that a URI may hold
     store.write_sweep_json(
         {
             "sweep": sweep.name,
@@ -284,6 +284,6 @@ def _versions() -> dict[str, str]:
 
 def fail(error: Exception) -> int:
     """Says what the user can mend, in one line; returns exit code 2."""
-    text: Any = " ".join(str(error).split())
-    print(f"error: {text}", file=sys.stderr)
+    line = " ".join(str(error).split())
+    print(f"error: {printable(line)}", file=sys.stderr)
     return 2

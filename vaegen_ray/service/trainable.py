@@ -33,6 +33,8 @@ class Plan:
     checkpoint_seconds: float
     save_every: int | None
     use_gpu: bool
+    run: str
+    """Names this run of the driver."""
     streams: dict[StreamSpec, Connection]
     """The pools of the streams that trials read."""
 
@@ -54,6 +56,7 @@ class BundleTrainable(tune.Trainable):
             code_version=plan.code_version,
             checkpoint_seconds=plan.checkpoint_seconds,
             save_every=plan.save_every,
+            run=plan.run,
             reader_of=self._reader_of,
         )
         self._start(config)

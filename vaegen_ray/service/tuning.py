@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pool import Pool
 from vaegen_ray.service.progress import Progress
 from vaegen_ray.service.trainable import BundleTrainable, Plan
+from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
@@ -47,7 +49,8 @@ def fit(
         folder: an empty folder for Tune's own files.
         checkpoint_seconds: time between two checkpoints of a bundle.
         save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
-        tries: starts of a bundle, the first included, before it is given up.
+        tries: starts of a bundle, the first included, before it is given up; ``STARTS`` more for every time that the
+            largest one can be halved.
         pools: of the streams that trials read.
     """
     use_gpu = device.kind == "cuda"
@@ -59,6 +62,7 @@ def fit(
         checkpoint_seconds=checkpoint_seconds,
         save_every=save_every,
         use_gpu=use_gpu,
+        run=uuid.uuid4().hex,
         streams={stream: pool.connection for stream, pool in pools.items()},
     )
     trainable = tune.with_resources(
@@ -66,6 +70,7 @@ def fit(
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    tries += STARTS * (max(len(bundle) for bundle in bundles) - 1).bit_length()
     watcher = Watcher(store, progress, bundles, list(pools.values()))
     tuner = Tuner(
         trainable,

@@ -4,27 +4,33 @@
 
 Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end:
 details, metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the
-bundle; where an evaluation ran out of it, the halves go on from where the training was.
+bundle; where an evaluation ran out of it, the halves go on from where the training was. A bundle whose workers were
+killed again and again is halved too, from its checkpoint, and so is what waits beside it (``starts``).
 """
 
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from vaegen_ray.data.images import Split
-from vaegen_ray.errors import DataFormatError
+from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.starts import Starts
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.sweep.run import BundleRun, Outcome
 from vaegen_ray.training.sources import Samples
 from vaegen_ray.trial import TrialSpec, bundle_id
+
+STARTS = 2
+"""A bundle that was started so often and came to no checkpoint is halved at its next start."""
 
 
 class Reader(Samples, Protocol):
@@ -49,6 +55,7 @@ class Worker:
         checkpoint_seconds: time between two checkpoints of a bundle.
         reader_of: opens a stream for a bundle, to be read up to a number of samples.
         save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
+        run: names the run of the driver, within which starts of a bundle are counted.
     """
 
     def __init__(
@@ -61,8 +68,10 @@ class Worker:
         checkpoint_seconds: float = 10.0,
         reader_of: Callable[[StreamSpec, int], Reader] | None = None,
         save_every: int | None = None,
+        run: str = "",
     ) -> None:
         self._store = store
+        self._starts = Starts(store, run)
         self._split_of = split_of
         self._device = device
         self._code_version = code_version
@@ -85,7 +94,43 @@ class Worker:
 
     def advance(self, seconds: float) -> None:
         """Trains for about ``seconds``; writes what is complete; commits the bundle when it is finished."""
+        if self._run is None:
+            self._choose()
+            if self.finished:
+                return
         bundle = self._waiting[0]
+        try:
+            out_of_memory = self._train(bundle, seconds)
+        except Exception:
+            with suppress(StorageError):
+                self._starts.reset(bundle)
+            raise
+        if out_of_memory:  # outside of the handler, which would keep the bundle's memory alive
+            self._run_out_of_memory(bundle, out_of_memory)
+
+    def _choose(self) -> None:
+        """Makes the first of what waits one that is to be started: leaves out what earlier workers have committed,
+        takes the halves of what they halved, and halves what killed them."""
+        while self._waiting:
+            bundle = self._waiting[0]
+            starts, halved = self._starts.read(bundle)
+            if (starts or len(bundle) < self._members) and self._is_committed(bundle):
+                self._finish(bundle)
+            elif halved:
+                self._take_halves(bundle)
+            elif starts >= STARTS and len(bundle) > 1:
+                self.notes.append(f"{starts} workers with {len(bundle)} members were lost, which are halved now")
+                for other in [other for other in self._waiting if len(other) >= len(bundle)]:
+                    self._halve(other, self._states_of_checkpoint(other))
+            else:
+                self._starts.count(bundle, starts + 1)
+                return
+
+    def _is_committed(self, bundle: Bundle) -> bool:
+        return {spec.trial_id for spec in bundle} <= self._store.committed()
+
+    def _train(self, bundle: Bundle, seconds: float) -> str:
+        """Trains; the reason when memory has run out, or nothing."""
         try:
             if self._run is None:
                 self._run = self._begin(bundle)
@@ -93,11 +138,9 @@ class Worker:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-        else:
-            self._after_training(self._run)
-            return
-        self._halve(bundle, reason)  # outside of the handler, which would keep the bundle's memory alive
+            return (str(error) or type(error).__name__).splitlines()[0]
+        self._after_training(self._run)
+        return ""
 
     def _after_training(self, run: BundleRun) -> None:
         for reader in self._readers.values():
@@ -138,6 +181,7 @@ class Worker:
         """Writes the state of the running bundle, if one is running and has begun."""
         if self._run is not None and self._run.trainer.step > 0:
             self._store.write_checkpoint(self._run.bundle_id, self._run.checkpoint())
+            self._starts.reset(self._waiting[0])
         self._last_checkpoint = time.monotonic()
 
     def close(self) -> None:
@@ -176,12 +220,11 @@ class Worker:
             reader.close()
         self._readers = {}
 
-    def _halve(self, bundle: Bundle, reason: str) -> None:
-        """Out of memory: trains the two halves one after another; a single trial that does not fit has failed."""
-        half = len(bundle) // 2
-        halves = (range(half), range(half, len(bundle)))
+    def _run_out_of_memory(self, bundle: Bundle, reason: str) -> None:
+        """Trains the two halves one after another; a single trial that does not fit has failed."""
         run = self._run
-        states = [run.part(members) for members in halves] if run is not None and run.evaluating and half else []
+        at_evaluation = run is not None and run.evaluating and len(bundle) > 1
+        states = [run.part(members) for members in _halves(len(bundle))] if run is not None and at_evaluation else []
         del run
         self._drop_run()
         if self._device.type == "cuda":
@@ -190,14 +233,35 @@ class Worker:
             error = f"out of memory on {self._device} even alone: {reason}"
             self._commit([Outcome(spec=bundle[0], status="failed", error=error, failed_epoch=0)], 0.0, 0.0)
             return
-        parts = [bundle[:half], bundle[half:]]
-        for part, state in zip(parts, states, strict=False):
+        self._halve(bundle, states)
+        self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
+
+    def _halve(self, bundle: Bundle, states: list[bytes]) -> None:
+        """Puts the halves of a bundle in its place, with their checkpoints if there are ``states``."""
+        for members, state in zip(_halves(len(bundle)), states, strict=False):
+            part = [bundle[member] for member in members]
             self._store.write_checkpoint_members(bundle_id(part), [spec.trial_id for spec in part])
             self._store.write_checkpoint(bundle_id(part), state)
-        self._store.delete_checkpoint(bundle_id(bundle))  # the halves have files of their own
+        self._starts.halve(bundle)
+        self._take_halves(bundle)
+
+    def _take_halves(self, bundle: Bundle) -> None:
+        """The halves have files of their own; those of the whole go."""
+        self._store.delete_checkpoint(bundle_id(bundle))
         self._store.delete_metrics(bundle_id(bundle))
-        self._waiting[:1] = parts
-        self.notes.append(f"out of memory with {len(bundle)} members, halved: {reason}")
+        at = self._waiting.index(bundle)
+        halves = [tuple(bundle[member] for member in members) for members in _halves(len(bundle))]
+        self._waiting[at : at + 1] = halves
+
+    def _states_of_checkpoint(self, bundle: Bundle) -> list[bytes]:
+        """The checkpoints of the halves of a bundle that has one."""
+        if self._store.read_checkpoint(bundle_id(bundle)) is None:
+            return []
+        run = self._begin(bundle)
+        states = [run.part(members) for members in _halves(len(bundle))]
+        del run
+        self._drop_run()
+        return states
 
     def _commit(self, outcomes: list[Outcome], wall_seconds: float, evaluation_seconds: float) -> None:
         name = bundle_id([outcome.spec for outcome in outcomes])
@@ -225,10 +289,19 @@ class Worker:
             for outcome in outcomes
         ]
         self._store.commit_trials(name, rows)
-        self._store.delete_checkpoint(name)
-        self._finished_members += len(outcomes)
-        self._waiting.pop(0)
+        self._finish(self._waiting[0])
         self._drop_run()
+
+    def _finish(self, bundle: Bundle) -> None:
+        """A bundle is committed: what was kept for its workers goes."""
+        self._store.delete_checkpoint(bundle_id(bundle))
+        self._starts.forget(bundle)
+        self._finished_members += len(bundle)
+        self._waiting.remove(bundle)
+
+
+def _halves(members: int) -> tuple[range, range]:
+    return range(members // 2), range(members // 2, members)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

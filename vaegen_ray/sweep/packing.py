@@ -6,6 +6,7 @@ same devices is therefore packed the same way after a crash, and what a bundle c
 
 import heapq
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 from vaegen_ray.errors import SpecError
@@ -69,15 +70,19 @@ def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] =
 
 def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
     """Expected seconds until the last of ``devices`` devices is done when the longest bundles start first."""
-    ends = [0.0] * devices
-    for seconds in sorted((seconds_of(bundle, device) for bundle in bundles), reverse=True):
-        heapq.heappush(ends, heapq.heappop(ends) + seconds)
-    return max(ends)
+    return _last_end([seconds_of(bundle, device) for bundle in bundles], devices)
 
 
 def seconds_of(bundle: Bundle, device: Device) -> float:
     """Expected seconds of a bundle's training."""
     return device.training_seconds(bundle[0], len(bundle))
+
+
+def _last_end(durations: list[float], devices: int) -> float:
+    ends = [0.0] * devices
+    for seconds in sorted(durations, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
 
 
 def _split_while_it_pays(groups: list[Bundle], parts: list[int], device: Device, devices: int) -> list[int]:
@@ -87,21 +92,38 @@ def _split_while_it_pays(groups: list[Bundle], parts: list[int], device: Device,
         The last parts that let the sweep end at least 1 % earlier. A further part need not bring a gain by itself, as
         where two shapes take equally long, so up to ``devices`` in a row may bring none.
     """
-    best, best_seconds = parts, makespan(_split(groups, parts), device, devices)
+
+    @cache
+    def seconds(i: int, members: int) -> float:
+        return device.training_seconds(groups[i][0], members)
+
+    def sizes(i: int) -> list[tuple[int, float]]:
+        """How many of the parts of a group take how long; the longest first."""
+        members, larger = divmod(len(groups[i]), parts[i])
+        both = [(larger, members + 1), (parts[i] - larger, members)]
+        return [(count, seconds(i, size)) for count, size in both if count]
+
+    def end() -> float:
+        return _last_end([took for group in each for count, took in group for _ in range(count)], devices)
+
+    parts = list(parts)
+    each = [sizes(i) for i in range(len(groups))]
+    divisible = [(-each[i][0][1], i) for i, n in enumerate(parts) if n < len(groups[i])]
+    heapq.heapify(divisible)
+    best, best_end = list(parts), end()
     in_vain = 0
-    while in_vain < devices:
-        seconds = [
-            device.training_seconds(group[0], -(-len(group) // n)) if n < len(group) else 0.0
-            for group, n in zip(groups, parts, strict=True)
-        ]
-        longest = seconds.index(max(seconds))
-        if not seconds[longest]:
-            break
-        parts = [n + (i == longest) for i, n in enumerate(parts)]
-        span = makespan(_split(groups, parts), device, devices)
+    while divisible and in_vain < devices:
+        _, i = heapq.heappop(divisible)
+        parts[i] += 1
+        each[i] = sizes(i)
+        if parts[i] < len(groups[i]):
+            heapq.heappush(divisible, (-each[i][0][1], i))
         in_vain += 1
-        if span < best_seconds * 0.99:
-            best, best_seconds, in_vain = parts, span, 0
+        # Nothing ends before its longest bundle, or before all devices have shared the work; then why try.
+        longest = max(group[0][1] for group in each)
+        shared = sum(count * took for group in each for count, took in group) / devices
+        if max(longest, shared) < 0.99 * best_end and (ends := end()) < 0.99 * best_end:
+            best, best_end, in_vain = list(parts), ends, 0
     return best
 
 

@@ -34,11 +34,12 @@ def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = header.get("__metadata__", {})
         text, expected = metadata["values"], metadata["sha256"]
-    except (SafetensorError, KeyError, ValueError) as error:
+        values = json.loads(text)
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise DataFormatError(f"{where} is not a whole checkpoint ({len(data)} bytes): {error}") from None
     if digest(tensors, text) != expected:
         raise DataFormatError(f"{where} is damaged: its SHA-256 is not the one that it was written with")
-    return tensors, json.loads(text)
+    return tensors, values
 
 
 def digest(tensors: dict[str, Tensor], text: str = "") -> str:
