@@ -27,6 +27,7 @@ test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow
 
 drill: .venv/.test
+	tests/cluster/install_drill.sh
 	$(BIN)/python -m pytest -m drill
 
 check: .venv/.dev

@@ -95,6 +95,7 @@ ERRORS = {
 
 
 @needs_networks
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ERRORS)
 def test_a_cluster_with_a_token_refuses_in_one_line(who: str, guarded: dict[str, Any]) -> None:
     seen = guarded[who]
@@ -106,6 +107,7 @@ def test_a_cluster_with_a_token_refuses_in_one_line(who: str, guarded: dict[str,
 
 
 @needs_networks
+@pytest.mark.slow
 def test_who_has_the_token_works_in_the_cluster(guarded: dict[str, Any]) -> None:
     assert guarded["right"] | {"seconds": 0} == {"code": 0, "out": "42\n", "err": "", "seconds": 0}
     assert [Path(path).name for path in guarded["token_in"]] == ["auth_token"], "no log and no command line has it"
