@@ -22,7 +22,7 @@ def double_descent(*options: str, **environment: str) -> subprocess.CompletedPro
         [sys.executable, str(ROOT / "sweeps" / "double_descent.py"), *options],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env={**os.environ, **environment},
     )
 
@@ -55,7 +55,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = [sys.executable, "-c", "import sys; from vaegen_ray.cli import main; sys.exit(main())", "datasets"]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=300)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -16,7 +16,7 @@ SMALL = ("--dataset", "digits", "--preset", "smoke", "--images", "2000")
 
 def vaegen(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = "import sys; from vaegen_ray.cli import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=240)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path):
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Storage.open(sys.argv[1]).write('x.parquet', b'new')"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=package_env(), timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=package_env(), timeout=300)
     assert ended.returncode == -signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 2  # the temporary file is still there ...
     assert storage.list() == ["x.parquet"]  # ... and nobody sees it,

@@ -66,7 +66,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """All sweeps, the last one again: one storage, so that the diffusion model is trained once."""
     storage = tmp_path_factory.mktemp("storage")
     command = [sys.executable, str(SCRIPT), str(storage), *PARTS, "latent_smoothness"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     parts = re.findall(r"^>>> (\w+)\n(.*?)^<<< \1 (\d+)$", done.stdout, re.MULTILINE | re.DOTALL)
     assert [name for name, _, _ in parts] == [*PARTS, "latent_smoothness"]
@@ -122,7 +122,7 @@ def test_again_there_is_nothing_to_train(ran: Ran) -> None:
 @pytest.mark.parametrize("name", PARTS)
 def test_the_paper_preset_has_a_plan(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT.parents[2] / "sweeps" / f"{name}.py"), "--preset", "paper", "--dry-run"]
-    done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     dataset = {"inference_gap": "binary_mnist", "rate_distortion": "tetrominoes"}.get(name, "cifar10")
     assert done.stdout.startswith(f"sweep          {name}: {dataset} ") and "expected" in done.stdout

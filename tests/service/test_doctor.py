@@ -431,7 +431,7 @@ ray.shutdown()
 sys.exit(done.returncode)
 """
     command = [sys.executable, "-c", code, VAEGEN, str(tmp_path / "shared")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=ray_environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=ray_environment)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     for start in ("cluster: ", "roles: trainer 1, ", "token on the node: RAY_AUTH_MODE token", "clocks: "):

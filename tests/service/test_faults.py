@@ -29,7 +29,7 @@ def start(
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert "Traceback" not in out + err, out + err
     return process.returncode, out
 

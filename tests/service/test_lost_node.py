@@ -32,7 +32,7 @@ def test_the_samples_are_the_same_when_a_node_is_lost(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:  # for the names of sockets
         environment["RAY_TMPDIR"] = short
         done = subprocess.run(
-            [*UNSHARE, "bash", "-c", command], capture_output=True, text=True, timeout=240, env=environment
+            [*UNSHARE, "bash", "-c", command], capture_output=True, text=True, timeout=900, env=environment
         )
     assert "made on 2 nodes, the far one among them" in done.stdout, done.stdout + done.stderr
     assert "same" in done.stdout.splitlines(), done.stdout + done.stderr

@@ -19,7 +19,7 @@ def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tu
     markers = storage / "markers"
     markers.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(SWEEP), point, str(count), str(markers), "--storage", str(storage), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     return done.returncode, said
