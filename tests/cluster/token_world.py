@@ -40,8 +40,10 @@ print(GcsClient(address=sys.argv[1]).cluster_id)
 """
 """The first thing that ``ray.init`` does; that would ask again for 20 seconds."""
 METHODS = ("NodeInfoGcsService/GetClusterId", "NodeManagerService/GetNodeStats", "ObjectManagerService/Pull")
-METHODS += ("CoreWorkerService/GetCoreWorkerStats",)
+METHODS += ("CoreWorkerService/GetCoreWorkerStats", "LogService/ListLogs")
 """A method of each of Ray's servers that changes nothing."""
+METRICS = "metrics"
+"""The answer of a server that shows anybody numbers for Prometheus."""
 UNIMPLEMENTED = 12
 """The status code of gRPC for a method that a server does not have."""
 
@@ -105,17 +107,20 @@ def call(host: str, port: int, method: str, token: str | None = None) -> int | N
     return int(status[1])
 
 
-def http_code(host: str, port: int, token: str | None = None) -> int:
-    """The status that an HTTP server answers with."""
+def http_code(host: str, port: int, token: str | None = None) -> int | str:
+    """The status that an HTTP server answers with; METRICS from one that shows nothing but these."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         request = urllib.request.Request(f"http://{host}:{port}/", headers=headers)
-        return urllib.request.urlopen(request, timeout=5).status
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+            numbers = all(re.match(r"# (HELP|TYPE) |\w+({.*})? [-+.\w]+$", line) for line in lines)
+            return METRICS if lines and numbers else answer.status
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def knock(sockets: list[tuple[str, int]], token: str) -> dict[str, dict[str, list[int]]]:
+def knock(sockets: list[tuple[str, int]], token: str) -> dict[str, dict[str, list[int | str]]]:
     """What each server answers without a token, with a wrong one and with the right one."""
     answers = {}
     for name, port in sockets:
