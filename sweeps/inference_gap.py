@@ -25,10 +25,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluations": 2,
     },
     "laptop": {
-        "images": ({"dataset": "digits", "levels": 2}, {"dataset": "digits", "levels": 17}),
-        "model": {"nc": 256, "mz": 5},
+        "images": ({"dataset": "digits", "levels": 2}, {"dataset": "digits", "levels": 17, "nc": 64}),
+        "model": {"nc": 128, "mz": 5},
         "seeds": 3,
-        "training": {"n_train": 1000, "epochs": 300},
+        "training": {"n_train": 1000, "epochs": 450},
         "evaluations": 10,
     },
     "paper": {
@@ -47,14 +47,14 @@ def declare(options: argparse.Namespace) -> Sweep:
     images = chosen["images"] if options.dataset is None else ({"dataset": options.dataset},)
     trials = []
     for each in images:
-        base = base_spec(**{**each, **chosen["training"], **of_every_trial(options)})
+        base = base_spec(**{**chosen["model"], **each, **chosen["training"], **of_every_trial(options)})
         count, epochs = options.evaluations or chosen["evaluations"], base["epochs"]
         evaluate_at = tuple(sorted({max(1, epochs * (i + 1) // count) for i in range(count)}))
         measures = base_measures(base["dataset"], options.preset, ("inference",))
         assert measures is not None
         base["measures"] = replace(measures, gaps_at=evaluate_at)
-        base |= {**chosen["model"], "evaluate_at": evaluate_at}
-        trials += [TrialSpec(**base, seed=seed) for seed in range(options.seeds or chosen["seeds"])]
+        seeds = range(options.seeds or chosen["seeds"])
+        trials += [TrialSpec(**base, evaluate_at=evaluate_at, seed=seed) for seed in seeds]
     return Sweep(name="inference_gap", trials=tuple(trials), figures=("inference_gap",))
 
 

@@ -8,12 +8,16 @@ FAULT is what happens to the cluster, which begins as a head without devices and
     node-lost         the raylet of a trainer gets SIGKILL after the first checkpoint of a bundle
     node-frozen       the same raylet is frozen; its worker goes on unasked when the other copy of its bundle has begun
     node-added        one trainer alone at first; it waits in the middle of a bundle until a second one has done another
+    head-lost         the head's GCS gets SIGKILL after the first checkpoint; a new cluster, the command again
+    head-restarted    the same with a GCS that keeps its state in RocksDB and starts again; nobody types anything
 
 HEALTH is ``short`` or ``usual``: the health checks of Ray. What was seen is printed as a line of JSON; what drivers
 said goes to STORAGE/said-*.txt.
 """
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -32,9 +36,12 @@ SHORT = {
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
+    "gcs_rpc_server_reconnect_timeout_s": 15,
 }
 SECONDS = 200.0
 """Longest wait for anything."""
+AWAY_SECONDS = 5.0
+"""How long a head is away that comes back."""
 
 
 class Nodes:
@@ -68,6 +75,18 @@ class Nodes:
     def alive(self) -> int:
         """Nodes that the head takes for alive."""
         return sum(node["Alive"] for node in self._state.node_table())
+
+    def kill_gcs(self) -> None:
+        """Ends what makes the head a head, at once; its raylet stays."""
+        self._cluster.head_node.kill_gcs_server()
+
+    def start_gcs(self) -> None:
+        self._cluster.head_node.start_gcs_server()
+
+    def head_answers(self) -> bool:
+        host, port = self.address.split(":")
+        with socket.socket() as knock:
+            return knock.connect_ex((host, int(port))) == 0
 
     def end(self) -> None:
         """Ends all processes, whatever state they are in."""
@@ -174,11 +193,51 @@ def node_added(storage: Path, short: bool) -> dict[str, Any]:
     return {"codes": [code], "bundles_of_nodes": list(by_node.values())} | told(driver)
 
 
+def strike_gcs(storage: Path, nodes: Nodes) -> tuple[Driver, float]:
+    """A sweep whose head was struck in the middle, and when."""
+    driver = Driver(storage, nodes.address, "saved", 1, "nobody")
+    wait("the sweep to be in the middle", (storage / "markers" / "struck").exists, driver)
+    nodes.kill_gcs()
+    return driver, time.time()
+
+
+def head_lost(storage: Path, short: bool) -> dict[str, Any]:
+    nodes = Nodes(short, trainers=2)
+    driver, struck = strike_gcs(storage, nodes)
+    (storage / "markers" / "go").touch()
+    first, ended = driver.code(), time.time()
+    nodes.end()
+    nodes = Nodes(short, trainers=2)
+    again = Driver(storage, nodes.address)
+    second = again.code()
+    nodes.end()
+    return {"codes": [first, second], "driver_ended_seconds": ended - struck} | told(driver, again)
+
+
+def head_restarted(storage: Path, short: bool) -> dict[str, Any]:
+    os.environ |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(storage / "gcs")}
+    nodes = Nodes(short, trainers=2)
+    driver, struck = strike_gcs(storage, nodes)
+    time.sleep(AWAY_SECONDS)
+    nodes.start_gcs()
+    back = wait("the head to answer", nodes.head_answers)
+    (storage / "markers" / "go").touch()
+    code = driver.code()
+    nodes.end()
+    return {"codes": [code], "head_away_seconds": back - struck} | told(driver)
+
+
 def told(*drivers: Driver) -> dict[str, Any]:
     return {"said": ["".join(line for _, line in driver.said) for driver in drivers]}
 
 
-FAULTS = {"node-lost": node_lost, "node-frozen": node_frozen, "node-added": node_added}
+FAULTS = {
+    "node-lost": node_lost,
+    "node-frozen": node_frozen,
+    "node-added": node_added,
+    "head-lost": head_lost,
+    "head-restarted": head_restarted,
+}
 
 if __name__ == "__main__":
     fault, health, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])

@@ -98,3 +98,16 @@ def test_a_trainer_that_comes_during_the_run_gets_bundles(undisturbed: Path, tmp
     assert seen["codes"] == [0], seen
     assert sum(seen["bundles_of_nodes"]) == 3 and min(seen["bundles_of_nodes"]) >= 1
     assert_same_rows(tmp_path / "storage", undisturbed)
+
+
+@pytest.mark.parametrize("health", ["short", "usual"])
+def test_a_head_is_lost_and_the_same_command_goes_on(health: str, undisturbed: Path, tmp_path: Path) -> None:
+    seen = meet("head-lost", tmp_path, health)
+    assert seen["codes"][0] != 0 and seen["codes"][1] == 0, seen
+    assert_same_rows(tmp_path / "storage", undisturbed)
+
+
+def test_a_head_that_keeps_its_state_comes_back_and_the_sweep_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    seen = meet("head-restarted", tmp_path, "usual")
+    assert seen["codes"] == [0], seen
+    assert_same_rows(tmp_path / "storage", undisturbed)

@@ -7,12 +7,14 @@ import hashlib
 import os
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import authentication
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
+
+if TYPE_CHECKING:
+    from vaegen_ray.results.storage import Storage
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,6 +45,8 @@ TRAINERS_AT_MOST, SAMPLERS_AT_MOST = "trainers_at_most", "samplers_at_most"
 """Resources of a head whose cluster grows when there is work: how many devices of each kind there can be. Bundles are
 made for so many, though not one trainer may run when a sweep starts."""
 
+LOCAL_STORE_BYTES = 256 * 2**20
+"""Size of the object store of the Ray that we start."""
 CONNECT_SECONDS = 10.0
 """How long to wait for the head of a cluster to accept a connection."""
 
@@ -60,7 +64,7 @@ def connect(address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address in (None, "local"):
         _say(authentication.close_to_others())
-        size: dict[str, Any] = {"num_cpus": os.cpu_count(), "object_store_memory": 256 * 2**20}
+        size: dict[str, Any] = {"num_cpus": os.cpu_count(), "object_store_memory": LOCAL_STORE_BYTES}
         ray.init("local", include_dashboard=False, _temp_dir=authentication.private_folder(), **size, **quiet)
         return
     _check_that_somebody_listens(address)
@@ -68,7 +72,7 @@ def connect(address: str | None) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())  # two versions that differ stand in several lines
         raise VaegenError(f"no Ray cluster answers at --address {address!r}: {reason}") from None
 
 
@@ -77,7 +81,7 @@ def _say(warning: str | None) -> None:
         print(warning, file=sys.stderr)
 
 
-def actor_name(kind: str, storage: Storage, name: str) -> str:
+def actor_name(kind: str, storage: "Storage", name: str) -> str:
     """The name of an actor that works on files of a storage; drivers with the same storage share it."""
     place = hashlib.blake2b(storage.where().encode(), digest_size=4).hexdigest()
     return f"{kind}-{name}-{place}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vaegen_ray.data import catalog
 from vaegen_ray.errors import SpecError, StorageError, VaegenError
 from vaegen_ray.service import doctor_nodes
+from vaegen_ray.service.cluster import LOCAL_STORE_BYTES
 from vaegen_ray.service.doctor_checks import FREE_BYTES, GIB, Check, Place, Verdict, machine_checks
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ T = TypeVar("T")
 
 Say = Callable[[str], None]
 
-LOCAL_STORE_BYTES = 256 * 2**20
-"""The object store of Ray where a sweep starts it on this machine."""
 IMPORT_SECONDS = 300.0
 """How long imports may take: seconds, but a hundred where ten times as many processes as cores want to run."""
 STORAGE_SECONDS = 60.0

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.search import BasicVariantGenerator
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
@@ -15,6 +16,7 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pool import Pool
 from vaegen_ray.service.progress import Progress
+from vaegen_ray.service.schedule import InOrder, forget
 from vaegen_ray.service.trainable import BundleTrainable, Plan
 from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
@@ -71,11 +73,12 @@ def fit(
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     tries += STARTS * (max(len(bundle) for bundle in bundles) - 1).bit_length()
-    watcher = Watcher(store, progress, bundles, list(pools.values()))
+    search = BasicVariantGenerator(max_concurrent=cluster.devices()[1])
+    watcher = Watcher(store, progress, bundles, list(pools.values()), search)
     tuner = Tuner(
         trainable,
         param_space={"bundle": tune.grid_search(list(range(len(bundles))))},
-        tune_config=TuneConfig(reuse_actors=True),
+        tune_config=TuneConfig(reuse_actors=True, search_alg=search, scheduler=InOrder()),
         run_config=RunConfig(
             name=store.name,
             storage_path=folder,
@@ -96,13 +99,23 @@ def fit(
 
 
 class Watcher(Callback):
-    """Carries Tune's reports to the display and to status.json, and keeps the sampler pools alive."""
+    """Carries Tune's reports to the display and to status.json, keeps the sampler pools alive, and lets Tune ask for as
+    many bundles at a time as there are devices, while nodes come and go."""
 
-    def __init__(self, store: SweepStore, progress: Progress, bundles: list[Bundle], pools: list[Pool]) -> None:
+    def __init__(
+        self,
+        store: SweepStore,
+        progress: Progress,
+        bundles: list[Bundle],
+        pools: list[Pool],
+        search: BasicVariantGenerator,
+    ) -> None:
         self._store = store
         self._progress = progress
         self._bundles = bundles
         self._pools = pools
+        self._search = search
+        self._running: set[str] = set()
         self._last_heartbeat = 0.0
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
@@ -110,12 +123,23 @@ class Watcher(Callback):
         for note in result["notes"]:
             self._progress.say(note)
 
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._running.add(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
+        forget(trial)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
+
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
         members = len(self._bundles[trial.config["bundle"]])
         self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        self._progress.running = sum(trial.status == "RUNNING" for trial in trials)
+        self._progress.running = len(self._running)
         for pool in self._pools:
             for note in pool.beat():
                 self._progress.say(note)
@@ -128,6 +152,8 @@ class Watcher(Callback):
         if not now and time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
         self._last_heartbeat = time.monotonic()
+        if ray.is_initialized():
+            self._search.max_concurrent = cluster.devices()[1]
         progress = self._progress
         self._store.write_status(
             {
