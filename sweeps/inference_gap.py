@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "images": ({"dataset": "digits", "levels": 2}, {"dataset": "digits", "levels": 17, "nc": 64}),
         "model": {"nc": 128, "mz": 5},
-        "seeds": 3,
+        "seeds": 4,
         "training": {"n_train": 1000, "epochs": 450},
         "evaluations": 10,
     },
