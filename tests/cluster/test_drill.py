@@ -225,8 +225,7 @@ class Job:
 def test_a_host_that_loses_its_power_changes_no_row(cluster: Cluster, undisturbed: Path) -> None:
     job = Job(cluster, "power", 2)
     lost = job.paused
-    before = {bundle for bundle, where in job.on("committed").items() if where}
-    assert len(before) == 1, "the first rows are there"
+    assert job.on("committed"), "the first rows are there"
     lost.power_off()
     out = job.finish()
     assert "a worker with 2 VAEs was lost; the bundle goes on from its last checkpoint" in out
