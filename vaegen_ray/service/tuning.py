@@ -14,6 +14,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.pool import Pool
 from vaegen_ray.service.progress import Progress
 from vaegen_ray.service.schedule import InOrder, forget
@@ -99,8 +100,8 @@ def fit(
 
 
 class Watcher(Callback):
-    """Carries Tune's reports to the display and to status.json, keeps the sampler pools alive, and lets Tune ask for as
-    many bundles at a time as there are devices, while nodes come and go."""
+    """Carries Tune's reports to the display, to status.json and to Ray's metrics, keeps the sampler pools alive, and
+    lets Tune ask for as many bundles at a time as there are devices, while nodes come and go."""
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Watcher(Callback):
         self._bundles = bundles
         self._pools = pools
         self._search = search
+        self._metrics = Metrics(store.name)
         self._running: set[str] = set()
         self._last_heartbeat = 0.0
 
@@ -155,6 +157,7 @@ class Watcher(Callback):
         if ray.is_initialized():
             self._search.max_concurrent = cluster.devices()[1]
         progress = self._progress
+        self._metrics.update(progress, [pool.state for pool in self._pools])
         self._store.write_status(
             {
                 "time": time.time(),
