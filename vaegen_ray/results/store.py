@@ -7,6 +7,7 @@
         checkpoints/<bundle>.safetensors, .json     of an unfinished bundle, and which trials it holds
         models/<bundle>.safetensors                 final weights
         figures/  sweep.json  status.json
+        starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
 
 File names follow from the bundle and the epochs, so work done twice writes the same files twice. A bundle's metrics
@@ -188,9 +189,9 @@ class SweepStore:
         """Says which trials the checkpoint of a bundle holds; written before the first checkpoint."""
         self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
 
-    def started_bundles(self) -> list[list[str]]:
+    def started_bundles(self) -> dict[str, list[str]]:
         """The trial ids of every bundle with a checkpoint, in the order of its members. A damaged list is set aside."""
-        found = []
+        found = {}
         for name in (bundle + ".json" for bundle in self.checkpoints()):
             data = self.storage.read_optional(self._path("checkpoints", name))
             if data is None:
@@ -202,8 +203,16 @@ class SweepStore:
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 self._set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
             else:
-                found.append(members)
+                found[name.removesuffix(".json")] = members
         return found
+
+    def prune_checkpoints(self) -> None:
+        """Deletes the checkpoints of bundles that are committed: their worker died before it could."""
+        started = self.started_bundles()
+        done = self.committed() if started else set()
+        for bundle, members in started.items():
+            if done.issuperset(members):
+                self.delete_checkpoint(bundle)
 
     def checkpoints(self) -> list[str]:
         """The bundles that have a checkpoint, sorted."""
