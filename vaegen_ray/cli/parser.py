@@ -3,6 +3,7 @@
 from vaegen_ray import __version__
 from vaegen_ray.cli import (
     claims,
+    compare,
     completion,
     datasets,
     diffusion,
@@ -10,10 +11,11 @@ from vaegen_ray.cli import (
     figure,
     results,
     samples,
+    status,
 )
 from vaegen_ray.service.options import OneLineParser
 
-GROUPS = (results, figure, claims, datasets, diffusion, samples, doctor, completion)
+GROUPS = (status, results, compare, figure, claims, datasets, diffusion, samples, doctor, completion)
 """Modules with ``add(commands)``, in the order in which ``--help`` lists their commands."""
 
 

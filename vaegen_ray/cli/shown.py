@@ -40,17 +40,17 @@ class Shown:
 
 def of_extremes(groups: pd.DataFrame, keys: Sequence[str]) -> Shown:
     """Groups with means and ranges (``over_seeds.extremes``)."""
-    columns = _key_columns(groups, keys)
+    columns = columns_of(groups, keys)
     for name in groups.columns.drop(list(keys)):
         form = {"seeds": "{}", "params_total": "{:,.0f}"}.get(name, "{:.2f}")
         columns[name] = groups[name].map(form.format).tolist()
-    return Shown(_rows(columns))
+    return Shown(rows_of(columns))
 
 
 def of_intervals(groups: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Shown:
     """Groups with intervals (``over_seeds.intervals``), as mean ± half of the interval. A metric that not all seeds of
     a group have says how many: (2)."""
-    columns = _key_columns(groups, keys)
+    columns = columns_of(groups, keys)
     same = [name for name, words in columns.items() if len(groups) > 1 and len(set(words)) == 1]
     above = tuple(f"{name} {columns.pop(name)[0]}" for name in same)
     if "epochs" in columns and not groups[[name for name in keys if name != "evaluate_at"]].duplicated().any():
@@ -64,7 +64,7 @@ def of_intervals(groups: pd.DataFrame, keys: Sequence[str], metrics: Sequence[st
         counts = zip(groups[f"{name}_seeds"], groups["seeds"], strict=True)
         said = [f" ({n})" if 0 < n < of else "" for n, of in counts]
         columns[name] = [cell + count for cell, count in zip(cells, said, strict=True)]
-    return Shown(_rows(columns), above)
+    return Shown(rows_of(columns), above)
 
 
 def notes_of(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> list[str]:
@@ -103,11 +103,11 @@ def plus_minus(means: Sequence[float], halves: Sequence[float]) -> list[str]:
     return cells
 
 
-def _rows(columns: dict[str, list[str]]) -> list[list[str]]:
+def rows_of(columns: dict[str, list[str]]) -> list[list[str]]:
     return [list(columns), *map(list, zip(*columns.values(), strict=True))]
 
 
-def _key_columns(groups: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[str]]:
+def columns_of(groups: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[str]]:
     """Words of the columns that tell groups apart. Of a specification in JSON the parts that differ."""
     columns: dict[str, list[str]] = {}
     for name in keys:
@@ -122,7 +122,7 @@ def _key_columns(groups: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[st
         for path, leaf in zip(apart, leaves, strict=True):
             short = leaf if leaves.count(leaf) == 1 else path
             columns[f"{name}.{short}"] = [word(each.get(path)) for each in parts]
-        if not apart:
+        if not apart and name != "stream":  # the method says whether there is one
             columns[name] = ["yes" if each else "-" for each in parts]
     return columns
 
