@@ -218,11 +218,12 @@ def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str) -> dict[str, Any]:
         return found
     of_a, of_b = by_seed(a, name), by_seed(b, name)
     statistic = difference(name, "", of_b, of_a, POSITIVE)
+    found[f"{name}_seeds"] = f"{len(of_a)} and {len(of_b)} seeds, not paired"
     if statistic.against is None:  # paired: of the seeds that both have
+        found[f"{name}_seeds"] = statistic.seeds
         of_a, of_b = of_a[list(statistic.values)], of_b[list(statistic.values)]
     mean_a, mean_b = float(of_a.mean()), float(of_b.mean())
     found |= {f"{name}_a": mean_a, f"{name}_b": mean_b, f"{name}_difference": mean_b - mean_a}
-    found[f"{name}_seeds"] = statistic.seeds
     with suppress(NotEnoughRuns):
         found[f"{name}_difference"], found[f"{name}_low"], found[f"{name}_high"] = interval_of(statistic)
     return found

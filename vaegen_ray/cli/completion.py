@@ -32,7 +32,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
     """Answers a shell that asks what could stand where its cursor is, and ends the process."""
     import argcomplete
 
-    argcomplete.autocomplete(parser)
+    argcomplete.autocomplete(parser, always_complete_options=False)
 
 
 def sweep_names(parsed_args: argparse.Namespace, **about: Any) -> list[str]:

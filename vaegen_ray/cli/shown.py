@@ -32,7 +32,7 @@ class Shown:
 
     def markdown(self) -> str:
         """For a page."""
-        head, *rows = ([printable(cell).replace("|", "\\|") for cell in row] for row in self.rows)
+        head, *rows = ([" ".join(printable(cell).replace("|", "\\|").split()) for cell in row] for row in self.rows)
         lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
         above = f"{printable(', '.join(self.same))}\n\n" if self.same else ""
         return above + "\n".join(lines) + "\n"

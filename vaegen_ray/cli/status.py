@@ -67,10 +67,10 @@ def _said(options: argparse.Namespace, storage: "Storage") -> str:
 
 def table(found: "list[SweepStatus]") -> str:
     """A line a sweep."""
-    rows = [["sweep", "state", "done", "of", "failed", "running", "VAEs/min", "ends", "heard", "figures"]]
+    rows = [["sweep", "state", "done", "of", "failed", "running", "VAEs/min", "ends", "heard"]]
     for each in found:
         counts = (each.done, each.declared, each.failed, each.bundles_running)
-        said = (_rate(each.vaes_per_minute), _end(each), _heard(each), _count(len(each.figures)))
+        said = (_rate(each.vaes_per_minute), _end(each), _heard(each))
         rows.append([each.sweep, each.state, *map(_count, counts), *said])
     return fitted(rows)
 
@@ -88,7 +88,8 @@ def details(status: "SweepStatus") -> str:
     lines = [
         ("sweep", f"{status.sweep}, {status.state}, in {status.where}"),
         ("VAEs", vaes),
-        ("speed", f"{_rate(status.vaes_per_minute)} VAEs/min{' in the last run' if status.state != 'running' else ''}"),
+        ("doing", status.doing or ""),
+        ("speed", _speed(status)),
         ("end", f"expected {_end(status)}" if status.expected_end else ""),
         ("driver", f"heard {_heard(status)}{ran}{code}" if status.heartbeat else "never heard"),
     ]
@@ -97,6 +98,12 @@ def details(status: "SweepStatus") -> str:
     pictures = [name for name in status.figures if not name.endswith(".pdf")]
     lines.append(("figures", f"{', '.join(pictures)} in {where}" if pictures else f"none yet in {where}"))
     return "\n".join(f"{name:<8} {printable(text)}" for name, text in lines if text)
+
+
+def _speed(status: "SweepStatus") -> str:
+    if status.vaes_per_minute is None:
+        return ""
+    return f"{_rate(status.vaes_per_minute)} VAEs/min{'' if status.state == 'running' else ' in the last run'}"
 
 
 def _pool(pool: "dict[str, Any]", state: str) -> str:
@@ -120,7 +127,11 @@ def _rate(value: float | None) -> str:
 
 
 def _heard(status: "SweepStatus") -> str:
-    return "-" if status.heartbeat is None else f"{clock(max(0.0, time.time() - status.heartbeat))} ago"
+    """How long ago in the largest unit, such as ``3 h ago``."""
+    if status.heartbeat is None:
+        return "-"
+    number, unit, *_ = clock(max(0.0, time.time() - status.heartbeat)).split()
+    return f"{number} {unit} ago"
 
 
 def _end(status: "SweepStatus") -> str:

@@ -18,7 +18,7 @@ from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results.query import Results
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 
-CLOSED = {
+CLOSED: dict[str, Any] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",

@@ -12,9 +12,11 @@ from vaegen_ray.results.store import SweepStore, sweep_names
 from vaegen_ray.service.pictures import declared
 from vaegen_ray.service.progress import HEARTBEAT_SECONDS
 
-FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
-SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
-"""A driver whose last heartbeat is older has stopped, or was killed."""
+FINISHED, RUNNING, PREPARING, STOPPED = "finished", "running", "preparing", "stopped"
+SILENT_SECONDS, PREPARING_SECONDS = 6 * HEARTBEAT_SECONDS, 24 * HEARTBEAT_SECONDS
+"""A driver whose last heartbeat is older has stopped, or was killed. While it prepares it speaks less often."""
+LARGEST = 1e11
+"""Seconds since 1970 until the year 5138."""
 POOL_NUMBERS = ("samplers", "shards", "readers", "images_per_second", "waited_seconds")
 
 
@@ -26,7 +28,10 @@ class SweepStatus:
     where: str
     """Its folder."""
     state: str
-    """``finished``: every declared trial is committed. ``running``: some are not, and the driver lives. ``stopped``."""
+    """``finished``: every declared trial is committed. ``running``: some are not, and the driver lives; ``preparing``
+    where it loads images or trains a diffusion model first. ``stopped``: some are not, and nobody works on them."""
+    doing: str | None
+    """What the driver prepares, in its words."""
     declared: int | None
     """None where ``sweep.json`` does not say."""
     done: int
@@ -80,7 +85,7 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
         _json(store, "sweep", notes),
         _json(store, "status", notes),
     )
-    tables, corrupt = read_folder(storage, f"{name}/trials", trials_schema())
+    tables, corrupt = _read(lambda: read_folder(storage, f"{name}/trials", trials_schema()), notes) or ({}, {})
     notes += [f"{storage.where(f'{name}/trials/{file}')} was skipped: {why}" for file, why in corrupt.items()]
     committed: dict[str, bool] = {}
     for table in tables.values():
@@ -89,12 +94,16 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
     mine = [ok for trial, ok in committed.items() if ids is None or trial in ids]
     heartbeat, seconds_left = _number(beat, "time"), _number(beat, "seconds_left")
     left = None if ids is None else len(ids) - len(mine)
-    alive = heartbeat is not None and abs(time.time() - heartbeat) < SILENT_SECONDS
-    running = alive and left != 0 and (left is not None or _number(beat, "fraction") != 1)
+    doing = _text(beat, "preparing")
+    silence = PREPARING_SECONDS if doing else SILENT_SECONDS
+    alive = heartbeat is not None and abs(time.time() - heartbeat) < silence and not beat.get("ended")
+    working = alive and left != 0
+    running = working and not doing
     return SweepStatus(
         sweep=name,
         where=storage.where(name),
-        state=RUNNING if running else FINISHED if left == 0 else STOPPED,
+        state=RUNNING if running else PREPARING if working else FINISHED if left == 0 else STOPPED,
+        doing=doing if working else None,
         declared=None if ids is None else len(ids),
         done=sum(mine),
         failed=len(mine) - sum(mine),
@@ -107,7 +116,7 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
         code_version=_text(facts, "code_version"),
         pools={digest: _pool(_part(_part(beat, "pools"), digest)) for digest in _part(beat, "pools")},
         figures=tuple(storage.list(f"{name}/figures")),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -140,8 +149,9 @@ def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _number(value: dict[str, Any], name: str) -> float | None:
+    """A number that can be one of ours: times are the largest."""
     number = value.get(name)
-    return number if isinstance(number, (int, float)) else None
+    return number if isinstance(number, (int, float)) and abs(number) < LARGEST else None
 
 
 def _text(value: dict[str, Any], name: str) -> str | None:
