@@ -120,6 +120,7 @@ def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Ru
     [
         (["a", "absent"], "absent"),
         (["a", "../x"], "'../x'"),
+        (["a", "empty"], "is committed yet"),
         (["a"], "required: B"),
         (["a", "a", "--tolerance", "1"], "'1'"),
         (["a", "a", "--metrics", "ncc"], "got ncc"),
@@ -129,5 +130,6 @@ def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Ru
 )
 def test_a_wrong_input_is_one_line(write: Callable, vaegen: Run, given: list[str], said: str) -> None:
     write("a", specs(), elbo)
+    write("empty", [], elbo)
     code, out, err = vaegen("compare", *given)
     assert (code, out) == (2, "") and len(err.splitlines()) == 1 and said in err

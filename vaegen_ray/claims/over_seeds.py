@@ -61,25 +61,22 @@ def intervals(rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -
         A row a group: the keys, ``trials``, ``seeds``, and of each metric the mean, ``_low`` and ``_high`` (NaN for one
         seed, which has no interval) and ``_seeds``, the seeds that have a finite value.
     """
-    keys = list(keys)
-    numbers = rows[list(metrics)].astype(float)
-    finite = rows[list(dict.fromkeys([*keys, "seed", "trial_id"]))].assign(
-        **{f"{name} ": numbers[name].where(np.isfinite(numbers[name])) for name in metrics}
-    )
-    groups = []
-    for key, group in finite.groupby(keys, dropna=False, observed=True):
-        row = dict(zip(keys, key, strict=True))
-        row |= {"trials": group["trial_id"].nunique(), "seeds": group["seed"].nunique()}
-        of_seeds = group.groupby("seed")[[f"{name} " for name in metrics]].mean()
-        for name in metrics:
-            row |= _interval(name, of_seeds[f"{name} "].dropna().to_numpy())
-        groups.append(row)
-    return pd.DataFrame(groups)
+    keys, seeds = list(keys), list(dict.fromkeys([*keys, "seed"]))
+    numbers = rows[list(metrics)].astype(float).replace([np.inf, -np.inf], np.nan).add_prefix("number ")
+    finite = rows[list(dict.fromkeys([*seeds, "trial_id"]))].join(numbers)
+    groups = finite.groupby(keys, dropna=False, observed=True)
+    found = groups.agg(trials=("trial_id", "nunique"), seeds=("seed", "nunique")).reset_index()
+    of_seeds = finite.groupby(seeds, dropna=False, observed=True)[list(numbers)].mean().reset_index()
+    for name in metrics:
+        by_group = of_seeds.groupby(keys, dropna=False, observed=True)[f"number {name}"]
+        intervals = [_interval(values.dropna().to_numpy()) for _, values in by_group]
+        columns = [name, f"{name}_low", f"{name}_high", f"{name}_seeds"]
+        found = found.join(pd.DataFrame(intervals, columns=columns))
+    return found
 
 
-def _interval(name: str, values: np.ndarray) -> dict[str, float]:
-    low = high = np.nan
-    mean = float(values.mean()) if len(values) else np.nan
+def _interval(values: np.ndarray) -> tuple[float, float, float, int]:
+    """Mean, lower and upper end, and how many values there are."""
     if len(values) >= LEAST_SEEDS:
-        mean, low, high = mean_interval(values.tolist())
-    return {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_seeds": len(values)}
+        return *mean_interval(values.tolist()), len(values)
+    return (float(values[0]) if len(values) else np.nan), np.nan, np.nan, len(values)

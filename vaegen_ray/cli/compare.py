@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vaegen_ray.cli.completion import field_names, metric_names, other_sweep_names, sweep_names
 from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes, names
 from vaegen_ray.cli.tables import fitted
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, VaegenError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,8 @@ def _side(location: str, name: str) -> "Side":
     details, skipped = query.load_details(storage, results.trials, sweep)
     for note in results.notes + skipped:
         print(note, file=sys.stderr)
+    if results.trials.empty:
+        raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is committed yet")
     return Side(storage.where(sweep), results.trials, results.metrics, details, results.last())
 
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the script of a shell."""
     import argcomplete
 
-    print(argcomplete.shellcode(["vaegen"], shell=options.shell))
+    print(argcomplete.shellcode(["vaegen"], True, options.shell))
     return 0
 
 

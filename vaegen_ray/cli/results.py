@@ -106,7 +106,7 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
     from vaegen_ray.claims import over_seeds
     from vaegen_ray.cli import shown
 
-    rows, notes = _evaluations(results, options.epoch or "last")
+    rows, notes = _evaluations(results, "last" if options.epoch is None else options.epoch)
     keys = list(options.by or over_seeds.differing(rows))
     if options.epoch == "all" and "effective_epoch" not in keys:
         keys.append("effective_epoch")
@@ -152,7 +152,7 @@ def _check_columns(option: str, columns: list[str], rows: "pd.DataFrame", *, num
 
 
 def _format(options: argparse.Namespace, of_ending: Any) -> str:
-    if options.sql is not None and (options.by or options.metrics or options.epoch):
+    if options.sql is not None and (options.by or options.metrics or options.epoch is not None):
         raise SpecError("--sql says itself what is grouped; --by, --metrics and --epoch cannot go with it")
     if options.force and not options.output:
         raise SpecError("--force replaces the file of --output; there is none (see --help)")
