@@ -15,6 +15,7 @@ must be written before its trials are committed: then a committed trial has all 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,11 +24,13 @@ from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, r
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
-__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
+__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name", "sweep_names"]
 
 WEIGHTS = ".safetensors"
 RESERVED = ("diffusion", "samples")
 """Folders of a storage that belong to no sweep."""
+PUT_ASIDE = re.compile(r"\.old-\d+$")
+"""How the names end that ``archive`` gives."""
 TRIALS_KEY = ("trial_id",)
 METRICS_KEY = ("effective_epoch", "trial_id")
 DETAILS_KEY = (*METRICS_KEY, "quantity", "item")
@@ -49,6 +52,12 @@ def safe_name(what: str, name: str) -> str:
 def bundle_of(filename: str) -> str:
     """The bundle that the metrics file ``<bundle>-<first>-<last>.parquet`` belongs to."""
     return filename.removesuffix(SUFFIX).rsplit("-", 2)[0]
+
+
+def sweep_names(storage: Storage) -> list[str]:
+    """The folders of a storage that can be sweeps, sorted; without those that were put aside (``archive``)."""
+    names = [name for name in storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]
+    return [name for name in names if not PUT_ASIDE.search(name)]
 
 
 class SweepStore:

@@ -16,16 +16,13 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.pool import Pool
-from vaegen_ray.service.progress import Progress
+from vaegen_ray.service.progress import HEARTBEAT_SECONDS, Progress
 from vaegen_ray.service.schedule import InOrder, forget
 from vaegen_ray.service.trainable import BundleTrainable, Plan
 from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
-
-HEARTBEAT_SECONDS = 5.0
-"""Time between two writes of status.json."""
 
 
 def fit(
