@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegen_ray import __version__
+from vaegen_ray.data import added
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError, VaegenError, allowed, printable
-from vaegen_ray.service.options import OneLineParser, add_samplers, add_storage, at_least, fraction
+from vaegen_ray.service import own_data
+from vaegen_ray.service.options import OneLineParser, add_import, add_samplers, add_storage, at_least, fraction
 from vaegen_ray.stream import PRECISIONS, StreamSpec
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.sweep.spec import PRESETS
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.trial import ADDED, TrialSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(argv)
+        if hasattr(options, "data_dir"):
+            _know_your_own(options, argv)
         code: int = options.command(options)
         sys.stdout.flush()
         return code
@@ -59,13 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
+def _know_your_own(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
+    """Data sets that a file registers, or that were added to the data directory."""
+    own_data.import_files(argv)
+    for note in added.discover(options.data_dir):
+        print(note, file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="vaegen", description="Does this VAE generalise, and what would help more?")
     parser.add_argument("--version", action="version", version=f"vaegen {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    datasets = _command(commands, "datasets", _datasets, "list the data sets, or get one")
+    datasets = _command(commands, "datasets", _datasets, "list the data sets, get one, or add one of your own")
     datasets.add_argument("--get", metavar="NAME", help="download this one, or check it where it is here")
+    own_data.add_options(datasets)
     _add_data_dir(datasets)
 
     figure = _command(commands, "figure", _figure, "draw a figure again from the files of a sweep")
@@ -220,11 +232,14 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
+    add_import(parser)
 
 
 def _datasets(options: argparse.Namespace) -> int:
     from vaegen_ray.data import catalog
 
+    if own_data.change(options, _say):
+        return 0
     if options.get:
         split = catalog.load(options.get, data_dir=options.data_dir)
         where = catalog.presence(options.get, options.data_dir).where
@@ -311,6 +326,7 @@ def over_seeds(rows: "pd.DataFrame") -> "pd.DataFrame":
         ``seeds``, ``params_total``, ``elbo_test`` (mean, ``_min``, ``_max``) and the mean ``generalization_gap``.
     """
     others = [field.name for field in fields(TrialSpec) if field.name not in (*POINT, "seed")]
+    rows = rows.fillna({name: value for name, value in ADDED.items() if value is not None and name in rows})
     differs = rows.groupby(list(POINT), dropna=False)[others].nunique(dropna=False).max() > 1
     keys = [*POINT, *(name for name in others if differs[name])]
     return (

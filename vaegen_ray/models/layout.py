@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from vaegen_ray.models import own
 from vaegen_ray.trial import TrialSpec
 
 Kind = Literal["linear", "conv", "transposed"]
@@ -77,6 +78,8 @@ def likelihood_channels(spec: TrialSpec) -> int:
 def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from the image to the parameters of q(z|x), in order of use."""
     colours, height, width = spec.image_shape
+    if spec.network_version:
+        return own.network_of(spec).encoder.layers_of(spec)
     if spec.architecture == "fully_connected":
         widths = [spec.pixels, *[spec.nc] * spec.hidden_layers, 2 * spec.latent_dim]
         return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), touches_z="posterior")
@@ -119,6 +122,8 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from z to the parameters of p(x|z), in order of use."""
     _, height, width = spec.image_shape
     channels = likelihood_channels(spec)
+    if spec.network_version:
+        return own.network_of(spec).decoder.layers_of(spec)
     if spec.architecture == "fully_connected":
         widths = [spec.latent_dim, *[spec.nc] * spec.hidden_layers, channels * height * width]
         return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), touches_z="latent")
