@@ -110,7 +110,13 @@ def declare(options: argparse.Namespace) -> Sweep:
     chosen = preset(options.preset, PRESETS)
     trials = []
     for architecture in ("fully_connected", "gated"):
-        given = {"architecture": architecture, "latent_per_mz": 8, **chosen["training"], **of_every_trial(options)}
+        given = {
+            "architecture": architecture,
+            "latent_per_mz": 8,
+            "learning_rate": 3e-4,
+            **chosen["training"],
+            **of_every_trial(options),
+        }
         base = base_spec(options.dataset or "patches", **given)
         trials += [
             TrialSpec(**base, nc=chosen["nc"], beta=beta, seed=seed, evaluate_at=rising_epochs(base["epochs"], 6))

@@ -210,8 +210,8 @@ def _read(source: Path) -> dict[str, np.ndarray]:
         return {"images": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         raise DataFormatError(
-            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, or an array of Python "
-            f"objects, which is a pickle and is not opened"
+            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, or an array of "
+            f"Python objects, which is a pickle and is not opened"
         ) from None
 
 
