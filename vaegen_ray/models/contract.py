@@ -42,7 +42,7 @@ def check_network(spec: TrialSpec) -> None:
         torch.manual_seed(0)
         x = torch.rand(MEMBERS, IMAGES, *spec.image_shape)
         z = torch.randn(MEMBERS, IMAGES, spec.latent_dim)
-        _check_shapes(together, x, z, name)
+        _check_shapes(together.eval(), x, z, name)
         for training in (False, True):  # statistics of a BatchNorm are as they began, in all, while evaluation is tried
             for vae in (together, *alone):
                 vae.train(training)
