@@ -7,14 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
 from vaegen_ray.results import query
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "own_data_and_network.py"
+NOTEBOOK = ROOT / "docs" / "notebooks" / "results.ipynb"
 VAEGEN = "import sys; from vaegen_ray.cli import main; sys.exit(main())"
 VARIES = ["wall_seconds", "evaluation_seconds", "finished_at", "code_version"]
 NAME = "own_data_and_network"
@@ -80,6 +83,18 @@ def test_results_and_figures_need_neither_the_data_nor_the_network(swept: Path, 
     assert said.count("gated") == 2 and said.count("fully_connected") == 2
     assert "rate_distortion.png" in run("-c", VAEGEN, "figure", "rate_distortion", "--sweep", NAME, "--storage", swept)
     assert "patches" not in run("-c", VAEGEN, "datasets", cwd=tmp_path)
+
+
+def test_the_notebook_of_the_pages_reads_them(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares pandas with SQL itself; its outputs are kept, and say nothing of the machine that made them."""
+    monkeypatch.setenv("VAEGEN_STORAGE", str(swept))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    kept = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(kept) and str(Path.home()) not in NOTEBOOK.read_text() and "/tmp" not in NOTEBOOK.read_text()
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code").outputs[0]
+    assert first.data["text/plain"] == "(8, 32, ())"
 
 
 def test_again_there_is_nothing_to_train(swept: Path) -> None:
