@@ -63,5 +63,5 @@ def test_the_tutorial_works_as_it_is_typed(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr and "was not drawn" not in done.stdout
         said += done.stdout
     assert "large_digits: 1,438 training and 359 test images" in said
-    assert (tmp_path / "results" / "gated" / "complexity_axes" / "figures" / "complexity_axes.png").is_file()
+    assert (tmp_path / "results" / "gated" / "double_descent" / "figures" / "double_descent.png").is_file()
     assert not (tmp_path / "my_images.npz").exists() and list((tmp_path / "data" / "own").iterdir()) == []

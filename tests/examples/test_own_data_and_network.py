@@ -121,12 +121,12 @@ def test_a_sweep_of_the_package_takes_both_from_the_file(tmp_path: Path) -> None
     (tmp_path / "mine.py").write_text(text.replace("import argparse", "import argparse\nimport beside"))
     (tmp_path / "beside.py").write_text("def half():\n    return 0.5\n")
     said = run(
-        *(ROOT / "sweeps" / "complexity_axes.py", "--import", tmp_path / "mine.py", "--dataset", "patches"),
+        *(ROOT / "sweeps" / "double_descent.py", "--import", tmp_path / "mine.py", "--dataset", "patches"),
         *("--architecture", "gated", "--preset", "smoke", "--n-train", "100", "--storage", tmp_path / "results"),
         cwd=tmp_path / "..",
     )
-    assert "complexity_axes.png" in said
-    last = query.load(tmp_path / "results", "complexity_axes").last()
+    assert "double_descent.png" in said
+    last = query.load(tmp_path / "results", "double_descent").last()
     assert set(last["architecture"]) == {"gated"} and set(last["dataset"]) == {"patches"}
 
 
