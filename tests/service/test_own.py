@@ -155,3 +155,38 @@ def test_what_changed_since_the_last_start_is_said(tmp_path):
     assert line.startswith("the network mine was edited since s was started last, and is still version 1")
     own._REGISTERED["mine"] = replace(network, version=2)
     assert changes(declared(images), store) == []
+
+
+ON_A_CLUSTER = """
+import sys
+from vaegen_ray.errors import VaegenError
+from vaegen_ray.models import own
+from vaegen_ray.service import cluster, shipping
+from vaegen_ray.service.own_data import import_files
+
+cluster.connect(None)
+for file in sys.argv[1:]:
+    own._REGISTERED.clear()
+    import_files(["--import", file])
+    try:
+        shipping.check_on_cluster(shipping.pack(tuple(own._REGISTERED.values())), "auto")
+        print("fine")
+    except VaegenError as error:
+        print(error)
+cluster.disconnect()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_cluster_is_asked_first(tmp_path):
+    for folder in ("lib", "files"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lib" / "far_away.py").write_text("def seven():\n    return 7\n")
+    write(tmp_path / "files" / "net_good.py")
+    adds = f"import sys\nsys.path.append({str(tmp_path / 'lib')!r})\nfrom far_away import seven"
+    write(tmp_path / "files" / "net_bad.py", imports=adds, value="seven()")
+    files = [str(tmp_path / "files" / f"net_{which}.py") for which in ("good", "bad")]
+    done = subprocess.run([sys.executable, "-c", ON_A_CLUSTER, *files], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    good, bad = done.stdout.splitlines()
+    assert good == "fine" and bad.startswith("a worker cannot import what a network of your own needs: No module named")
