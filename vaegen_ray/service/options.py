@@ -123,7 +123,7 @@ def add_import(parser: Any) -> None:
         action="append",
         dest="imports",
         metavar="FILE.py",
-        help="run this file first, which registers data sets or networks of your own; may be given again [default: none]",
+        help="run this file first, which registers data sets or networks; may be given again [default: none]",
     )
 
 
