@@ -1,11 +1,11 @@
 # make sweep: the main job on embedded data. make budget: would synthetic data help? make claims: all sweeps, and what
-# holds. make test: the tests.
+# holds. make test: the tests. make docs: the pages of docs/ as a site in build/site.
 # Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: sweep budget claims test test-slow drill check setup bench clean
+.PHONY: sweep budget claims test test-slow drill check docs setup bench clean
 
 sweep: .venv/.run
 	$(BIN)/python sweeps/double_descent.py
@@ -38,6 +38,9 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 setup: .venv/.dev
 
 bench: .venv/.run
@@ -56,11 +59,15 @@ bench: .venv/.run
 
 .venv/.test: .venv/.base pyproject.toml constraints.txt
 	$(INSTALL) -e '.[test]'
+	touch $@ .venv/.run .venv/.docs
+
+.venv/.docs: .venv/.base pyproject.toml constraints.txt
+	$(INSTALL) -e '.[docs]'
 	touch $@ .venv/.run
 
 .venv/.dev: .venv/.base pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
-	touch $@ .venv/.run .venv/.test
+	touch $@ .venv/.run .venv/.test .venv/.docs
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache

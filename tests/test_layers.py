@@ -17,6 +17,7 @@ ORDER = [
         "stream",
         "measures",
         "methods",
+        "architectures",
         "trial",
         "data",
         "models",

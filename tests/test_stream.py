@@ -42,6 +42,7 @@ MODEL_CHANGES: dict[str, Any] = {
     "precision": "bf16",
     "seed": 1,
     "weights": SHA,
+    "data_digest": "0123456789abcdef0123",
 }
 SAMPLER_CHANGES: dict[str, Any] = {
     "steps": 19,
@@ -195,6 +196,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "log_mean": (float("-inf"), float("nan"), "x", None, True),
     "dropout": (-0.1, 1.0, float("nan"), "x", None, False),
     **dict.fromkeys(("network", "decay", "precision"), ("other", None)),
+    "data_digest": ("0123", "X" * 20, None, 0),
     "image_shape": ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), (), 8, (1, 8.0, 8), "abc", None),
     "multipliers": (2, (0,), (1.0,), "12", None),
     "attention": (4, (0,), ("4",), None),
@@ -391,11 +393,13 @@ def test_samples_that_a_training_reads(epochs: int, budget: int, samples: int) -
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_trial_takes_its_whole_stream_through_json(name: str) -> None:
     model = STREAMS[name].diffusion
-    spec = trial(image_shape=model.image_shape, dataset=model.dataset, stream=STREAMS[name], budget=3)
+    data = {field: getattr(model, field) for field in ("image_shape", "dataset", "data_digest")}
+    spec = trial(**data, stream=STREAMS[name], budget=3)
     again = TrialSpec.from_dict(json.loads(json.dumps(spec.as_dict())))
     assert again == spec and again.trial_id == spec.trial_id
     assert TrialSpec.from_dict(spec.as_dict()) == spec
-    assert spec.trial_id != replace(spec, stream=STREAM, image_shape=MODEL.image_shape, dataset=MODEL.dataset).trial_id
+    usual = {field: getattr(MODEL, field) for field in data}
+    assert spec.trial_id != replace(spec, stream=STREAM, **usual).trial_id
 
 
 def test_the_id_of_a_trial_changes_with_the_version_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +425,9 @@ def test_trials_of_different_streams_share_no_bundle() -> None:
 
 
 def test_defaults_are_written_out() -> None:
-    """A file in the storage says everything, not only what differs."""
+    """A file in the storage says everything, not only what differs; the data digest alone came later, and is left out
+    where it is empty, so that older models keep their ids."""
     values = DIGITS.as_dict()
     assert values["sampler"] == asdict(Sampler())
-    assert values["diffusion"]["image_shape"] == [1, 8, 8] and len(values["diffusion"]) == len(fields(DiffusionSpec))
+    assert values["diffusion"]["image_shape"] == [1, 8, 8]
+    assert {field.name for field in fields(DiffusionSpec)} - set(values["diffusion"]) == {"data_digest"}

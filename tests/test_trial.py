@@ -49,6 +49,8 @@ CHANGES = {
     "split": "checkerboard",
     "hidden_layers": None,  # the residual network has no choice
     "regulariser": "marginal_kl",
+    "data_digest": "0123456789abcdef0123",
+    "network_version": None,  # those of the package have none
 }
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256))
 OTHER_STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, seed=1))
@@ -63,6 +65,7 @@ PAIRS = {
     "asleep_samples": {"method": "rha", "asleep_samples": "reconstruction"},
     "validation_percent": {"method": "early_stopping", "validation_percent": 20},
     "hidden_layers": {"architecture": "fully_connected", "hidden_layers": 3},
+    "network_version": {"architecture": "my_own", "network_version": 1},
     "epochs": {"epochs": 301, "evaluate_at": (301,)},
     "latent_per_mz": {"latent_per_mz": 8, "image_shape": (1, 8, 16)},
 }
@@ -175,6 +178,8 @@ BAD = {
     **dict.fromkeys(("architecture", "likelihood", "method", "posterior_scale", "precision"), ("other", None)),
     **dict.fromkeys(("split", "regulariser"), ("other", None)),
     "hidden_layers": (-1, 9, 1.0, True, None),
+    "data_digest": ("0123", "X" * 20, None, 0),
+    "network_version": (-1, 1.0, True, None, 1),
     "residual_kernel": (0, 2, 5, 3.0, True),
     "image_shape": ((8, 8), (2, 8, 8), (1, 0, 8), (1, 8, 8, 1), (), 8, (1, 8.0, 8), "abc"),
     "evaluate_at": ((), (10,), (300, 10), (10, 10, 300), (0, 300), (1.5, 300), (True, 300), (10, 301), 300),

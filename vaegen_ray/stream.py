@@ -55,6 +55,16 @@ def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> N
         raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
 
 
+def check_data_digest(value: Any) -> None:
+    """Checks what says which images a data set of your own has.
+
+    Raises:
+        SpecError: it is neither empty nor a digest.
+    """
+    if not isinstance(value, str) or not re.fullmatch("([0-9a-f]{20})?", value):
+        raise SpecError(f"data_digest must be 20 hexadecimal digits, or empty; got {value!r}")
+
+
 def set_numbers(
     owner: Any, of: str, names: tuple[str, ...], low: float, high: float = math.inf, *, low_included: bool = False
 ) -> None:
@@ -90,6 +100,8 @@ class DiffusionSpec:
 
     dataset: str = "digits"
     """Name in the catalog of data sets; the model sees training images only."""
+    data_digest: str = ""
+    """What the images of a data set of your own are, 20 hexadecimal digits (``data.own``); empty for all others."""
     levels: int = 17
     """Grey levels of the images it is trained on and of the samples."""
     n_train: int = 1000
@@ -157,6 +169,7 @@ class DiffusionSpec:
             raise SpecError(
                 f"weights must be the SHA-256 of imported weights, 64 hexadecimal digits; got {self.weights!r}"
             )
+        check_data_digest(self.data_digest)
         if self.network == "unet":
             self._check_unet()
 
@@ -182,8 +195,9 @@ class DiffusionSpec:
         return -(-self.images // self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, tuples as lists, as they go into JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """All fields, tuples as lists, as they go into JSON; without an empty ``data_digest``, which came later."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if v or k != "data_digest"}
 
     @cached_property
     def diffusion_id(self) -> str:

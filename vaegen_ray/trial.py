@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from vaegen_ray.architectures import check_architecture
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.measures import Measures
 from vaegen_ray.methods import Recipe, recipe
-from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, whole
+from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, check_data_digest, whole
 
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
 
-ARCHITECTURES = ("fully_connected", "residual", "convolutional")
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic", "logistic_mixture")
 ASLEEP_SAMPLES = ("prior", "reconstruction")
 POSTERIOR_SCALES = ("softplus", "log_std")
@@ -49,6 +49,8 @@ ADDED: dict[str, Any] = {
     "split": "random",
     "hidden_layers": 2,
     "regulariser": "rate",
+    "data_digest": "",
+    "network_version": 0,
 }
 """Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
 them, so that trials without them keep their ids."""
@@ -73,6 +75,8 @@ class TrialSpec:
 
     dataset: str = "digits"
     """Name in the catalog of data sets."""
+    data_digest: str = ""
+    """What the images of a data set of your own are, 20 hexadecimal digits (``data.own``); empty for all others."""
     levels: int = 2
     """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
     n_train: int = 500
@@ -86,7 +90,9 @@ class TrialSpec:
     """Channels, height, width of an image as the network sees it (after zero padding)."""
 
     architecture: str = "fully_connected"
-    """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6; bozkurt2021, Section 4.3)."""
+    """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6; bozkurt2021, Section 4.3), or one of your own."""
+    network_version: int = 0
+    """Version of a network of your own (``models.own``); 0 for those of the package."""
     hidden_layers: int = 2
     """Hidden layers of the fully-connected encoder, and of its decoder (0: both are affine maps); strided convolutions
     of the convolutional encoder, and transposed ones of its decoder."""
@@ -157,7 +163,6 @@ class TrialSpec:
                 raise SpecError(f"{name} must be a tuple of whole numbers; got {value!r}")
             object.__setattr__(self, name, tuple(value))
         for name, choices in (
-            ("architecture", ARCHITECTURES),
             ("likelihood", LIKELIHOODS),
             ("asleep_samples", ASLEEP_SAMPLES),
             ("posterior_scale", POSTERIOR_SCALES),
@@ -175,6 +180,8 @@ class TrialSpec:
         self._whole("hidden_layers", at_least=0, at_most=MAX_LAYERS)
         self._whole("seed", at_least=0, at_most=2**31 - 1)
         self._whole("budget", at_least=0)
+        self._whole("network_version", at_least=0)
+        check_data_digest(self.data_digest)
         for name in ("real_percent", "asleep_percent", "validation_percent"):
             self._whole(name, at_least=1, at_most=99)
         for name in ("sigma", "learning_rate", "augment_probability", "mollify_std"):
@@ -199,7 +206,7 @@ class TrialSpec:
         whole(name, getattr(self, name), at_least, at_most)
 
     def _check_combinations(self) -> None:
-        channels, height, width = self.image_shape
+        channels = self.image_shape[0]
         if self.batch_size > self.n_train:
             raise SpecError(f"batch_size must be <= n_train ({self.n_train}); got {self.batch_size}")
         epochs = self.evaluate_at
@@ -207,23 +214,7 @@ class TrialSpec:
             raise SpecError(
                 f"evaluate_at must be rising whole epochs from 1 on that end with epochs ({self.epochs}); got {epochs}"
             )
-        if self.architecture == "residual":
-            if height % 4 or width % 4:
-                raise SpecError(f"the residual network needs height and width divisible by 4; got {height}x{width}")
-            if self.latent_per_mz != (height // 4) * (width // 4):
-                raise SpecError(
-                    f"latent_per_mz of the residual network must be the cells of its latent grid, "
-                    f"{height // 4}x{width // 4}; got {self.latent_per_mz}"
-                )
-            if self.hidden_layers != ADDED["hidden_layers"]:
-                raise SpecError(f"hidden_layers of the residual network must be 2; got {self.hidden_layers}")
-        if self.architecture == "convolutional":
-            cell = 2**self.hidden_layers
-            if cell == 1 or height % cell or width % cell:
-                raise SpecError(
-                    f"hidden_layers of the convolutional network must be from 1 to as many times as {height}x{width} "
-                    f"can be halved; got {self.hidden_layers}"
-                )
+        check_architecture(self)
         if self.regulariser != "rate" and self.batch_size < 2:
             raise SpecError(f"regulariser {self.regulariser!r} needs batch_size >= 2; got {self.batch_size}")
         if self.likelihood == "logistic" and channels != 1:
@@ -277,6 +268,11 @@ class TrialSpec:
         model = self.stream.diffusion
         if model.dataset != self.dataset:
             raise SpecError(f"samples must be of a model of {self.dataset}, the data set; got one of {model.dataset}")
+        if model.data_digest != self.data_digest:
+            raise SpecError(
+                f"samples must be of a model of the same images of {self.dataset}, data_digest {self.data_digest!r}; "
+                f"got {model.data_digest!r}"
+            )
         if model.image_shape != self.image_shape:
             raise SpecError(f"samples must have the shape of the images, {self.image_shape}; got {model.image_shape}")
         if self.levels not in (2, model.levels):

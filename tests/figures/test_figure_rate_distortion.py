@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from vaegen_ray import trial
+from vaegen_ray import architectures, trial
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import over_beta, style
 from vaegen_ray.figures.rate_distortion import VALUES, draw
@@ -477,5 +477,5 @@ def test_equal_rows_in_any_order_give_equal_bytes():
 
 def test_every_split_network_and_regulariser_of_a_trial_has_a_name():
     assert set(over_beta.SPLITS) == set(trial.SPLITS)
-    assert set(over_beta.NETWORKS) == set(trial.ARCHITECTURES)
+    assert set(over_beta.NETWORKS) == set(architectures.ARCHITECTURES)
     assert set(over_beta.REGULARISERS) == set(trial.REGULARISERS)

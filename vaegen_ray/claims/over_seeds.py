@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 
 from vaegen_ray.claims.statistics import LEAST_SEEDS, mean_interval
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.trial import ADDED, TrialSpec
 
 POINT = ("dataset", "method", "nc", "mz")
 """What is always said of a group of trials, beside what else differs between them."""
 METRICS = ("elbo_test", "generalization_gap")
 """What is shown of a trial unless somebody asks for more."""
+
+
+def filled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of old files, which are null in fields that trials got later, with the neutral values of these fields."""
+    return rows.fillna({name: value for name, value in ADDED.items() if value is not None and name in rows})
 
 
 def differing(rows: pd.DataFrame) -> list[str]:

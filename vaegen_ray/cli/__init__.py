@@ -4,6 +4,7 @@ A module here is a group of commands; ``parser.GROUPS`` lists them. Heavy packag
 needs them, so ``vaegen --help`` answers at once. Ray starts only where something is trained or generated.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             answer(made)
         options = made.parse_args(argv)
+        if hasattr(options, "data_dir"):
+            _know_your_own(options, argv)
         code: int = options.command(options)
         sys.stdout.flush()
         return code
@@ -39,3 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has seen enough, as in `vaegen claims | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _know_your_own(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
+    """Data sets that a file registers, or that were added to the data directory."""
+    from vaegen_ray.data import added
+    from vaegen_ray.service import own_data
+
+    own_data.import_files(argv)
+    for note in added.discover(options.data_dir):
+        print(note, file=sys.stderr)

@@ -3,8 +3,9 @@
 import argparse
 
 from vaegen_ray.cli.completion import dataset_names
-from vaegen_ray.cli.parts import Commands, add_data_dir, command, completes
+from vaegen_ray.cli.parts import Commands, add_data_dir, command, completes, say
 from vaegen_ray.cli.tables import aligned
+from vaegen_ray.service import own_data
 
 WIDTH = 100
 """Columns of text in which the table of data sets fits."""
@@ -12,16 +13,19 @@ WIDTH = 100
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    made = command(commands, "datasets", run, "list the data sets, or get one")
+    made = command(commands, "datasets", run, "list the data sets, get one, or add one of your own")
     get = made.add_argument("--get", metavar="NAME", help="download this one, or check it where it is here")
     completes(get, dataset_names)
+    own_data.add_options(made)
     add_data_dir(made)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Lists the data sets, or gets one."""
+    """Lists the data sets, gets one, adds or removes one."""
     from vaegen_ray.data import catalog
 
+    if own_data.change(options, say):
+        return 0
     if options.get:
         split = catalog.load(options.get, data_dir=options.data_dir)
         where = catalog.presence(options.get, options.data_dir).where

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vaegen_ray.service.options import add_storage
+from vaegen_ray.service.options import add_import, add_storage
 
 Commands = Any
 """What ``ArgumentParser.add_subparsers`` returns; argparse has no public name for it."""
@@ -28,10 +28,11 @@ def add_results_storage(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--data-dir``."""
+    """Adds ``--data-dir`` and ``--import``."""
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
+    add_import(parser)
 
 
 def say(text: str) -> None:

@@ -107,6 +107,7 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
     from vaegen_ray.cli import shown
 
     rows, notes = _evaluations(results, "last" if options.epoch is None else options.epoch)
+    rows = over_seeds.filled(rows)
     keys = list(options.by or over_seeds.differing(rows))
     if options.epoch == "all" and "effective_epoch" not in keys:
         keys.append("effective_epoch")

@@ -1,11 +1,13 @@
 """The data sets by name: what they hold, what they need, whether they are here, and how to load them.
 
+The package's own are listed here, those of users are registered (``own``).
 ``load`` gives the images as the networks see them: requantised, padded, and the training set cut to the first
 ``n_train`` of one fixed shuffled order, so that smaller training sets are subsets of larger ones.
 """
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +54,12 @@ class DatasetInfo:
     bins: Bins | None = None
     """What a set of Tetrominoes is made of; None for all other data. Its images are split as a trial says, and
     ``n_train`` and ``n_test`` are those of the split in two halves."""
+    read: Callable[[], loaders.Arrays] | None = None
+    """Reads a data set of your own (``own``); None for those of the package."""
+    digest: str = ""
+    """What its images are, 20 hexadecimal digits; part of the identity of every trial and diffusion model on it."""
+    where: str = ""
+    """Where it comes from."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -248,6 +256,8 @@ def _check_n_train(n_train: int, available: int, whose: str) -> None:
 def presence(name: str, data_dir: str | Path | None = None) -> Presence:
     """Whether ``name`` is on this machine, told from the existence of its files; nothing is imported or opened."""
     entry = info(name)
+    if entry.read is not None:
+        return Presence(all(Path(file).is_file() for file in entry.files), entry.where, entry.how_to_get)
     base = loaders.package_folder(entry.package) if entry.package else _folder(data_dir)
     if base is None:
         return Presence(False, sys.prefix, entry.how_to_get)
@@ -283,7 +293,7 @@ def load(
     Raises:
         SpecError: what is asked for cannot be.
         DataMissingError: the data set is absent and could not be downloaded; says how to get it.
-        DataFormatError: a file is damaged.
+        DataFormatError: a file is damaged, or a data set of your own is not what it was.
     """
     entry = check(name, levels, n_train, split)
     root = _folder(data_dir)
@@ -299,7 +309,7 @@ def load(
             test=ImageSet(arrays.test, entry.native_levels),
             test_labels=arrays.test_labels,
         )
-    arrays = loaders.Arrays(*loaders.LOADERS[name](root, download))
+    arrays = entry.read() if entry.read else loaders.Arrays(*loaders.LOADERS[name](root, download))
     train, test = (ImageSet(images, entry.native_levels) for images in (arrays.train, arrays.test))
     for images in (train, test):
         if images.shape != entry.shape:

@@ -143,10 +143,15 @@ def statistics(rows: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
 
 
 def in_order(frame: pd.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """The rows of ``frame`` for each value of the columns ``by``; splits, networks and regularisers as in ``ORDER``."""
+    """The rows of ``frame`` for each value of the columns ``by``; splits, networks and regularisers as in ``ORDER``,
+    those that it does not know at the end, by name."""
+
+    def rank(name: str, part: Any) -> Any:
+        known = ORDER.get(name)
+        return part if known is None else (known.index(part), "") if part in known else (len(known), part)
 
     def place(key: tuple[Any, ...]) -> list[Any]:
-        return [ORDER[name].index(part) if name in ORDER else part for name, part in zip(by, key, strict=True)]
+        return [rank(name, part) for name, part in zip(by, key, strict=True)]
 
     groups: dict[tuple[Any, ...], pd.DataFrame] = dict(iter(frame.groupby(list(by))))
     return {key: groups[key] for key in sorted(groups, key=place)}
@@ -158,8 +163,8 @@ def place_name(split: str, n_train: int) -> str:
 
 
 def network_name(architecture: str, layers: int) -> str:
-    """``MLP, 3 layers``."""
-    return f"{NETWORKS[architecture]}, {layers} layer{'' if layers == 1 else 's'}"
+    """``MLP, 3 layers``; a network of your own by its name."""
+    return f"{NETWORKS.get(architecture, architecture)}, {layers} layer{'' if layers == 1 else 's'}"
 
 
 def panel_name(frame: pd.DataFrame, shared: Sequence[str], gap: str = " · ") -> str:

@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
+from vaegen_ray.errors import SpecError
+from vaegen_ray.models import own
 from vaegen_ray.trial import TrialSpec
 
 Kind = Literal["linear", "conv", "transposed"]
@@ -77,6 +79,8 @@ def likelihood_channels(spec: TrialSpec) -> int:
 def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from the image to the parameters of q(z|x), in order of use."""
     colours, height, width = spec.image_shape
+    if spec.network_version:
+        return _own_layers(own.network_of(spec).encoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.pixels, *[spec.nc] * spec.hidden_layers, 2 * spec.latent_dim]
         return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), touches_z="posterior")
@@ -119,6 +123,8 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from z to the parameters of p(x|z), in order of use."""
     _, height, width = spec.image_shape
     channels = likelihood_channels(spec)
+    if spec.network_version:
+        return _own_layers(own.network_of(spec).decoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.latent_dim, *[spec.nc] * spec.hidden_layers, channels * height * width]
         return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), touches_z="latent")
@@ -136,6 +142,17 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         _upsampling("up2", spec, half),
         Layer(name="out", kind="conv", n_in=spec.nc, n_out=channels, cells=height * width),
     )
+
+
+def _own_layers(part: Any, spec: TrialSpec) -> tuple[Layer, ...]:
+    """What a part of a network of your own says."""
+    said = part.layers_of(spec)
+    names = [getattr(layer, "name", None) for layer in said] if isinstance(said, tuple) else []
+    if not names or not all(isinstance(layer, Layer) for layer in said) or len(set(names)) < len(names):
+        raise SpecError(
+            f"layers_of of {spec.architecture} must return a tuple of Layers, each with a name of its own; got {said!r}"
+        )
+    return said
 
 
 def _numbered(first: str, layers: int) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vaegen_ray.models import own
 from vaegen_ray.models.layout import Layer, decoder_layers, encoder_layers, latent_grid
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.trial import TrialSpec
@@ -96,6 +97,24 @@ class Network(nn.Module):
         for layer in hidden:
             h = layer(h).relu_()
         return last(h)
+
+
+class OwnPart(Network):
+    """The base of an encoder or decoder that is registered outside of the package (``own``).
+
+    A subclass says its layers, from which it is built and its parameters and FLOPs are counted, and how an input goes
+    through them: ``self.layers[name](h)`` is one layer of all members. With ``ConvolutionalNetwork`` as a second base
+    it says ``apply_layers`` instead, the way of one member. Attributes: ``spec``, the specification of the members.
+    """
+
+    def __init__(self, spec: TrialSpec, members: int) -> None:
+        super().__init__(type(self).layers_of(spec), members)
+        self.spec = spec
+
+    @staticmethod
+    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+        """The layers in order of use; all weights belong to one of them."""
+        raise AssertionError("every network of your own says its layers")
 
 
 class FullyConnectedEncoder(Network):
@@ -213,7 +232,10 @@ def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     spec, members = specs[0], len(specs)
     encoder: Network
     decoder: Network
-    if spec.architecture == "fully_connected":
+    if spec.network_version:
+        network = own.network_of(spec)
+        encoder, decoder = network.encoder(spec, members), network.decoder(spec, members)
+    elif spec.architecture == "fully_connected":
         encoder = FullyConnectedEncoder(encoder_layers(spec), members)
         decoder = FullyConnectedDecoder(decoder_layers(spec), members, spec.image_shape)
     elif spec.architecture == "convolutional":

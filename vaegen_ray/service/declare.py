@@ -102,7 +102,7 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
     dataset = options.dataset or chosen["dataset"]
     training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
     base = base_spec(dataset, **{**training, **of_every_trial(options)})
-    model = chosen.get("model") or PAPER_MODELS[base["architecture"]]
+    model = chosen.get("model") or PAPER_MODELS.get(base["architecture"], PAPER_MODELS["fully_connected"])
     sizes = {name: value if getattr(options, name) is None else getattr(options, name) for name, value in model.items()}
     evaluate_at = rising_epochs(base["epochs"], chosen.get("evaluations", 12))
     measures = base_measures(dataset, options.preset, chosen.get("measures", ()))

@@ -4,8 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from vaegen_ray.data import added
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import options as shared
+from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import fail, run
 from vaegen_ray.sweep.spec import Sweep
 
@@ -24,11 +26,14 @@ def main(
         add_options: adds the options that this sweep alone has.
         argv: the arguments; those of the process when None.
     """
-    parser = shared.parser(description)
-    if add_options is not None:
-        add_options(parser)
     try:
+        import_files(argv)
+        parser = shared.parser(description)
+        if add_options is not None:
+            add_options(parser)
         options = parser.parse_args(argv)
+        for note in added.discover(options.data_dir):
+            print(note, file=sys.stderr)
         return run(declare(options), options)
     except VaegenError as error:
         return fail(error)

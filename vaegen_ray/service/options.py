@@ -7,9 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vaegen_ray.errors import SpecError
+from vaegen_ray.models import own
 from vaegen_ray.stream import PRECISIONS
 from vaegen_ray.sweep.spec import PRESETS
-from vaegen_ray.trial import ARCHITECTURES, LIKELIHOODS
+from vaegen_ray.trial import LIKELIHOODS
+
+IMPORT = "--import"
+"""The option that names Python files which register data sets and networks of your own."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -112,6 +116,17 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_import(parser: Any) -> None:
+    """Adds ``--import``."""
+    parser.add_argument(
+        IMPORT,
+        action="append",
+        dest="imports",
+        metavar="FILE.py",
+        help="run this file first, which registers data sets or networks; may be given again [default: none]",
+    )
+
+
 def parser(description: str) -> OneLineParser:
     """The parser of a sweep script; a script may add options of its own."""
     made = OneLineParser(description=description, allow_abbrev=False)
@@ -157,8 +172,9 @@ def parser(description: str) -> OneLineParser:
     made.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
+    add_import(made)
     trial = made.add_argument_group("every trial", "in place of what the preset says")
-    trial.add_argument("--architecture", choices=ARCHITECTURES, help="network [default: by data set]")
+    trial.add_argument("--architecture", choices=own.names(), help="network [default: by data set]")
     trial.add_argument(
         "--levels", type=at_least(2), metavar="N", help="grey levels, 2 is binarised [default: by data set]"
     )

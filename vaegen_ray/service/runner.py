@@ -28,10 +28,12 @@ import numpy as np
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataMissingError, VaegenError, printable
+from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
+from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
@@ -49,6 +51,7 @@ TRIES = 4
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
     """Runs what is left of a sweep; returns the exit code (0: all trials are committed)."""
     started = time.monotonic()
+    _check_networks(sweep)
     if options.dry_run:
         _dry_run(sweep, options)
         return 0
@@ -67,7 +70,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         store.forget(_todo(sweep, store, retry_failed=True) - _todo(sweep, store))
     todo = _todo(sweep, store)
     store.prune_checkpoints()
-    for note in store.set_aside_notes:
+    for note in (*store.set_aside_notes, *changes(sweep, store)):
         print(note)
     if not todo:
         print(f"nothing to train: all {len(sweep.trials)} VAEs of {sweep.name} are in {storage.where(sweep.name)}")
@@ -90,6 +93,20 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if left := len(sweep.trials) - done:
         print(f"{left} VAEs are left; the same command goes on from here")
     return 0 if complete and done == len(sweep.trials) else 1
+
+
+def _check_networks(sweep: Sweep) -> None:
+    """Tries the networks of your own in the smallest size that the sweep has of each.
+
+    Raises:
+        SpecError: one does not hold what bundles need.
+    """
+    if not sweep.networks:
+        return
+    from vaegen_ray.models.contract import check_network
+
+    for network in sweep.networks:
+        check_network(min((s for s in sweep.trials if s.architecture == network.name), key=params_total))
 
 
 def _check_packages(sweep: Sweep) -> None:
@@ -178,12 +195,15 @@ def _train(
     images: Callable[[], dict[str, Split]],
 ) -> bool:
     """Trains what is to do; True when no bundle was given up."""
+    from vaegen_ray.service import shipping
     from vaegen_ray.service.pool import open_pools
     from vaegen_ray.service.tuning import fit
 
     def images_of(model: DiffusionSpec) -> np.ndarray:
         return diffusion_images(model, options.data_dir)
 
+    networks = shipping.pack(sweep.networks)
+    shipping.check_on_cluster(networks, options.address)
     device, count = cluster.devices()
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     store.prune_metrics({bundle_id(bundle) for bundle in bundles})
@@ -194,6 +214,7 @@ def _train(
             "sweep": sweep.name,
             "options": settings,
             "code_version": code_version(),
+            "networks": {network.name: [network.version, network.source] for network in sweep.networks},
             "versions": _versions(),
             "machine": {"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
             "devices": {"kind": device.kind, "count": count},
@@ -235,6 +256,7 @@ def _train(
             save_every=options.save_every,
             tries=TRIES,
             pools=pools,
+            networks=networks,
         )
     finally:
         for pool in pools.values():

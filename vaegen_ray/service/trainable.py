@@ -13,6 +13,7 @@ from ray import tune
 from vaegen_ray.data.images import Split
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service import shipping
 from vaegen_ray.service.directory import Connection
 from vaegen_ray.service.reader import SampleReader
 from vaegen_ray.service.worker import Worker
@@ -37,6 +38,8 @@ class Plan:
     """Names this run of the driver."""
     streams: dict[StreamSpec, Connection]
     """The pools of the streams that trials read."""
+    networks: bytes
+    """The networks of your own that trials name (``service.shipping``)."""
 
 
 class BundleTrainable(tune.Trainable):
@@ -47,6 +50,7 @@ class BundleTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], plan: Plan, images: dict[str, Split]) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
+        shipping.unpack(plan.networks)
         self._plan = plan
         self._images = images
         self._worker = Worker(

@@ -37,6 +37,7 @@ def fit(
     save_every: int | None,
     tries: int,
     pools: dict[StreamSpec, Pool],
+    networks: bytes,
 ) -> bool:
     """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
 
@@ -52,6 +53,7 @@ def fit(
         tries: starts of a bundle, the first included, before it is given up; ``STARTS`` more for every time that the
             largest one can be halved.
         pools: of the streams that trials read.
+        networks: of your own, as ``shipping.pack`` gives them.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -64,6 +66,7 @@ def fit(
         use_gpu=use_gpu,
         run=uuid.uuid4().hex,
         streams={stream: pool.connection for stream, pool in pools.items()},
+        networks=networks,
     )
     trainable = tune.with_resources(
         tune.with_parameters(BundleTrainable, plan=plan, images=images), cluster.bundle_resources(use_gpu, bool(pools))

@@ -7,6 +7,7 @@ from typing import Any
 from vaegen_ray.data.catalog import DatasetInfo, check, info
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.measures import KINDS, Attack, Measures
+from vaegen_ray.models import own
 from vaegen_ray.stream import DiffusionSpec, Sampler, StreamSpec
 
 FULLY_CONNECTED_LATENT = {8: 2, 32: 16}
@@ -82,7 +83,7 @@ def base_spec(
 
     Args:
         dataset: name in the catalog.
-        architecture: None for the usual one.
+        architecture: a network of the package, or one of your own that is registered; None for the usual one.
         levels: grey levels; None for the usual ones.
         training: further fields, which override: ``n_train``, ``epochs`` and so on.
 
@@ -99,10 +100,12 @@ def base_spec(
     small = height <= 8
     return {
         "dataset": dataset,
+        "data_digest": entry.digest,
         "levels": levels,
         "n_train": entry.n_train,
         "image_shape": entry.image_shape,
         "architecture": architecture,
+        "network_version": own.version_of(architecture),
         "latent_per_mz": grid if residual else FULLY_CONNECTED_LATENT.get(height, 16),
         "likelihood": training.get("likelihood") or _likelihood(entry, levels),
         "learning_rate": 1e-4 if residual else 1e-3,
@@ -136,6 +139,7 @@ def base_stream(
     n = n_train or entry.n_train
     fields: dict[str, Any] = {
         "dataset": dataset,
+        "data_digest": entry.digest,
         "levels": entry.native_levels,
         "n_train": n,
         "image_shape": entry.image_shape,

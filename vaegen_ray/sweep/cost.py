@@ -49,7 +49,7 @@ class Device:
 
     def layer_cost(self, spec: TrialSpec) -> LayerCost:
         """The costs of the layers that a trial's network is made of."""
-        return self.linear if spec.architecture == "fully_connected" else self.conv
+        return self.linear if all(layer.kind == "linear" for layer in layers(spec)) else self.conv
 
     def step_seconds(self, spec: TrialSpec, members: int) -> float:
         """Expected duration of a training step of a bundle."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vaegen_ray.data.catalog import CATALOG
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.models.own import OwnNetwork, network_of
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.trial import TrialSpec
 
@@ -16,7 +17,8 @@ class Sweep:
     """What a sweep script declares.
 
     Raises:
-        SpecError: no trials, the same trial twice, or one that would learn from its data set's test images.
+        SpecError: no trials, the same trial twice, one that would learn from its data set's test images, or one on a
+            data set or network of your own that is not the registered one.
     """
 
     name: str
@@ -35,11 +37,18 @@ class Sweep:
             raise SpecError(f"sweep {self.name!r} declares a trial twice: {twice.spec_json}")
         for spec in self.trials:
             check_images(spec)
+            if spec.network_version:
+                network_of(spec)
 
     @property
     def datasets(self) -> tuple[TrialSpec, ...]:
         """One trial for each set of images that has to be loaded (``data_key``)."""
         return tuple({data_key(spec): spec for spec in self.trials}.values())
+
+    @property
+    def networks(self) -> tuple[OwnNetwork, ...]:
+        """The networks of your own that trials name."""
+        return tuple({spec.architecture: network_of(spec) for spec in self.trials if spec.network_version}.values())
 
     @property
     def streams(self) -> tuple[StreamSpec, ...]:
@@ -48,14 +57,20 @@ class Sweep:
 
 
 def check_images(spec: TrialSpec) -> None:
-    """Whether the data set has what the trial needs beside a training set.
+    """Whether the data set is the one that the trial means, and has what it needs beside a training set.
 
     Of a set of Tetrominoes all images are test images that are not trained on, and an image has no class.
 
     Raises:
-        SpecError: the trial would learn from test images, directly or through samples, or needs labels.
+        SpecError: the images are others; the trial would learn from test images, directly or through samples; or it
+            needs labels.
     """
     entry, stream = CATALOG.get(spec.dataset), spec.stream
+    if entry is not None and entry.digest != spec.data_digest:
+        raise SpecError(
+            f"a trial on {spec.dataset} must have its data_digest, {entry.digest!r}; got {spec.data_digest!r} "
+            f"(sweep.base.base_spec gives the fields that go with a data set)"
+        )
     if entry is None or entry.bins is None:
         return
     everything = f"all images of {spec.dataset} that are not trained on are test images"

@@ -1,0 +1,169 @@
+"""Images of a file under a name: ``vaegen datasets --add``."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaegen_ray.cli import main
+from vaegen_ray.data import added, catalog
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+
+
+@pytest.fixture(autouse=True)
+def _catalog_as_before() -> Iterator[None]:
+    with patch.dict(catalog.CATALOG), patch.object(added, "_discovered", set()):
+        yield
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file.npz"
+    np.savez(path, train=images(30), test=images(10, 1), test_labels=np.arange(10))
+    return path
+
+
+def images(n: int, seed: int = 0, shape: tuple[int, ...] = (1, 8, 8)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def test_what_was_added_is_there_in_the_next_process(file, tmp_path):
+    entry = added.add("mine", file, tmp_path / "data")
+    file.unlink()  # the images were copied
+    del catalog.CATALOG["mine"]
+    assert added.discover(tmp_path / "data") == []
+    assert catalog.info("mine").digest == entry.digest
+    split = catalog.load("mine", data_dir=tmp_path / "data")
+    assert (len(split.train), len(split.test)) == (30, 10) and split.test_labels.tolist() == list(range(10))
+    np.testing.assert_array_equal(split.test.images, images(10, 1))
+    assert catalog.presence("mine", tmp_path / "data").present
+    assert added.discover(tmp_path / "elsewhere") == [] and "mine" not in catalog.CATALOG
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (1, 8, 8), (8, 8, 3), (3, 8, 8)], ids=str)
+def test_images_alone_are_divided_and_come_in_any_usual_shape(shape, tmp_path):
+    np.savez(tmp_path / "a.npz", images=images(50, shape=shape), labels=np.arange(50))
+    entry = added.add("mine", tmp_path / "a.npz", tmp_path / "data", test_percent=10)
+    assert (entry.n_train, entry.n_test) == (45, 5)
+    assert entry.shape == ((3, 8, 8) if 3 in shape else (1, 8, 8))
+    split = catalog.load("mine", data_dir=tmp_path / "data")
+    assert added.shared_images(entry) == 0
+    together = np.concatenate([split.train.images, split.test.images])
+    wanted = images(50, shape=shape).reshape(50, *entry.shape) if shape[-1] == 8 else None
+    for label, image in zip(split.test_labels, split.test.images, strict=True):
+        original = images(50, shape=shape)[label]
+        flat = original if shape[-1] == 8 else original.transpose(2, 0, 1)
+        np.testing.assert_array_equal(image, flat.reshape(entry.shape))
+    if wanted is not None:
+        assert sorted(i.tobytes() for i in together) == sorted(i.tobytes() for i in wanted)
+
+
+def test_truth_values_and_zeros_and_ones_are_binary(tmp_path):
+    np.save(tmp_path / "a.npy", images(50) > 128)
+    entry = added.add("mine", tmp_path / "a.npy", tmp_path / "data")
+    assert (entry.native_levels, entry.levels, entry.likelihood) == (2, (2,), "bernoulli")
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), (".",)], ids=["divided", "flat"])
+def test_a_folder_of_pictures(parts, tmp_path):
+    folder = tmp_path / "pictures"
+    for part in parts:
+        (folder / part).mkdir(parents=True)
+        for i, image in enumerate(images(10, len(part), (8, 10))):
+            Image.fromarray(image).save(folder / part / f"{i}.png")
+    entry = added.add("mine", folder, tmp_path / "data")
+    assert entry.shape == (1, 8, 10) and entry.image_shape == (1, 12, 12)
+    assert (entry.n_train, entry.n_test) == ((10, 10) if len(parts) == 2 else (8, 2))
+
+
+def test_pictures_of_several_sizes_or_none_are_refused(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with pytest.raises(DataFormatError, match="must hold pictures .*; got none"):
+        added.add("mine", folder, tmp_path / "data")
+    for name, side in (("a", 8), ("b", 9)):
+        Image.fromarray(images(1, shape=(side, side))[0]).save(folder / f"{name}.png")
+    with pytest.raises(DataFormatError, match=r"must have one size; got a.png of 8x8 and b.png of 9x9"):
+        added.add("mine", folder, tmp_path / "data")
+    (folder / "b.png").write_bytes(b"no picture")
+    with pytest.raises(DataFormatError, match=r"b.png must be a picture; got: cannot identify"):
+        added.add("mine", folder, tmp_path / "data")
+
+
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
+    np.savez(tmp_path / "objects.npz", train=np.array([{}], dtype=object), test=images(5))
+    np.savez(tmp_path / "half.npz", train=images(5))
+    np.savez(tmp_path / "one.npz", images=images(1))
+    np.savez(tmp_path / "labels.npz", images=images(5), labels=np.arange(4))
+    np.savez(tmp_path / "float.npz", images=images(5) / 255)
+    (tmp_path / "text.npz").write_text("no arrays")
+    for name, kind, said in (
+        ("objects.npz", DataFormatError, "a pickle and is not opened"),
+        ("text.npz", DataFormatError, "must be an .npz or .npy that NumPy wrote"),
+        ("half.npz", DataFormatError, "must hold the arrays train and test, or images; got train"),
+        ("one.npz", DataFormatError, "at least 2 images, and as many labels or none; got 1 images"),
+        ("labels.npz", DataFormatError, "got 5 images and 4 labels"),
+        ("float.npz", DataFormatError, "must be a uint8 array; got float64 .*scale to 0 .. 255"),
+        ("absent.npz", DataMissingError, "there is no file or folder .*absent.npz"),
+    ):
+        with pytest.raises(kind, match=said) as error:
+            added.add("mine", tmp_path / name, tmp_path / "data")
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_name_that_is_taken_says_how_to_free_it(file, tmp_path):
+    added.add("mine", file, tmp_path / "data")
+    with pytest.raises(SpecError, match=r"'mine', which is your own, from file.npz \(to replace it: vaegen .*--remove"):
+        added.add("mine", file, tmp_path / "data")
+    with pytest.raises(SpecError, match="got 'digits', which is handwritten digits"):
+        added.add("digits", file, tmp_path / "data")
+    added.remove("mine", tmp_path / "data")
+    assert "mine" not in catalog.CATALOG and list((tmp_path / "data" / "own").iterdir()) == []
+    with pytest.raises(SpecError, match="must have been added to .*, which has none; got 'mine'"):
+        added.remove("mine", tmp_path / "data")
+
+
+def test_images_that_changed_since_are_found_out(file, tmp_path):
+    added.add("mine", file, tmp_path / "data")
+    np.savez(tmp_path / "data" / "own" / "mine.npz", train=images(30), test=images(10, 5))
+    with pytest.raises(DataFormatError, match="must hold the images that were added as mine, digest .*; got"):
+        catalog.load("mine", data_dir=tmp_path / "data")
+    (tmp_path / "data" / "own" / "mine.npz").unlink()
+    assert not catalog.presence("mine", tmp_path / "data").present
+    with pytest.raises(DataMissingError, match="there is no file"):
+        catalog.load("mine", data_dir=tmp_path / "data")
+
+
+def test_descriptions_that_are_none_are_skipped_and_said(file, tmp_path):
+    added.add("mine", file, tmp_path / "data")
+    folder = tmp_path / "data" / "own"
+    (folder / "broken.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    (folder / "digits.json").write_text((folder / "mine.json").read_text())
+    (folder / "less.json").write_text(json.dumps({"title": "less"}))
+    notes = added.discover(tmp_path / "data")
+    assert [Path(note.split()[0]).name for note in notes] == ["broken.json", "digits.json", "less.json", "list.json"]
+    assert "mine" in catalog.CATALOG
+
+
+def test_the_command_line_adds_lists_and_removes(file, tmp_path, capsys):
+    where = ["--data-dir", str(tmp_path / "data")]
+    assert main(["datasets", "--add", "mine", str(file), *where]) == 0
+    assert "mine: 30 training and 10 test images, 1x8x8, 256 levels, likelihood logistic" in capsys.readouterr().out
+    assert main(["datasets", *where]) == 0
+    assert "mine " in capsys.readouterr().out
+    assert main(["datasets", "--add", "mine", str(file), *where]) == 2
+    assert capsys.readouterr().err.startswith("error: the name of a data set must be new; got 'mine'")
+    assert main(["datasets", "--remove", "mine", *where]) == 0
+    assert main(["datasets", "--get", "mine", *where]) == 2
+
+
+def test_test_images_that_are_trained_on_are_told(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", train=images(30), test=images(30)[:7])
+    assert main(["datasets", "--add", "mine", str(tmp_path / "a.npz"), "--data-dir", str(tmp_path / "data")]) == 0
+    assert "beware: 7 test images are also training images" in capsys.readouterr().out

@@ -1,0 +1,285 @@
+"""Data sets of your own from a file: ``vaegen datasets --add NAME FILE`` copies the images into the data directory.
+
+    <data directory>/own/NAME.npz     train, test and, where there are any, test_labels
+                         NAME.json    what the catalog says of it, and the digest of the images; the commit mark
+
+From then on every sweep takes ``--dataset NAME``. What can be added: an ``.npz`` with ``train`` and ``test``, or with
+``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG or JPEG files, which may
+have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the test
+set. No pickle is opened.
+"""
+
+import json
+import os
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegen_ray.architectures import check_name
+from vaegen_ray.data import catalog, own
+from vaegen_ray.data.catalog import CATALOG, DatasetInfo
+from vaegen_ray.data.loaders import Arrays
+from vaegen_ray.data.splits import fixed_order
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+
+FOLDER = "own"
+"""Folder of the data directory."""
+TEST_PERCENT = 20
+"""Part of images that come without a test set."""
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_FACTS = (
+    "title",
+    "n_train",
+    "n_test",
+    "shape",
+    "native_levels",
+    "levels",
+    "default_levels",
+    "image_size",
+    "likelihood",
+)
+_discovered: set[str] = set()
+"""Entries of the catalog that come from the data directory that was looked into last."""
+
+
+def add(
+    name: str,
+    source: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    levels: int | None = None,
+    binarised: bool = False,
+    likelihood: str | None = None,
+    title: str = "",
+    test_percent: int = TEST_PERCENT,
+) -> DatasetInfo:
+    """Copies images into the data directory and makes them known.
+
+    Args:
+        name: small letters, digits and _; of no other data set.
+        source: a file or a folder, as above.
+        data_dir: the data directory; ``catalog.data_dir()`` when None.
+        levels: grey levels; None for 2 where no pixel is above 1, and otherwise 256.
+        binarised: networks usually see the images with 2 levels.
+        likelihood, title: as for ``own.register_dataset``.
+        test_percent: part of the images that become the test set where the source has none, 1 to 99.
+
+    Raises:
+        SpecError: the name is taken, or an option cannot be.
+        DataMissingError: there is no such file.
+        DataFormatError: it does not hold images.
+    """
+    check_name("a data set", name)
+    if name in CATALOG:
+        hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
+        raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
+    source = Path(source).expanduser()
+    parts = _read(source)
+    if not 1 <= test_percent <= 99:
+        raise SpecError(f"the test set must be 1 to 99 percent of the images; got {test_percent!r}")
+    arrays = _divided(source, parts, test_percent)
+    if levels is None:
+        levels = 2 if max(_largest(arrays.train), _largest(arrays.test)) <= 1 else 256
+    arrays = own.checked(f"{name} in {source}", tuple(arrays), levels)
+    entry = own.entry_of(
+        name, arrays, levels, title or f"your own, from {source.name}", 2 if binarised else None, likelihood, None
+    )
+    folder = _folder(data_dir)
+    try:
+        _write(folder, entry, arrays)
+    except OSError as error:
+        raise SpecError(f"--data-dir must be a folder that can be written; got {folder}: {error}") from None
+    discover(data_dir)
+    return CATALOG[name]
+
+
+def remove(name: str, data_dir: str | Path | None = None) -> None:
+    """Deletes a data set that was added; results on it stay.
+
+    Raises:
+        SpecError: none of this name was added.
+    """
+    folder = _folder(data_dir)
+    if name not in _discovered:
+        listed = ", ".join(sorted(_discovered)) or "none"
+        raise SpecError(f"a data set to remove must have been added to {folder}, which has {listed}; got {name!r}")
+    for path in (folder / f"{name}.json", folder / f"{name}.npz"):
+        path.unlink(missing_ok=True)
+    del CATALOG[name]
+    _discovered.remove(name)
+
+
+def discover(data_dir: str | Path | None = None) -> list[str]:
+    """Makes known what was added to a data directory, in place of what was found in another one.
+
+    Returns:
+        A line for each file that is not what ``add`` writes, or whose name is taken.
+    """
+    for name in _discovered:
+        CATALOG.pop(name, None)
+    _discovered.clear()
+    notes = []
+    for path in sorted(_folder(data_dir).glob("*.json")):
+        try:
+            entry = _entry(path)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            notes.append(f"{path} was skipped: it does not describe a data set ({error})")
+            continue
+        if entry.name in CATALOG:
+            notes.append(f"{path} was skipped: there is another data set of this name")
+            continue
+        CATALOG[entry.name] = entry
+        _discovered.add(entry.name)
+    return notes
+
+
+def _folder(data_dir: str | Path | None) -> Path:
+    return (catalog.data_dir() if data_dir is None else Path(data_dir).expanduser()) / FOLDER
+
+
+def _write(folder: Path, entry: DatasetInfo, arrays: Arrays) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {name: array for name, array in arrays._asdict().items() if array is not None}
+    described = {name: getattr(entry, name) for name in (*_FACTS, "digest")}
+    for suffix, write in (
+        (".npz", lambda file: np.savez(file, **named)),
+        (".json", lambda file: file.write(json.dumps(described, indent=1).encode())),
+    ):
+        temporary = folder / f".{entry.name}{suffix}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / f"{entry.name}{suffix}")
+
+
+def _entry(path: Path) -> DatasetInfo:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = {
+        name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in _FACTS
+    }
+    check_name("a data set", path.stem)
+    file = path.with_suffix(".npz")
+    return DatasetInfo(
+        name=path.stem,
+        needs=f"the file {file}",
+        how_to_get=f"vaegen datasets --add {path.stem} FILE",
+        files=(str(file),),
+        digest=values["digest"],
+        where=str(path.parent),
+        read=partial(_same, path.stem, file, values["native_levels"], values["digest"]),
+        **facts,
+    )
+
+
+def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
+    """The images of a file, if they are still those that were added.
+
+    Raises:
+        DataMissingError: there is no such file.
+        DataFormatError: they are others.
+    """
+    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, _read(file))), levels)
+    if (now := own.digest(arrays, levels)) != before:
+        raise DataFormatError(
+            f"{file} must hold the images that were added as {name}, digest {before}; got {now} (remove and add it "
+            f"again: vaegen datasets --remove {name})"
+        )
+    return own.in_order(arrays)
+
+
+def _read(source: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, by name, or the pictures of a folder.
+
+    Raises:
+        DataMissingError: there is no such file.
+        DataFormatError: it is not what NumPy writes, or has an array of Python objects.
+    """
+    if not source.exists():
+        raise DataMissingError(f"there is no file or folder {source}; give an .npz, an .npy, or a folder of pictures")
+    if source.is_dir():
+        inner = [source / part for part in ("train", "test")]
+        if all(folder.is_dir() for folder in inner):
+            return {folder.name: _pictures(folder) for folder in inner}
+        return {"images": _pictures(source)}
+    try:
+        read = np.load(source, allow_pickle=False)
+        return {"images": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        raise DataFormatError(
+            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, or an array of "
+            f"Python objects, which is a pickle and is not opened"
+        ) from None
+
+
+def _pictures(folder: Path) -> np.ndarray:
+    """The pictures below a folder, by name: uint8 [N, C, H, W], grey where all are."""
+    from PIL import Image, UnidentifiedImageError
+
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+    if not paths:
+        raise DataFormatError(f"{folder} must hold pictures ({', '.join(PICTURES)}); got none")
+    opened = []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                opened.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
+        except (UnidentifiedImageError, OSError, ValueError) as error:
+            raise DataFormatError(f"{path} must be a picture; got: {error}") from None
+        if opened[-1].shape[:2] != opened[0].shape[:2]:
+            sizes = [f"{path.name} of {h}x{w}" for path, (h, w) in zip((paths[0], path), _sides(opened), strict=True)]
+            raise DataFormatError(f"pictures of a folder must have one size; got {' and '.join(sizes)}")
+    colour = any(image.ndim == 3 for image in opened)
+    as_one = [np.repeat(image[..., None], 3, axis=2) if colour and image.ndim == 2 else image for image in opened]
+    return _channels_first(np.stack(as_one))
+
+
+def _sides(opened: list[np.ndarray]) -> list[tuple[int, ...]]:
+    return [opened[0].shape[:2], opened[-1].shape[:2]]
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """[N, H, W] and [N, H, W, C] as [N, C, H, W]; truth values as 0 and 1."""
+    if images.dtype == np.bool_:
+        images = images.astype(np.uint8)
+    if images.ndim == 3:
+        return np.ascontiguousarray(images[:, None])
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images
+
+
+def _arrays_of(source: Path, parts: dict[str, np.ndarray]) -> Arrays:
+    """The training and the test set of a file that has both."""
+    if not {"train", "test"} <= set(parts):
+        listed = ", ".join(sorted(parts)) or "nothing"
+        raise DataFormatError(f"{source} must hold the arrays train and test, or images; got {listed}")
+    return Arrays(_channels_first(parts["train"]), _channels_first(parts["test"]), parts.get("test_labels"))
+
+
+def _divided(source: Path, parts: dict[str, np.ndarray], test_percent: int) -> Arrays:
+    """Training and test set; images alone are divided."""
+    if "images" not in parts:
+        return _arrays_of(source, parts)
+    images, labels = _channels_first(parts["images"]), parts.get("labels")
+    if len(images) < 2 or (labels is not None and len(labels) != len(images)):
+        got = f"{len(images)} images" + ("" if labels is None else f" and {len(labels)} labels")
+        raise DataFormatError(f"{source} must hold at least 2 images, and as many labels or none; got {got}")
+    order = fixed_order(len(images))
+    kept = len(images) - max(1, len(images) * test_percent // 100)
+    return Arrays(images[order[:kept]], images[order[kept:]], None if labels is None else labels[order[kept:]])
+
+
+def _largest(images: np.ndarray) -> int:
+    return int(images.max()) if images.size and images.dtype == np.uint8 else 255
+
+
+def shared_images(entry: DatasetInfo) -> int:
+    """Test images of a data set that are also among its training images."""
+    assert entry.read is not None
+    arrays = entry.read()
+    seen = {image.tobytes() for image in arrays.train}
+    return sum(image.tobytes() in seen for image in arrays.test)
