@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegen_ray import __version__
+from vaegen_ray.dashboard import command as dashboard
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError, VaegenError, allowed, printable
 from vaegen_ray.service.options import OneLineParser, add_samplers, add_storage, at_least, fraction
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("sweep", metavar="SWEEP", help="such as double_descent")
     _add_storage(results)
     results.add_argument("--csv", action="store_true", help="comma-separated, with all digits [default: a table]")
+
+    dashboard.add_options(_command(commands, "dashboard", dashboard.run, dashboard.SUMMARY))
 
     doctor = _command(commands, "doctor", _doctor, "check this machine, or every node of a cluster, before a sweep")
     _add_storage(doctor)

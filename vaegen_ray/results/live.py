@@ -25,6 +25,8 @@ from vaegen_ray.results.store import bundle_of
 
 Stamp = tuple[int, int]
 
+LONG = "spec_json"
+"""A column of trials that is left out: it says what the others say."""
 KEPT_FILES = 2000
 """Files of learning curves that are kept in memory."""
 
@@ -54,7 +56,7 @@ class LiveSweep:
     """
 
     def __init__(self, storage: Storage, sweep: str, *, every: float = 1.0) -> None:
-        self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), lambda table: table)
+        self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), lambda table: table.drop_columns(LONG))
         self._tails = _Files(storage, f"{sweep}/metrics", METRICS, _last_epoch)
         self._curves = _Files(storage, f"{sweep}/metrics", METRICS, lambda table: table)
         self._every = every
@@ -95,7 +97,8 @@ class LiveSweep:
         return metrics[metrics["trial_id"].isin(wanted)].reset_index(drop=True)
 
     def _made(self, version: int) -> Look:
-        trials = unique_trials(joined(self._trials.tables, trials_schema()).drop_columns("spec_json"))
+        schema = trials_schema()
+        trials = unique_trials(joined(self._trials.tables, schema.remove(schema.get_field_index(LONG))))
         metrics = unique_metrics(list(self._tails.tables.values()), trials)
         last = metrics.drop_duplicates("trial_id", keep="last").reset_index(drop=True)
         last = last.assign(trial_id=last["trial_id"].astype(trials["trial_id"].dtype))
@@ -155,5 +158,6 @@ def _last_of_each_bundle(names: list[str]) -> list[str]:
 
 def _last_epoch(table: pa.Table) -> pa.Table:
     """The last row of each trial in a file of metrics; a copy, so that the others do not stay in memory."""
-    rows = {trial: row for row, trial in enumerate(table["trial_id"].to_pylist())}  # rows are sorted by epoch
-    return table.take(np.fromiter(rows.values(), dtype=np.int64))
+    codes = table["trial_id"].combine_chunks().indices.to_numpy()
+    _, from_the_end = np.unique(codes[::-1], return_index=True)  # rows are sorted by epoch
+    return table.take(np.sort(len(codes) - 1 - from_the_end))

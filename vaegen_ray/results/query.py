@@ -116,7 +116,9 @@ def joined(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
     table = pa.concat_tables([decoded_schema(schema).empty_table(), *tables.values()])
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            table = table.set_column(i, field, pc.replace_substring_regex(table[i], r"\pC+", " "))
+            values = table[i].combine_chunks().dictionary_encode()  # most values repeat
+            cleaned = pc.replace_substring_regex(values.dictionary, r"\pC+", " ")
+            table = table.set_column(i, field, cleaned.take(values.indices))
     return table
 
 
