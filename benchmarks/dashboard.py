@@ -8,19 +8,10 @@ a bundle. First the callbacks are timed as the server answers them over HTTP, co
 then, where there is a Chromium, what a reader waits for: from the call of the page to what is seen in it.
 """
 
-import argparse
-import json
 import math
 import sys
-import tempfile
-import time
-import urllib.request
 from itertools import product
-from pathlib import Path
 
-from machine import describe
-
-from vaegen_ray.dashboard.server import Server
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore

@@ -172,7 +172,7 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
         Input("chosen", "data"),
         State("url", "pathname"),
     )
-    def curves(_: str, text: str | None, quantity: str, chosen: list[str], pathname: str) -> tuple[Any, str, str]:
+    def curves(_: str, text: str | None, quantity: str, chosen: list[str], pathname: str) -> tuple[Any, Any, str]:
         watched = _sweep(sweeps, pathname)
         rows, varied = _rows(watched)
         rows = rows[rows["effective_epoch"].notna()]
@@ -296,13 +296,13 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
             )
         ]
         given_up = [
-            [note["bundle_id"][:8], str(len(note["trial_ids"])), str(note["tries"]), pages.moment(note["time"]), note["reason"]]
+            [note["bundle_id"][:8], str(note["left"]), str(note["tries"]), pages.moment(note["time"]), note["reason"]]
             for note in watched.given_up()
         ]
         heads = ["trial", "settings", "epoch", "reason"]
         parts: list[Any] = [html.H2("Failed trials"), pages.plain_table(heads, lines, "No trial has failed.")]
         parts.append(html.P("A failed trial is not trained again unless the sweep runs with --retry-failed."))
-        heads = ["bundle", "VAEs", "tries", "when", "reason"]
+        heads = ["bundle", "VAEs left", "tries", "when", "reason"]
         parts.append(html.H2("Bundles that were given up"))
         parts.append(pages.plain_table(heads, given_up, "No bundle was given up."))
         return [*parts, html.P("The same command tries a bundle again.")]

@@ -22,6 +22,11 @@ NAMES = {
     "budget": "k, samples / training images (0: none twice)",
     "real_percent": "real images (%)",
     "hidden_layers": "hidden layers",
+    "elbo": "ELBO (nats/image)",
+    "rate": "rate (nats/image)",
+    "distortion": "distortion (nats/image)",
+    "log_likelihood": "log p(x) (nats/image)",
+    "log_likelihood_test": "test log p(x) (nats/image)",
     "effective_epoch": "effective epochs",
     "wall_seconds": "seconds",
     "trial_id": "trial",
@@ -63,7 +68,9 @@ def label(name: str) -> str:
     unit = ""
     if name in METRICS.names:
         unit = ((METRICS.field(name).metadata or {}).get(b"unit") or b"").decode()
-    return name.replace("_", " ") + (f" ({unit})" if unit else "")
+    stem, _, part = name.rpartition("_")
+    words = {"test": f"test {stem}", "train": f"training {stem}"}.get(part, name).replace("_", " ")
+    return words + (f" ({unit})" if unit else "")
 
 
 def with_derived(rows: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +108,7 @@ def measured(rows: pd.DataFrame) -> list[str]:
 def axes(sweep: str, varied: list[str], rows: pd.DataFrame) -> tuple[list[str], list[str], tuple[str, str, str]]:
     """What can be on the x axis, what can be the colour, and the usual x, y and colour of a sweep."""
     x = [*(varied or ["method"]), *SIZES]
-    colours = [name for name in dict.fromkeys(["method", *varied])]
+    colours = list(dict.fromkeys(["method", *varied]))
     wanted = USUAL.get(sweep.partition(".old-")[0], ("", "", ""))
     numeric = [name for name in varied if name != "method" and (name not in rows or is_number(rows[name]))]
     usual_x = wanted[0] if wanted[0] in (*x, "method") else (numeric or x)[0]
@@ -133,3 +140,12 @@ def plain(value: object) -> str:
         whole = float(value).is_integer() and abs(value) < 1e12
         return f"{int(value):,}".replace("-", "−") if whole else f"{value:.4g}".replace("-", "−", 1)
     return f"{value:,}".replace("-", "−") if isinstance(value, (int, np.integer)) else str(value)
+
+
+def column_words(values: pd.Series) -> list[str]:
+    """The values of a column as people write them; numbers that are no whole ones with as many decimals each."""
+    known = values.dropna()
+    if is_number(values) and len(known) and (known % 1 != 0).any():
+        decimals = 2 if known.abs().max() >= 10 else 4
+        return ["–" if np.isnan(value) else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
+    return [plain(value) for value in values]

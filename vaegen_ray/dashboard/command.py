@@ -4,9 +4,8 @@ import argparse
 import os
 import sys
 import threading
-from importlib.util import find_spec
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.service.beside import require_extra
 from vaegen_ray.service.options import add_storage, whole_port
 
 SUMMARY = "a live web page over the sweeps of a storage"
@@ -28,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         VaegenError: the extra is not installed, or the storage, address or port cannot be used.
     """
-    check_extra()
+    require_extra()
     from vaegen_ray.dashboard.server import Server, is_loopback
     from vaegen_ray.results.storage import Storage
 
@@ -45,16 +44,6 @@ def run(options: argparse.Namespace) -> int:
     finally:
         server.close()
     return 0
-
-
-def check_extra() -> None:
-    """Whether what the page is made with is installed.
-
-    Raises:
-        VaegenError: it is not.
-    """
-    if any(find_spec(name) is None for name in ("dash", "waitress")):
-        raise VaegenError("the dashboard needs an extra; get it with: pip install 'vaegen-ray[dashboard]'")
 
 
 def _end_with_parent() -> None:

@@ -9,16 +9,27 @@ from urllib.parse import quote
 import pandas as pd
 from dash import dcc, html
 
-from vaegen_ray.dashboard.columns import is_number, label, plain
+from vaegen_ray.dashboard.columns import column_words, is_number, label
 from vaegen_ray.dashboard.sweeps import FINISHED, PREPARING, RUNNING, STOPPED, Declared, Summary
 from vaegen_ray.service.progress import clock
 
 MARKS = {RUNNING: "▶", PREPARING: "…", FINISHED: "✓", STOPPED: "■"}
 """A state is told by its word and its mark, never by colour alone."""
-VIEWS = {"": "Figure", "curves": "Learning curves", "table": "Table", "failed": "Failed"}
+VIEWS = {"": "Figure", "curves": "Curves", "table": "Table", "failed": "Failed"}
 """The views of a sweep: the last part of the address and the words of the link."""
-GRAPH = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+GRAPH: Any = {
+    "displaylogo": False,
+    "responsive": True,
+    "plotlyServerURL": "",
+    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
+}
+"""No button that would send a figure to anybody."""
 ROWS_A_PAGE = 50
+
+
+def aria(**words: str) -> dict[str, Any]:
+    """Attributes for those who do not see the page."""
+    return {f"aria-{name}": value for name, value in words.items()}
 
 
 def path(sweep: str, view: str = "") -> str:
@@ -39,7 +50,7 @@ def frame(storage: str, refresh_seconds: float) -> html.Div:
                     dcc.Link("vaegen_ray", href="/", className="brand"),
                     html.Nav(
                         [dcc.Link("All sweeps", href="/"), dcc.Link("Sampler pools", href="/samples")],
-                        **{"aria-label": "pages"},
+                        **aria(label="pages"),
                     ),
                     html.Span(storage, className="storage", title=f"the storage, {storage}"),
                 ]
@@ -69,7 +80,7 @@ def card(summary: Summary) -> html.Li:
 def badge(summary: Summary) -> html.Span:
     """The state of a sweep, as a mark and a word."""
     return html.Span(
-        [html.Span(MARKS[summary.state], **{"aria-hidden": "true"}), f" {summary.state}"],
+        [html.Span(MARKS[summary.state], **aria(hidden="true")), f" {summary.state}"],
         className=f"badge {summary.state}",
     )
 
@@ -79,10 +90,10 @@ def bar(summary: Summary) -> html.Div:
     total = max(summary.declared or summary.done + summary.failed, 1)
     ended = summary.done + summary.failed
     said = f"{summary.done:,} of {summary.declared:,} VAEs done" if summary.declared else f"{summary.done:,} VAEs done"
-    value = {"aria-valuenow": str(ended), "aria-valuemin": "0", "aria-valuemax": str(total)}
+    value = aria(valuenow=str(ended), valuemin="0", valuemax=str(total), label=said)
     parts = [(summary.done, "done"), (summary.failed, "lost"), (min(summary.running, summary.left), "busy")]
     strips = [html.Div(className=name, style={"width": f"{100 * n / total:.3f}%"}) for n, name in parts if n]
-    track = html.Div(strips, className="bar", role="progressbar", **value, **{"aria-label": said})
+    track = html.Div(strips, className="bar", role="progressbar", **value)
     return html.Div([track, html.Span(said, className="said")], className="progress")
 
 
@@ -90,12 +101,11 @@ def sweep(name: str, view: str, content: Sequence[Any]) -> list[Any]:
     """A page about one sweep."""
     links = []
     for each, words in VIEWS.items():
-        current = {"aria-current": "page"} if each == view else {}
-        links.append(dcc.Link(words, href=path(name, each), className="current" if current else ""))
+        links.append(dcc.Link(words, href=path(name, each), className="current" if each == view else ""))
     return [
         html.H1([name, html.Span(f": {VIEWS[view].lower()}", className="hidden")]),
         html.Div(id="state"),
-        html.Nav(links, className="views", **{"aria-label": f"views of {name}"}),
+        html.Nav(links, className="views", **aria(label=f"views of {name}")),
         dcc.Store(id="version"),
         *content,
     ]
@@ -105,15 +115,17 @@ def state(summary: Summary, declared: Declared) -> list[Any]:
     """The head of a sweep: what is done, what runs, when it ends."""
     running = f"{summary.running:,}" if summary.running else f"{summary.bundles_running:,}"
     unit = "VAEs training" if summary.running or not summary.bundles_running else "bundles training"
-    end = "–"
+    end, when = "–", "expected end"
     if summary.state == RUNNING and summary.seconds_left is not None:
-        end = f"{moment(time.time() + summary.seconds_left)}"
+        end, when = moment(time.time() + summary.seconds_left), f"expected end, in {clock(summary.seconds_left)}"
+    if summary.state == FINISHED and summary.heard:
+        end, when = moment(summary.heard), "ended"
     tiles = [
         (f"{summary.done:,}" + (f" / {summary.declared:,}" if summary.declared else ""), "VAEs done"),
         (running if summary.state == RUNNING else "0", unit),
         (f"{summary.failed:,}", "failed"),
         ("–" if summary.vaes_per_hour is None else f"{summary.vaes_per_hour:,.0f}", "VAEs an hour"),
-        (end, "expected end" if end == "–" else f"expected end, in {clock(summary.seconds_left or 0)}"),
+        (end, when),
     ]
     told = []
     if summary.heard:
@@ -136,6 +148,19 @@ def state(summary: Summary, declared: Declared) -> list[Any]:
 def figure_view(axes: tuple[list[str], list[str], tuple[str, str, str]], measured: list[str], name: str) -> list[Any]:
     """The live figure, and those that the driver draws."""
     x, colours, usual = axes
+    live = html.Figure(
+        [
+            dcc.Graph(id="figure", config=GRAPH, className="graph"),
+            html.Figcaption(
+                [
+                    html.Span(id="figure-caption"),
+                    " ",
+                    dcc.Link("The same numbers as a table.", href=path(name, "table")),
+                    html.Span(id="picked", role="status"),
+                ]
+            ),
+        ]
+    )
     return [
         html.Div(
             [
@@ -145,20 +170,7 @@ def figure_view(axes: tuple[list[str], list[str], tuple[str, str, str]], measure
             ],
             className="choices",
         ),
-        html.Figure(
-            [
-                dcc.Graph(id="figure", config=GRAPH, className="graph"),
-                html.Figcaption(
-                    [
-                        html.Span(id="figure-caption"),
-                        " ",
-                        dcc.Link("The same numbers as a table", href=path(name, "table")),
-                        html.Span(id="picked", role="status"),
-                    ]
-                ),
-            ]
-        ),
-        html.Div(id="pictures"),
+        html.Div([live, html.Div(id="pictures")], className="both"),
     ]
 
 
@@ -184,7 +196,7 @@ def pictures(name: str, files: dict[str, str]) -> list[Any]:
         source = f"/figures/{quote(name)}/{quote(file)}?{stamp}"
         alt = f"figure {stem} of {name}, drawn from the results"
         shown.append(html.A(html.Img(src=source, alt=alt), href=source, target="_blank"))
-    return [html.H2("As in the paper, drawn at the end of a run"), html.Div(shown, className="pictures")]
+    return [html.H2("As in the paper, drawn when a run ends"), html.Div(shown, className="pictures")]
 
 
 def filter_box(view: str, words: str) -> html.Div:
@@ -207,14 +219,15 @@ def table_view() -> list[Any]:
         html.Div(
             [
                 html.Button("Download as CSV", id="download", className="primary"),
-                html.Button("‹ Before", id="before"),
-                html.Span(id="pages"),
-                html.Button("Next ›", id="next"),
+                html.Span(
+                    [html.Button("‹ Before", id="before"), html.Span(id="pages"), html.Button("Next ›", id="next")],
+                    className="pager",
+                ),
             ],
             className="buttons",
         ),
         dcc.Download(id="file"),
-        html.Div(id="table", className="scroll", tabIndex=0, role="region", **{"aria-label": "table of trials"}),
+        html.Div(id="table", className="scroll", tabIndex=0, role="region", **aria(label="table of trials")),
     ]
 
 
@@ -224,26 +237,27 @@ def table(rows: pd.DataFrame, columns: list[str], sort: tuple[str, bool], chosen
     for name in columns:
         by_this = name == sort[0]
         order = ("descending" if sort[1] else "ascending") if by_this else "none"
-        mark = html.Span(" ▼" if sort[1] else " ▲", **{"aria-hidden": "true"}) if by_this else ""
+        mark = html.Span(" ▼" if sort[1] else " ▲", **aria(hidden="true")) if by_this else ""
         head = html.Button([label(name), mark], id={"type": "sort", "column": name})
-        numeric = "number" if is_number(rows[name]) else ""
-        heads.append(html.Th(head, scope="col", className=numeric, **{"aria-sort": order}))
+        side = "number" if is_number(rows[name]) else ""
+        heads.append(html.Th(head, scope="col", className=side, **aria(sort=order)))
+    numeric = {name for name in columns if is_number(rows[name])}
     lines = []
-    for record in rows[columns].to_dict("records"):
-        trial = record["trial_id"]
+    texts = {name: column_words(rows[name]) for name in columns}
+    for i, trial in enumerate(rows["trial_id"]):
         pressed = trial in chosen
         button = html.Button(
             "✓" if pressed else "+",
             id={"type": "choose", "trial": trial},
-            **{"aria-label": f"learning curves of trial {trial[:8]}", "aria-pressed": str(pressed).lower()},
+            **aria(label=f"learning curves of trial {trial[:8]}", pressed=str(pressed).lower()),
         )
         cells = [
             html.Td(
-                trial[:8] if name == "trial_id" else plain(value),
+                trial[:8] if name == "trial_id" else texts[name][i],
                 title=trial if name == "trial_id" else None,
-                className="number" if is_number(rows[name]) else "",
+                className="number" if name in numeric else "",
             )
-            for name, value in record.items()
+            for name in columns
         ]
         lines.append(html.Tr([html.Td(button), *cells], key=trial))
     return html.Table([html.Thead(html.Tr(heads)), html.Tbody(lines)])
@@ -270,7 +284,7 @@ def plain_table(heads: list[str], lines: list[list[str]], empty: str) -> Any:
         return html.P(empty, className="note")
     body = [html.Tr([html.Td(cell) for cell in line]) for line in lines]
     table = html.Table([html.Thead(html.Tr([html.Th(head, scope="col") for head in heads])), html.Tbody(body)])
-    return html.Div(table, className="scroll", tabIndex=0, role="region", **{"aria-label": "table"})
+    return html.Div(table, className="scroll", tabIndex=0, role="region", **aria(label="table"))
 
 
 def moment(at: float) -> str:

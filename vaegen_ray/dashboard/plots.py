@@ -4,6 +4,7 @@ Colours are those of the papers' figures; marks differ in shape too, so that nob
 """
 
 import html
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from vaegen_ray.results.schema import COMPLETED
 Figure = dict[str, Any]
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "pentagon", "triangle-down")
+DASHES = ("solid", "dash", "dot", "dashdot")
 SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
 """Viridis without its pale end: dark to bright for everybody."""
 MANY = 3000
-"""Beyond so many points they are drawn by the graphics card."""
+"""Beyond so many points they are small and pale."""
 LOG_RATIO = 20
 """An axis whose values span a larger factor is logarithmic."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -42,16 +44,21 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     rest = [name for name in varied if name not in (x, colour) and not (x in SIZES and name in OF_SIZE)]
     traces: list[Figure] = []
     looks = _looks(usable, colour)
+    parts = _parts(usable, rest) if numeric else [("", usable.index)]
     for value, (hue, symbol) in looks.items():
-        group = usable[usable[colour] == value]
-        name = html.escape(method_name(str(value)) if colour == "method" else f"{colour} {plain(value)}")
-        same = {"legendgroup": name, "name": name}
-        traces.append(_means(group, x, y, rest, hue, symbol, numeric) | same)
-        for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
-            part = group[group["status"] == status]
-            if not part.empty:
-                traces.append(_points(part, varied, x, y, hue, symbol + suffix, len(usable)) | same)
-    figure = {"data": traces, "layout": _layout(label(x), label(y), len(looks) > 1, f"{x} {y} {colour}")}
+        for (words, members), dash in zip(parts, cycle(DASHES)):
+            group = usable[(usable[colour] == value) & usable.index.isin(members)]
+            if group.empty:
+                continue
+            name = method_name(str(value)) if colour == "method" else f"{colour} {plain(value)}"
+            name = html.escape(f"{name} · {words}" if words else name)
+            same = {"legendgroup": name, "name": name}
+            traces.append(_means(group, x, y, rest, hue, symbol, numeric, dash) | same)
+            for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
+                part = group[group["status"] == status]
+                if not part.empty:
+                    traces.append(_points(part, varied, x, y, hue, symbol + suffix, len(usable)) | same)
+    figure: Figure = {"data": traces, "layout": _layout(label(x), label(y), len(looks) > 1, f"{x} {y} {colour}")}
     figure["layout"]["xaxis"] |= _scale(usable[x]) if numeric else {"type": "category"}
     if not len(usable):
         figure["layout"]["annotations"] = [_nothing("no VAE has numbers for these axes yet")]
@@ -59,6 +66,18 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     more = f", of {open_ones} under way as open marks" if open_ones else ""
     said = f"{label(y)} against {label(x)}, colour by {label(colour)}: {len(usable):,} VAEs as points{more}"
     return figure, f"{said}; lines are means over seeds." if numeric else f"{said}; bars are means over seeds."
+
+
+def _parts(rows: pd.DataFrame, rest: list[str]) -> list[tuple[str, pd.Index]]:
+    """The rows by what else they differ in, with its words, where that are few parts; else all in one."""
+    if not rest:
+        return [("", rows.index)]
+    groups = rows.groupby(rest, dropna=False).groups
+    if not 1 < len(groups) <= len(DASHES):
+        return [("", rows.index)]
+    keys = [key if isinstance(key, tuple) else (key,) for key in groups]
+    words = [", ".join(f"{name} {plain(part)}" for name, part in zip(rest, key, strict=True)) for key in keys]
+    return list(zip(words, groups.values(), strict=True))
 
 
 def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
@@ -73,7 +92,9 @@ def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
     return {value: (hues[i], SYMBOLS[i % len(SYMBOLS)]) for i, value in enumerate(values)}
 
 
-def _means(rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol: str, numeric: bool) -> Figure:
+def _means(
+    rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol: str, numeric: bool, dash: str
+) -> Figure:
     """One trace of the means over seeds: lines over numbers with gaps between settings, bars over words."""
     done = rows[rows["status"] == COMPLETED]
     xs: list[Any] = []
@@ -91,7 +112,7 @@ def _means(rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol
         "x": xs,
         "y": ys,
         "mode": "lines+markers" if numeric else "markers",
-        "line": {"color": hue, "width": 2},
+        "line": {"color": hue, "width": 2, "dash": dash},
         "marker": {"color": hue, **look},
         "hoverinfo": "skip",
     }
@@ -99,11 +120,16 @@ def _means(rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol
 
 def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, symbol: str, count: int) -> Figure:
     return {
-        "type": "scattergl" if count > MANY else "scatter",
+        "type": "scatter",
         "x": rows[x].tolist(),
         "y": rows[y].astype(float).tolist(),
         "mode": "markers",
-        "marker": {"color": hue, "symbol": symbol, "size": 7, "opacity": 0.55 if count <= MANY else 0.35},
+        "marker": {
+            "color": hue,
+            "symbol": symbol,
+            "size": 7 if count <= MANY else 4,
+            "opacity": 0.55 if count <= MANY else 0.4,
+        },
         "customdata": rows["trial_id"].tolist(),
         "text": [html.escape(words) for words in settings(rows, varied)],
         "hovertemplate": f"%{{text}}<br>{label(y)} <b>%{{y:.4~f}}</b><br>trial %{{customdata}}<extra></extra>",
@@ -141,14 +167,13 @@ def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple
                     "hovertemplate": f"{said}<br>epoch %{{x}}: <b>%{{y:.4~f}}</b><extra></extra>",
                 }
             )
-    figure = {"data": traces, "layout": _layout("effective epochs", label(quantity), True, quantity)}
+    figure: Figure = {"data": traces, "layout": _layout("effective epochs", label(quantity), True, quantity)}
     figure["layout"]["xaxis"] |= _scale(metrics["effective_epoch"])
     if metrics.empty:
         figure["layout"]["annotations"] = [_nothing("no VAE has an evaluation yet")]
     many = "1 VAE" if len(names) == 1 else f"{len(names)} VAEs"
-    return figure, f"{label(quantity)} of {many} over effective epochs" + (
-        ": test set drawn through, training set dashed." if len(sides) == 2 else "."
-    )
+    lines = ": test set drawn through, training set dashed" if len(sides) == 2 else ""
+    return figure, f"{label(quantity)} of {many} over effective epochs{lines}."
 
 
 def _scale(values: pd.Series) -> Figure:
@@ -172,6 +197,7 @@ def _layout(x: str, y: str, legend: bool, revision: str) -> Figure:
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": "white", "bordercolor": FAINT, "font": {"color": INK}, "align": "left"},
         "dragmode": False,
+        "modebar": {"orientation": "v", "bgcolor": "rgba(255,255,255,0.8)", "color": FAINT},
         "uirevision": revision,
     }
 

@@ -9,7 +9,7 @@ from vaegen_ray.results.shards import streams
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.commands import open_stream
 
-HEADS = ["samples", "of", "state", "shards ready", "images ready", "images/s", "samplers", "readers", "waiting"]
+HEADS = ["samples", "of", "state", "images kept", "ready ahead", "images/s", "samplers", "readers", "waited"]
 SILENT_SECONDS = 30.0
 """A pool that has written no status for so long has ended."""
 
@@ -32,17 +32,18 @@ def _line(storage: Storage, digest: str) -> list[str]:
         return [digest[:8], "damaged", *["–"] * (len(HEADS) - 2)]
     alive = time.time() - float(status.get("time") or 0) < SILENT_SECONDS
     waited_for = status.get("shards_waited_for") or []
-    waiting = f"for {len(waited_for)} shards, " if alive and waited_for else ""
+    waiting = f", now for {len(waited_for)} shards" if alive and waited_for else ""
+    depth = status.get("depth")
     return [
         digest[:8],
         f"{stream.diffusion.n_train:,} images of {stream.diffusion.dataset}",
         _state(status, alive),
-        f"{shards:,}",
         f"{shards * stream.shard_size:,}",
+        f"{depth * stream.shard_size:,} images" if alive and depth is not None else "–",
         f"{status.get('images_per_second', 0):,.0f}",
         str(status.get("samplers", 0)) if alive else "0",
         str(status.get("readers", 0)) if alive else "0",
-        f"{waiting}{status.get('waited_seconds', 0):,.1f} s in all",
+        f"{status.get('waited_seconds', 0):,.1f} s{waiting}",
     ]
 
 

@@ -146,11 +146,11 @@ class WatchedSweep:
         )
 
     def given_up(self) -> list[dict[str, Any]]:
-        """The bundles that drivers gave up and that have trials without a result: ``bundle_id, trial_ids, reason, tries,
-        time``, the last first."""
+        """The bundles that were given up and have trials without a result, the last first: ``bundle_id, trial_ids,
+        reason, tries, time`` and how many are ``left``."""
         done = set(self.look().trials["trial_id"])
-        notes = [note for note in self.store.given_up() if not set(note["trial_ids"]) <= done]
-        return sorted(notes, key=lambda note: -note["time"])
+        notes = [{**note, "left": len(set(note["trial_ids"]) - done)} for note in self.store.given_up()]
+        return sorted((note for note in notes if note["left"]), key=lambda note: -note["time"])
 
     def pictures(self) -> dict[str, str]:
         """The figures that the driver has drawn: file name -> a word that changes with the file."""
@@ -196,7 +196,9 @@ class Sweeps:
         if not known and not (safe_name("the name of a sweep", name) not in RESERVED and self._is_sweep(name)):
             raise StorageError(f"no sweep {name!r} in {self.storage.where()}")
         with self._lock:
-            return self._watched.setdefault(name, WatchedSweep(self.storage, name)) if not known else self._watched[name]
+            return (
+                self._watched.setdefault(name, WatchedSweep(self.storage, name)) if not known else self._watched[name]
+            )
 
     def _is_sweep(self, name: str) -> bool:
         return "sweep.json" in self.storage.list(name) or "trials" in self.storage.folders(name)
@@ -222,7 +224,9 @@ def _declared(value: Any) -> Declared:
         "devices": f"{devices['count']} x {devices['kind']}" if devices else None,
         "code": value.get("code_version"),
     }
-    return Declared(trials, dict(zip(ids, specs, strict=True)), tuple(named), {name: fact for name, fact in facts.items() if fact})
+    return Declared(
+        trials, dict(zip(ids, specs, strict=True)), tuple(named), {name: fact for name, fact in facts.items() if fact}
+    )
 
 
 def _rows(declared: Declared, look: Look) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Rows that are filtered by what somebody types, and sorted.
 
-    nc>=64 method=dmaapx seed=0        all conditions must hold; = != > < >= <=
-    dmaapx out-of-memory               words, each in some text of the row
+nc>=64 method=dmaapx seed=0        all conditions must hold; = != > < >= <=
+dmaapx out-of-memory               words, each in some text of the row
 """
 
 import operator

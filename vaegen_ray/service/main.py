@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import options as shared
+from vaegen_ray.service.beside import dashboard_beside
 from vaegen_ray.service.runner import fail, run
 from vaegen_ray.sweep.spec import Sweep
 
@@ -29,7 +30,9 @@ def main(
         add_options(parser)
     try:
         options = parser.parse_args(argv)
-        return run(declare(options), options)
+        sweep = declare(options)
+        with dashboard_beside(options):
+            return run(sweep, options)
     except VaegenError as error:
         return fail(error)
     except KeyboardInterrupt:
