@@ -187,8 +187,8 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(
         Output("chosen", "data", allow_duplicate=True), Input("forget", "n_clicks"), prevent_initial_call=True
     )
-    def forget(_: int) -> list[str]:
-        return []
+    def forget(clicks: int | None) -> Any:
+        return [] if clicks else no_update
 
 
 def _picked(rows: pd.DataFrame, text: str, chosen: list[str]) -> tuple[pd.DataFrame, str]:

@@ -37,12 +37,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"dashboard {server.address}" + ("" if options.with_parent else " (Ctrl-C ends it)"), flush=True)
     if not is_loopback(options.host):
         print(f"everybody who reaches {options.host} can read the results: the page asks for no password", flush=True)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.close()
+    server.run()
     return 0
 
 

@@ -50,14 +50,9 @@ class Server:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
 
     def run(self) -> None:
-        """Serves until ``close``. All sweeps are read meanwhile, so that the first look at one is quick."""
+        """Serves until Ctrl-C. All sweeps are read meanwhile, so that the first look at one is quick."""
         threading.Thread(target=self._read_all, daemon=True).start()
-        with suppress(OSError):  # of the socket that ``close`` has closed
-            self._server.run()
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.close()
+        self._server.run()
 
     def _read_all(self) -> None:
         with suppress(VaegenError):  # the page says it
