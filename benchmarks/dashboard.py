@@ -4,12 +4,11 @@
     python benchmarks/dashboard.py --storage DIR                    # keeps it there, and uses it the next time
 
 The files are written by the store that sweeps use, from made-up numbers: 400 bundles of 25 trials, 10 files of metrics
-a bundle. First the callbacks are timed as the server answers them over HTTP, cold (nothing was read yet) and again;
-then, where there is a Chromium, what a reader waits for: from the call of the page to what is seen in it.
+a bundle. Timed are the first look at the files, then the callbacks as the server answers them over HTTP, then, where there
+is a Chromium, what a reader waits for: from the call of the page to what is seen in it.
 """
 
 import math
-import sys
 from itertools import product
 
 from vaegen_ray.results.schema import trial_row
@@ -66,5 +65,109 @@ def write(storage: Storage, trials: int, evaluations: int) -> None:
     store.write_sweep_json({"sweep": SWEEP, "figures": [], **declaration})
 
 
+class Client:
+    """Asks a server for what the page would ask it for."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        with urllib.request.urlopen(f"{address}/_dash-dependencies") as answer:
+            self._callbacks = {each["output"]: each for each in json.load(answer)}
+
+    def seconds(self, output: str, **values: object) -> float:
+        """Asks for the answer of the callback that has ``output``; ``values`` are those of its inputs, by their ids."""
+        name = next(each for each in self._callbacks if output in each.strip(".").split("..."))
+        made = self._callbacks[name]
+        known = {"version": "0", "url": f"/sweep/{SWEEP}", "sort": ["", False], "chosen": [], "page": 0} | values
+
+        def filled(each: dict[str, str]) -> dict[str, object]:
+            return {**each, "value": known.get(each["id"])}
+
+        parts = [
+            dict(zip(("id", "property"), part.rsplit(".", 1), strict=True)) for part in name.strip(".").split("...")
+        ]
+        asked = {
+            "output": name,
+            "outputs": parts if name.startswith("..") else parts[0],
+            "inputs": [filled(each) for each in made["inputs"]],
+            "state": [filled(each) for each in made["state"]],
+            "changedPropIds": [],
+        }
+        request = urllib.request.Request(f"{self.address}/_dash-update-component", json.dumps(asked).encode())
+        request.add_header("Content-Type", "application/json")
+        started = time.perf_counter()
+        with urllib.request.urlopen(request) as answer:
+            answer.read()
+        return time.perf_counter() - started
+
+
+CALLBACKS: dict[str, tuple[str, dict[str, object]]] = {
+    "all sweeps": ("sweeps.children", {}),
+    "a sweep: what is done, what runs": ("state.children", {}),
+    "a sweep: the page": ("main.children", {}),
+    "figure": ("figure.figure", {"x": "nc", "y": "neg_elbo_test", "colour": "mz"}),
+    "learning curves of six": ("curves.figure", {"quantity": "elbo"}),
+    "table": ("table.children", {}),
+    "table, filtered and sorted": (
+        "table.children",
+        {"table-filter": "nc>=64 seed=0", "sort": ["elbo_test", True]},
+    ),
+    "download of all rows": ("file.data", {"download": 1}),
+    "failed trials": ("failed.children", {}),
+}
+SEEN = {"": "#figure .point", "/curves": "#curves .point", "/table": "#table tbody tr", "/failed": "#failed h2"}
+"""A view, and what is seen when it is there."""
+
+
+def browse(address: str) -> None:
+    """Prints what a reader waits for, where there is a Chromium."""
+    found, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not found or not driver:
+        print("no chromium and chromedriver here: pages were not timed")
+        return
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found
+    for switch in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,900"):
+        options.add_argument(f"--{switch}")
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.get(address)  # the scripts are kept from here on
+    for view, css in SEEN.items():
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            browser.get(f"{address}/sweep/{SWEEP}{view}")
+            while not browser.execute_script("return document.querySelector(arguments[0])", css):
+                time.sleep(0.01)
+            times.append(time.perf_counter() - started)
+        print(f"page {view or 'figure':28s} {median(times):6.2f} s (from {min(times):.2f} to {max(times):.2f})")
+    browser.quit()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", help="where the sweep is or goes [default: a temporary folder]")
+    parser.add_argument("--trials", type=int, default=10_000, help="[default: 10000]")
+    parser.add_argument("--evaluations", type=int, default=100, help="[default: 100]")
+    options = parser.parse_args()
+    print(describe("dash", "plotly", "pandas", "pyarrow"))
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage.open(options.storage or folder)
+        if SWEEP not in storage.folders():
+            write(storage, options.trials, options.evaluations)
+        started = time.perf_counter()
+        Sweeps(storage)[SWEEP].rows()
+        print(f"first look, which the server takes at its start {time.perf_counter() - started:6.2f} s")
+        server = Server(storage, port=0)
+        threading.Thread(target=server.run, daemon=True).start()
+        client = Client(server.address)
+        client.seconds("main.children")  # waits for the first look
+        print("callback                           median of 5, from, to (s)")
+        for name, (output, values) in CALLBACKS.items():
+            times = [client.seconds(output, **values) for _ in range(5)]
+            print(f"{name:34s} {median(times):6.3f} {min(times):6.3f} {max(times):6.3f}")
+        browse(server.address)
+
+
 if __name__ == "__main__":
-    write(Storage.open(sys.argv[1]), 10_000, 100)
+    main()

@@ -69,12 +69,6 @@ def _sweep(sweeps: Sweeps, pathname: str) -> WatchedSweep:
     return sweeps[name]
 
 
-def _rows(watched: WatchedSweep) -> tuple[pd.DataFrame, list[str]]:
-    """The trials of a sweep, and the fields in which they differ."""
-    rows = columns.with_derived(watched.rows())
-    return rows, columns.varying(watched.declared(), rows)
-
-
 def _pages(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(Output("main", "children"), Output("problem", "children"), Input("url", "pathname"))
     def page(pathname: str) -> tuple[Any, str]:
@@ -117,7 +111,7 @@ def _pages(app: Dash, sweeps: Sweeps) -> None:
 
 
 def _content(watched: WatchedSweep, view: str) -> list[Any]:
-    rows, varied = _rows(watched)
+    rows, varied = watched.rows()
     if view == "table":
         return pages.table_view()
     if view == "curves":
@@ -144,7 +138,7 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
     )
     def figure(_: str, x: str, y: str, colour: str, pathname: str) -> tuple[Any, str, Any, Any]:
         watched = _sweep(sweeps, pathname)
-        rows, varied = _rows(watched)
+        rows, varied = watched.rows()
         drawn, said = plots.over_axis(rows, varied, x, y, colour)
         options = [{"label": columns.label(name), "value": name} for name in columns.measured(rows)]
         return drawn, said, options, pages.pictures(watched.store.name, watched.pictures())
@@ -174,7 +168,7 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
     )
     def curves(_: str, text: str | None, quantity: str, chosen: list[str], pathname: str) -> tuple[Any, Any, str]:
         watched = _sweep(sweeps, pathname)
-        rows, varied = _rows(watched)
+        rows, varied = watched.rows()
         rows = rows[rows["effective_epoch"].notna()]
         try:
             picked, said = _picked(rows, text or "", chosen)
@@ -220,7 +214,7 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
     def show(
         _: str, text: str | None, sort: tuple[str, bool], page: int, chosen: list[str], pathname: str
     ) -> tuple[Any, ...]:
-        rows, varied = _rows(_sweep(sweeps, pathname))
+        rows, varied = _sweep(sweeps, pathname).rows()
         try:
             found = table.ordered(table.filtered(rows, text or ""), *sort)
         except SpecError as error:
@@ -279,7 +273,7 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
     def download(_: int, text: str | None, sort: tuple[str, bool], pathname: str) -> Any:
         watched = _sweep(sweeps, pathname)
         try:
-            found = table.ordered(table.filtered(_rows(watched)[0], text or ""), *sort)
+            found = table.ordered(table.filtered(watched.rows()[0], text or ""), *sort)
         except SpecError:
             return no_update
         return dcc.send_string(found.to_csv(index=False), f"{watched.store.name}.csv", type="text/csv")
@@ -287,7 +281,7 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(Output("failed", "children"), Input("version", "data"), State("url", "pathname"))
     def failed(_: str, pathname: str) -> list[Any]:
         watched = _sweep(sweeps, pathname)
-        rows, varied = _rows(watched)
+        rows, varied = watched.rows()
         lost = rows[rows["status"] == FAILED]
         lines = [
             [trial[:8], words, columns.plain(epoch), str(reason)]

@@ -6,7 +6,6 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.dashboard.sweeps import Declared
 from vaegen_ray.results.schema import METRICS
 from vaegen_ray.trial import TrialSpec
 
@@ -75,7 +74,7 @@ def label(name: str) -> str:
 
 def with_derived(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with columns that are computed from others."""
-    made = {"neg_elbo_test": -rows["elbo_test"].astype(float)}
+    made = {"neg_elbo_test": -rows["elbo_test"].astype(float)} if "elbo_test" in rows else {}
     if "stream" in rows:
         made["diffusion_images"] = rows["stream"].map(_diffusion_images).astype(float)
     return rows.assign(**made)
@@ -85,11 +84,10 @@ def _diffusion_images(stream: object) -> float:
     return float(json.loads(stream)["diffusion"]["n_train"]) if isinstance(stream, str) else np.nan
 
 
-def varying(declared: Declared, rows: pd.DataFrame) -> list[str]:
+def varying(trials: pd.DataFrame) -> list[str]:
     """The fields in which trials differ, the seed left out, in the order of ``TrialSpec``."""
-    table = rows if declared.trials is None else with_derived(declared.trials.assign(elbo_test=np.nan))
-    candidates = [name for name in (*FIELDS, "diffusion_images") if name in table and name not in NEVER]
-    return [name for name in candidates if table[name].nunique(dropna=False) > 1]
+    candidates = [name for name in (*FIELDS, "diffusion_images") if name in trials and name not in NEVER]
+    return [name for name in candidates if trials[name].nunique(dropna=False) > 1]
 
 
 def is_number(values: pd.Series) -> bool:
@@ -137,8 +135,9 @@ def plain(value: object) -> str:
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
-        whole = float(value).is_integer() and abs(value) < 1e12
-        return f"{int(value):,}".replace("-", "−") if whole else f"{value:.4g}".replace("-", "−", 1)
+        number = float(value)
+        whole = number.is_integer() and abs(number) < 1e12
+        return f"{int(number):,}".replace("-", "−") if whole else f"{number:.4g}".replace("-", "−", 1)
     return f"{value:,}".replace("-", "−") if isinstance(value, (int, np.integer)) else str(value)
 
 
@@ -146,6 +145,6 @@ def column_words(values: pd.Series) -> list[str]:
     """The values of a column as people write them; numbers that are no whole ones with as many decimals each."""
     known = values.dropna()
     if is_number(values) and len(known) and (known % 1 != 0).any():
-        decimals = 2 if known.abs().max() >= 10 else 4
+        decimals = 2 if float(np.abs(known.to_numpy(float)).max()) >= 10 else 4
         return ["–" if np.isnan(value) else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
     return [plain(value) for value in values]

@@ -21,8 +21,8 @@ SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "penta
 DASHES = ("solid", "dash", "dot", "dashdot")
 SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
 """Viridis without its pale end: dark to bright for everybody."""
-MANY = 3000
-"""Beyond so many points they are small and pale."""
+MOST_POINTS = 1500
+"""A browser draws so many at once. Of more, those are left out that lie behind others."""
 LOG_RATIO = 20
 """An axis whose values span a larger factor is logarithmic."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -39,8 +39,9 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     usable = rows[rows["status"].isin([COMPLETED, UNDER_WAY])]
     usable = usable[np.isfinite(usable[y].astype(float))] if y in usable else usable[:0]
     usable = usable[usable[x].notna()] if x in usable else usable[:0]
-    numeric = not usable.empty and is_number(usable[x]) and x not in ("seed",)
-    usable = usable.sort_values([x] if numeric else [], kind="stable") if numeric else usable
+    numeric = not usable.empty and is_number(usable[x])
+    usable = usable.sort_values(x, kind="stable") if numeric else usable
+    drawn = _thinned(usable, x, y, colour)
     rest = [name for name in varied if name not in (x, colour) and not (x in SIZES and name in OF_SIZE)]
     traces: list[Figure] = []
     looks = _looks(usable, colour)
@@ -55,17 +56,33 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
             same = {"legendgroup": name, "name": name}
             traces.append(_means(group, x, y, rest, hue, symbol, numeric, dash) | same)
             for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
-                part = group[group["status"] == status]
+                part = drawn[drawn.index.isin(group.index) & (drawn["status"] == status)]
                 if not part.empty:
-                    traces.append(_points(part, varied, x, y, hue, symbol + suffix, len(usable)) | same)
+                    traces.append(_points(part, varied, x, y, hue, symbol + suffix) | same)
     figure: Figure = {"data": traces, "layout": _layout(label(x), label(y), len(looks) > 1, f"{x} {y} {colour}")}
-    figure["layout"]["xaxis"] |= _scale(usable[x]) if numeric else {"type": "category"}
+    figure["layout"]["xaxis"] |= _scale(usable[x], x in SIZES) if numeric else {"type": "category"}
     if not len(usable):
         figure["layout"]["annotations"] = [_nothing("no VAE has numbers for these axes yet")]
-    open_ones = int((usable["status"] == UNDER_WAY).sum())
-    more = f", of {open_ones} under way as open marks" if open_ones else ""
-    said = f"{label(y)} against {label(x)}, colour by {label(colour)}: {len(usable):,} VAEs as points{more}"
-    return figure, f"{said}; lines are means over seeds." if numeric else f"{said}; bars are means over seeds."
+    parts_said = [f"{label(y)} against {label(x)}, colour by {label(colour)}: {len(usable):,} VAEs as points"]
+    if under_way := int((usable["status"] == UNDER_WAY).sum()):
+        parts_said.append(f"{under_way:,} of them under way (open marks)")
+    if behind := len(usable) - len(drawn):
+        parts_said.append(f"{behind:,} of them behind others")
+    return figure, f"{', '.join(parts_said)}; {'lines' if numeric else 'bars'} are means over seeds."
+
+
+def _thinned(rows: pd.DataFrame, x: str, y: str, colour: str) -> pd.DataFrame:
+    """At most ``MOST_POINTS`` rows: one of those that lie in the same place, which is as small as that allows."""
+    if len(rows) <= MOST_POINTS:
+        return rows
+    values = rows[y].astype(float)
+    height = (values - values.min()) / max(values.max() - values.min(), 1e-300)
+    for levels in (256, 128, 64, 32, 16, 8, 4):
+        places = pd.DataFrame({"x": rows[x], "colour": rows[colour], "y": (height * levels).round()})
+        kept = rows[~places.duplicated()]
+        if len(kept) <= MOST_POINTS:
+            return kept
+    return kept[:: -(-len(kept) // MOST_POINTS)]
 
 
 def _parts(rows: pd.DataFrame, rest: list[str]) -> list[tuple[str, pd.Index]]:
@@ -118,7 +135,7 @@ def _means(
     }
 
 
-def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, symbol: str, count: int) -> Figure:
+def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, symbol: str) -> Figure:
     return {
         "type": "scatter",
         "x": rows[x].tolist(),
@@ -127,8 +144,8 @@ def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, sym
         "marker": {
             "color": hue,
             "symbol": symbol,
-            "size": 7 if count <= MANY else 4,
-            "opacity": 0.55 if count <= MANY else 0.4,
+            "size": 7,
+            "opacity": 0.9 if symbol.endswith("-open") else 0.55,
         },
         "customdata": rows["trial_id"].tolist(),
         "text": [html.escape(words) for words in settings(rows, varied)],
@@ -176,8 +193,11 @@ def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple
     return figure, f"{label(quantity)} of {many} over effective epochs{lines}."
 
 
-def _scale(values: pd.Series) -> Figure:
+def _scale(values: pd.Series, always: bool = False) -> Figure:
+    """A logarithmic axis where the values span much, or ``always`` that they can; else a linear one."""
     known = values.dropna()
+    if always:
+        return {"type": "log", "dtick": 1}
     wide = not known.empty and known.min() > 0 and known.max() / known.min() > LOG_RATIO
     return {"type": "log", "dtick": "D2" if known.max() / known.min() < 200 else 1} if wide else {"type": "linear"}
 

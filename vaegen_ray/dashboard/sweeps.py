@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.live import LiveSweep, Look
@@ -80,7 +81,7 @@ class WatchedSweep:
         self._declaration: tuple[Any, Declared] = (None, Declared())
         self._beat: tuple[float | None, float] = (None, -1e9)
         """The last heartbeat that was seen, and when it was seen first on a clock of ours."""
-        self._rows: tuple[Any, pd.DataFrame] = (None, pd.DataFrame())
+        self._rows: tuple[Any, pd.DataFrame, list[str]] = (None, pd.DataFrame(), [])
 
     def declared(self) -> Declared:
         """What is declared; read when it has changed."""
@@ -103,15 +104,16 @@ class WatchedSweep:
         self.declared()
         return f"{self._declaration[0]} {self.look().version}"
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> tuple[pd.DataFrame, list[str]]:
         """A row a declared trial that has begun, with its last metrics; ``status`` is ``completed``, ``failed`` or
-        ``under way``."""
+        ``under way``. And the fields in which the trials of the sweep differ."""
         declared, look = self.declared(), self.look()
         key = (self._declaration[0], look.version)
         with self._lock:
             if key != self._rows[0]:
-                self._rows = key, _rows(declared, look)
-            return self._rows[1]
+                rows = with_derived(_rows(declared, look))
+                self._rows = key, rows, varying(rows if declared.trials is None else declared.trials)
+            return self._rows[1:]
 
     def summary(self) -> Summary:
         """The sweep in numbers, from the heartbeat and the commit marks."""
@@ -213,7 +215,7 @@ def _declared(value: Any) -> Declared:
             {name: json.dumps(part) if isinstance(part, (list, dict)) else part for name, part in each.items()}
             for each in specs
         ]
-        trials = pd.DataFrame({"trial_id": ids}).join(pd.DataFrame(columns))
+        trials = with_derived(pd.DataFrame({"trial_id": ids}).join(pd.DataFrame(columns)))
         named = [name for name in value.get("figures", ()) if isinstance(name, str)]
     except (LookupError, TypeError, AttributeError, ValueError):
         return Declared()
