@@ -4,13 +4,25 @@
     python benchmarks/dashboard.py --storage DIR                    # keeps it there, and uses it the next time
 
 The files are written by the store that sweeps use, from made-up numbers: 400 bundles of 25 trials, 10 files of metrics
-a bundle. Timed are the first look at the files, then the callbacks as the server answers them over HTTP, then, where there
-is a Chromium, what a reader waits for: from the call of the page to what is seen in it.
+a bundle. Timed are the first look at the files, then the callbacks as the server answers them over HTTP, then, where
+there is a Chromium, what a reader waits for: from the call of the page to what is seen in it.
 """
 
+import argparse
+import json
 import math
+import shutil
+import tempfile
+import threading
+import time
+import urllib.request
 from itertools import product
+from statistics import median
 
+from machine import describe
+
+from vaegen_ray.dashboard.server import Server
+from vaegen_ray.dashboard.sweeps import Sweeps
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore

@@ -74,7 +74,8 @@ def _pages(app: Dash, sweeps: Sweeps) -> None:
     def page(pathname: str) -> tuple[Any, str]:
         name, view = of_address(pathname)
         if name:
-            return pages.sweep(name, view, _content(sweeps[name], view)), ""
+            watched = sweeps[name]
+            return pages.sweep(name, view, watched.version(), _content(watched, view)), ""
         if pathname == "/samples":
             return [html.H1("Sampler pools"), html.Div(id="pools")], ""
         if pathname in ("/", "", None):

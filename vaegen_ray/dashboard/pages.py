@@ -24,7 +24,7 @@ GRAPH: Any = {
     "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
 }
 """No button that would send a figure to anybody."""
-ROWS_A_PAGE = 50
+ROWS_A_PAGE = 30
 
 
 def aria(**words: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def bar(summary: Summary) -> html.Div:
     return html.Div([track, html.Span(said, className="said")], className="progress")
 
 
-def sweep(name: str, view: str, content: Sequence[Any]) -> list[Any]:
+def sweep(name: str, view: str, version: str, content: Sequence[Any]) -> list[Any]:
     """A page about one sweep."""
     links = []
     for each, words in VIEWS.items():
@@ -106,7 +106,7 @@ def sweep(name: str, view: str, content: Sequence[Any]) -> list[Any]:
         html.H1([name, html.Span(f": {VIEWS[view].lower()}", className="hidden")]),
         html.Div(id="state"),
         html.Nav(links, className="views", **aria(label=f"views of {name}")),
-        dcc.Store(id="version"),
+        dcc.Store(id="version", data=version),
         *content,
     ]
 

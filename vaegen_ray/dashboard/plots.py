@@ -21,7 +21,7 @@ SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "penta
 DASHES = ("solid", "dash", "dot", "dashdot")
 SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
 """Viridis without its pale end: dark to bright for everybody."""
-MOST_POINTS = 1500
+MOST_POINTS = 1000
 """A browser draws so many at once. Of more, those are left out that lie behind others."""
 LOG_RATIO = 20
 """An axis whose values span a larger factor is logarithmic."""
