@@ -2,7 +2,7 @@
 
 import threading
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import waitress
@@ -45,8 +45,8 @@ class Server:
     @property
     def address(self) -> str:
         """What to type into a browser on this machine."""
-        everywhere = self.host in ("0.0.0.0", "::", "")
-        host = "127.0.0.1" if everywhere else self.host
+        address = _ip(self.host)
+        host = "127.0.0.1" if address is not None and address.is_unspecified else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
 
     def run(self) -> None:
@@ -62,12 +62,15 @@ class Server:
 
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from its own machine alone."""
-    if host == "localhost":
-        return True
+    address = _ip(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def _guard(flask: Flask, policy: str, host: str) -> None:
