@@ -185,6 +185,25 @@ def test_of_many_points_those_behind_others_are_left_out(finished: WatchedSweep)
     assert 6 <= drawn <= MOST_POINTS and f"{len(many) - drawn:,} of them behind others" in said
 
 
+def test_a_budget_of_0_stands_last_as_what_it_means(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    rows = rows.assign(budget=[0, 50, 2, 0, 50, 2])
+    figure, _ = over_axis(rows, [*varied, "budget"], "budget", "elbo_test", "method")
+    assert figure["layout"]["xaxis"]["categoryarray"] == ["2", "50", "none twice"]
+    assert set(figure["data"][1]["x"]) == {"2", "50", "none twice"}
+
+
+def test_lines_are_told_apart_where_more_differs_than_the_colour(finished: WatchedSweep) -> None:
+    rows, _ = finished.rows()
+    rows = rows.assign(split=rows["seed"].map({0: "random", 1: "checkerboard"}), levels=rows["seed"])
+    figure, _ = over_axis(rows, ["nc", "split"], "nc", "elbo_test", "method")
+    names = [trace["name"] for trace in figure["data"] if "customdata" in trace]
+    assert names == ["normal training · split checkerboard", "normal training · split random"]
+    assert len({trace["line"]["dash"] for trace in figure["data"] if "line" in trace}) == 2
+    figure, _ = over_axis(rows, ["nc", "split", "levels"], "nc", "elbo_test", "split")  # the split says the levels
+    assert {trace["name"] for trace in figure["data"]} == {"split checkerboard", "split random"}
+
+
 def test_a_figure_of_nothing_says_so(growing: Any) -> None:
     rows, varied = watched(growing[0]).rows()
     figure, _ = over_axis(rows, varied, "nc", "neg_elbo_test", "method")

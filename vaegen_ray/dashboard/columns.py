@@ -18,7 +18,7 @@ NAMES = {
     "bits_per_dim_test": "test bits per dimension",
     "n_train": "training images",
     "diffusion_images": "training images of the diffusion model",
-    "budget": "k, samples / training images (0: none twice)",
+    "budget": "k, distinct images / training images",
     "real_percent": "real images (%)",
     "hidden_layers": "hidden layers",
     "elbo": "ELBO (nats/image)",

@@ -23,6 +23,8 @@ SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
 """Viridis without its pale end: dark to bright for everybody."""
 MOST_POINTS = 1000
 """A browser draws so many at once. Of more, those are left out that lie behind others."""
+WORDS: dict[str, dict[Any, str]] = {"budget": {0: "none twice"}}
+"""Numbers that are no scale, with the values that stand for something else."""
 LOG_RATIO = 20
 """An axis whose values span a larger factor is logarithmic."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -39,13 +41,13 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     usable = rows[rows["status"].isin([COMPLETED, UNDER_WAY])]
     usable = usable[np.isfinite(usable[y].astype(float))] if y in usable else usable[:0]
     usable = usable[usable[x].notna()] if x in usable else usable[:0]
-    numeric = not usable.empty and is_number(usable[x])
-    usable = usable.sort_values(x, kind="stable") if numeric else usable
+    numeric = not usable.empty and is_number(usable[x]) and x not in WORDS
+    usable = usable.sort_values(x, kind="stable") if numeric else usable.assign(**{x: _words(usable, x)})
     drawn = _thinned(usable, x, y, colour)
     rest = [name for name in varied if name not in (x, colour) and not (x in SIZES and name in OF_SIZE)]
     traces: list[Figure] = []
     looks = _looks(usable, colour)
-    parts = _parts(usable, rest) if numeric else [("", usable.index)]
+    parts = _parts(usable, rest, colour) if numeric else [("", usable.index)]
     for value, (hue, symbol) in looks.items():
         for (words, members), dash in zip(parts, cycle(DASHES)):
             group = usable[(usable[colour] == value) & usable.index.isin(members)]
@@ -60,7 +62,7 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
                 if not part.empty:
                     traces.append(_points(part, varied, x, y, hue, symbol + suffix) | same)
     figure: Figure = {"data": traces, "layout": _layout(label(x), label(y), len(looks) > 1, f"{x} {y} {colour}")}
-    figure["layout"]["xaxis"] |= _scale(usable[x], x in SIZES) if numeric else {"type": "category"}
+    figure["layout"]["xaxis"] |= _scale(usable[x], x in SIZES) if numeric else _categories(usable, x, rows)
     if not len(usable):
         figure["layout"]["annotations"] = [_nothing("no VAE has numbers for these axes yet")]
     parts_said = [f"{label(y)} against {label(x)}, colour by {label(colour)}: {len(usable):,} VAEs as points"]
@@ -85,12 +87,27 @@ def _thinned(rows: pd.DataFrame, x: str, y: str, colour: str) -> pd.DataFrame:
     return kept[:: -(-len(kept) // MOST_POINTS)]
 
 
-def _parts(rows: pd.DataFrame, rest: list[str]) -> list[tuple[str, pd.Index]]:
+def _words(rows: pd.DataFrame, x: str) -> pd.Series:
+    """The values of a column that is no scale, as they stand below the axis."""
+    return rows[x].map(lambda value: WORDS.get(x, {}).get(value) or plain(value))
+
+
+def _categories(rows: pd.DataFrame, x: str, all_rows: pd.DataFrame) -> Figure:
+    """An axis of words: numbers in their order, those that mean something else last."""
+    if x not in WORDS or rows.empty:
+        return {"type": "category"}
+    values = sorted(all_rows[x].dropna().unique(), key=lambda value: (value in WORDS[x], value))
+    order = [WORDS[x].get(value) or plain(value) for value in values]
+    return {"type": "category", "categoryorder": "array", "categoryarray": order}
+
+
+def _parts(rows: pd.DataFrame, rest: list[str], colour: str) -> list[tuple[str, pd.Index]]:
     """The rows by what else they differ in, with its words, where that are few parts; else all in one."""
     if not rest:
         return [("", rows.index)]
     groups = rows.groupby(rest, dropna=False).groups
-    if not 1 < len(groups) <= len(DASHES):
+    by_colour = rows.groupby(colour)[rest].apply(lambda part: len(part.drop_duplicates()))
+    if len(groups) > len(DASHES) or by_colour.max() == 1:
         return [("", rows.index)]
     keys = [key if isinstance(key, tuple) else (key,) for key in groups]
     words = [", ".join(f"{name} {plain(part)}" for name, part in zip(rest, key, strict=True)) for key in keys]
