@@ -185,6 +185,17 @@ def test_of_many_points_those_behind_others_are_left_out(finished: WatchedSweep)
     assert 6 <= drawn <= MOST_POINTS and f"{len(many) - drawn:,} of them behind others" in said
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"), [((1, 2, 3), "linear"), ((0, 1, 500), "linear"), ((1, 64, 512), "log"), ((1, 10, 50), "log")]
+)
+def test_an_axis_is_logarithmic_where_its_values_span_much(
+    finished: WatchedSweep, values: tuple[int, ...], kind: str
+) -> None:
+    rows, varied = finished.rows()
+    figure, _ = over_axis(rows.assign(nc=[*values, *values]), varied, "nc", "elbo_test", "method")
+    assert figure["layout"]["xaxis"]["type"] == kind
+
+
 def test_a_budget_of_0_stands_last_as_what_it_means(finished: WatchedSweep) -> None:
     rows, varied = finished.rows()
     rows = rows.assign(budget=[0, 50, 2, 0, 50, 2])

@@ -211,12 +211,14 @@ def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple
 
 
 def _scale(values: pd.Series, always: bool = False) -> Figure:
-    """A logarithmic axis where the values span much, or ``always`` that they can; else a linear one."""
+    """A logarithmic axis where the values span much, or ``always`` where that can be; else a linear one."""
     known = values.dropna()
-    if always:
-        return {"type": "log", "dtick": 1}
-    wide = not known.empty and known.min() > 0 and known.max() / known.min() > LOG_RATIO
-    return {"type": "log", "dtick": "D2" if known.max() / known.min() < 200 else 1} if wide else {"type": "linear"}
+    if known.empty or known.min() <= 0:
+        return {"type": "linear"}
+    ratio = known.max() / known.min()
+    if not always and ratio <= LOG_RATIO:
+        return {"type": "linear"}
+    return {"type": "log", "dtick": 1 if ratio >= 200 else "D2"}  # D2: also 2 and 5 of every decade
 
 
 def _layout(x: str, y: str, legend: bool, revision: str) -> Figure:
