@@ -62,6 +62,17 @@ class Page:
         return [entry["message"] for entry in self.browser.get_log("browser")]
 
 
+SHOWN = {
+    "/": "#sweeps h2",
+    "/samples": "#pools p",
+    f"/sweep/{SWEEP}": "#figure .point",
+    f"/sweep/{SWEEP}/curves": "#curves .point",
+    f"/sweep/{SWEEP}/table": "#table tbody tr",
+    f"/sweep/{SWEEP}/failed": "#failed h2",
+}
+"""The pages, and what is seen when one is there."""
+
+
 @pytest.fixture(scope="module")
 def small(browser: Any, serve: Callable[..., str], trained: Path) -> Page:
     """The page over the finished sweep."""
@@ -96,12 +107,10 @@ def test_a_run_grows_while_the_page_is_open(browser: Any, serve: Callable[..., s
 
 
 def test_every_view_opens_without_a_complaint_and_loads_from_its_server_alone(small: Page) -> None:
-    for path in ("/", "/samples", *(f"/sweep/{SWEEP}{view}" for view in ("", "/curves", "/table", "/failed"))):
+    for path, css in SHOWN.items():
         small.open(path)
-        small.until(lambda: small.texts("main h1"), "a heading")
-        small.until(lambda: not small.all("[data-dash-is-loading=true]"), "all is loaded")
-        if path.startswith("/sweep"):
-            small.until(lambda: small.texts(".tiles dd"), "the head of the sweep")
+        small.until(lambda css=css: small.all(css), f"{css} of {path}")
+        assert len(small.texts(".tiles dd")) == (5 if path.startswith("/sweep") else 0)
         loaded = small.browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
         assert loaded and all(name.startswith((small.address, "data:", "blob:")) for name in loaded), loaded
     assert small.complaints() == []
@@ -184,11 +193,9 @@ def test_nothing_is_wider_than_a_phone(small: Page) -> None:
     metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     small.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        for path in ("/", "/samples", *(f"/sweep/{SWEEP}{view}" for view in ("", "/curves", "/table", "/failed"))):
+        for path, css in SHOWN.items():
             small.open(path)
-            small.until(lambda: small.texts("main h1"), "a heading")
-            if path.startswith("/sweep"):
-                small.until(lambda: small.texts(".tiles dd"), "the head of the sweep")
+            small.until(lambda css=css: small.all(css), f"{css} of {path}")
             assert small.browser.execute_script("return document.documentElement.scrollWidth") <= 390, path
     finally:
         small.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

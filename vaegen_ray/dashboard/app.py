@@ -75,7 +75,7 @@ def _pages(app: Dash, sweeps: Sweeps) -> None:
         name, view = of_address(pathname)
         if name:
             watched = sweeps[name]
-            return pages.sweep(name, view, watched.version(), _content(watched, view)), ""
+            return pages.sweep(name, view, watched.version(), _head(watched), _content(watched, view)), ""
         if pathname == "/samples":
             return [html.H1("Sampler pools"), html.Div(id="pools")], ""
         if pathname in ("/", "", None):
@@ -100,15 +100,22 @@ def _pages(app: Dash, sweeps: Sweeps) -> None:
         Input("tick", "n_intervals"),
         State("url", "pathname"),
         State("version", "data"),
+        prevent_initial_call=True,  # the page comes with its head
     )
     def heartbeat(_: int, pathname: str, known: str | None) -> tuple[Any, Any]:
         watched = _sweep(sweeps, pathname)
-        summary, version = watched.summary(), watched.version()
-        parts = pages.state(summary, watched.declared())
-        parts += [html.P(note, className="note") for note in watched.look().notes]
-        if summary.pools and summary.state == RUNNING:
-            parts.append(pages.plain_table(pools.HEADS, pools.lines(sweeps.storage, summary.pools), ""))
-        return parts, (no_update if version == known else version)
+        version = watched.version()
+        return _head(watched), (no_update if version == known else version)
+
+
+def _head(watched: WatchedSweep) -> list[Any]:
+    """The state of a sweep, files that could not be read, and the pools that it reads from."""
+    summary = watched.summary()
+    parts = pages.state(summary, watched.declared())
+    parts += [html.P(note, className="note") for note in watched.look().notes]
+    if summary.pools and summary.state == RUNNING:
+        parts.append(pages.plain_table(pools.HEADS, pools.lines(watched.store.storage, summary.pools), ""))
+    return parts
 
 
 def _content(watched: WatchedSweep, view: str) -> list[Any]:

@@ -97,14 +97,14 @@ def bar(summary: Summary) -> html.Div:
     return html.Div([track, html.Span(said, className="said")], className="progress")
 
 
-def sweep(name: str, view: str, version: str, content: Sequence[Any]) -> list[Any]:
+def sweep(name: str, view: str, version: str, head: list[Any], content: Sequence[Any]) -> list[Any]:
     """A page about one sweep."""
     links = []
     for each, words in VIEWS.items():
         links.append(dcc.Link(words, href=path(name, each), className="current" if each == view else ""))
     return [
         html.H1([name, html.Span(f": {VIEWS[view].lower()}", className="hidden")]),
-        html.Div(id="state"),
+        html.Div(head, id="state"),
         html.Nav(links, className="views", **aria(label=f"views of {name}")),
         dcc.Store(id="version", data=version),
         *content,
