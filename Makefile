@@ -43,11 +43,12 @@ docs: .venv/.docs
 
 setup: .venv/.dev
 
-bench: .venv/.run
+bench: .venv/.test
 	$(BIN)/python benchmarks/bundle_step.py
 	$(BIN)/python benchmarks/bundles.py
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/amortization.py
+	$(BIN)/python benchmarks/dashboard.py
 
 .venv/.base:
 	$(PYTHON) -m venv .venv

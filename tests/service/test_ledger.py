@@ -366,3 +366,17 @@ def test_any_interplay_of_readers_and_samplers(seed: int) -> None:
                 made.append(number)
     assert len(made) == len(set(made))
     assert set(range(max(ends.values()) + 1)) == set(made) | set(book.leases)
+
+
+def test_depth_is_what_lies_ready_for_the_reader_that_has_least() -> None:
+    book = ledger(0, 1, 2, 3, 5)
+    assert book.depth() is None
+    book.want("a", 0, LONG, 0.0)
+    assert book.depth() == 4
+    book.want("b", 3, LONG, 0.0)
+    assert book.depth() == 1
+    book.want("c", 4, LONG, 0.0)
+    assert book.depth() == 0
+    book.forget("c")
+    book.want("b", 2, 3, 0.0)  # it reads no further
+    assert book.depth() == 2

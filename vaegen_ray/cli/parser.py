@@ -5,6 +5,7 @@ from vaegen_ray.cli import (
     claims,
     compare,
     completion,
+    dashboard,
     datasets,
     diffusion,
     doctor,
@@ -15,7 +16,7 @@ from vaegen_ray.cli import (
 )
 from vaegen_ray.service.options import OneLineParser
 
-GROUPS = (status, results, compare, figure, claims, datasets, diffusion, samples, doctor, completion)
+GROUPS = (status, dashboard, results, compare, figure, claims, datasets, diffusion, samples, doctor, completion)
 """Modules with ``add(commands)``, in the order in which ``--help`` lists their commands."""
 
 

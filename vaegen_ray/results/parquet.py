@@ -97,11 +97,18 @@ def result_files(storage: Storage, folder: str) -> list[str]:
 def read_folder(
     storage: Storage, folder: str, schema: pa.Schema, *, dictionaries: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """All result files in ``folder``, read in parallel. Files that vanish meanwhile, or by their names are none of
-    ours, are left out.
+    """All result files in ``folder``; see ``read_files``. Files that by their names are none of ours are left out."""
+    return read_files(storage, folder, result_files(storage, folder), schema, dictionaries=dictionaries)
+
+
+def read_files(
+    storage: Storage, folder: str, names: list[str], schema: pa.Schema, *, dictionaries: bool = False
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """The result files ``names`` in ``folder``, read in parallel. Files that vanish meanwhile are left out.
 
     Returns:
-        The tables by file name, and for each file that cannot be used its name and the reason; both in order of name.
+        The tables by file name, and for each file that cannot be used its name and the reason; both in the order of
+        ``names``.
 
     Raises:
         StorageError: the storage refuses to read.
@@ -118,7 +125,6 @@ def read_folder(
         except CorruptFileError as error:
             return error
 
-    names = result_files(storage, folder)
     with ThreadPoolExecutor(LOCAL_READERS if storage.is_local else REMOTE_READERS) as pool:
         results = dict(zip(names, pool.map(read, names), strict=True))
     tables = {name: result for name, result in results.items() if isinstance(result, pa.Table)}

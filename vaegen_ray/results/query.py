@@ -68,8 +68,8 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     metric_tables, corrupt_metrics = read_folder(storage, f"{base}metrics", METRICS, dictionaries=True)
     skipped = {f"{base}trials/{name}": reason for name, reason in corrupt_trials.items()}
     skipped |= {f"{base}metrics/{name}": reason for name, reason in corrupt_metrics.items()}
-    trials = _unique_trials(_one(trial_tables, trials_schema()))
-    metrics = _unique_metrics(list(metric_tables.values()), trials)
+    trials = unique_trials(joined(trial_tables, trials_schema()))
+    metrics = unique_metrics(list(metric_tables.values()), trials)
     if committed_only:
         metrics = metrics[metrics["trial_id"].isin(trials["trial_id"])].reset_index(drop=True)
         metrics = metrics.assign(trial_id=metrics["trial_id"].cat.remove_unused_categories())
@@ -94,7 +94,7 @@ def load_details(
     storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
     folder = f"{sweep}/details" if sweep else "details"
     tables, corrupt = ({}, {}) if trials.empty else read_folder(storage, folder, DETAILS)
-    details = _one(tables, DETAILS).to_pandas()
+    details = joined(tables, DETAILS).to_pandas()
     keys = ["trial_id", "effective_epoch", "quantity", "item"]
     mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])
     notes = tuple(f"{storage.where(f'{folder}/{name}')} was skipped: {reason}" for name, reason in corrupt.items())
@@ -111,16 +111,18 @@ def _check_is_sweep(storage: Storage, folder: str) -> None:
         raise StorageError(f"no results of a sweep in {storage.where(folder)}; {hint}")
 
 
-def _one(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
+def joined(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
     """The rows of all tables. Texts are printed and drawn, so a space stands for what could steer a terminal."""
     table = pa.concat_tables([decoded_schema(schema).empty_table(), *tables.values()])
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            table = table.set_column(i, field, pc.replace_substring_regex(table[i], r"\pC+", " "))
+            values = table[i].combine_chunks().dictionary_encode()  # most values repeat
+            cleaned = pc.replace_substring_regex(values.dictionary, r"\pC+", " ")
+            table = table.set_column(i, field, cleaned.take(values.indices))
     return table
 
 
-def _unique_trials(table: pa.Table) -> pd.DataFrame:
+def unique_trials(table: pa.Table) -> pd.DataFrame:
     """One row a trial, by rising id: a completed one before a failed one, then the one that finished later."""
     frame = table.to_pandas()
     frame["completed"] = frame["status"] == COMPLETED
@@ -128,7 +130,7 @@ def _unique_trials(table: pa.Table) -> pd.DataFrame:
     return frame.drop_duplicates("trial_id", keep="last").drop(columns="completed").reset_index(drop=True)
 
 
-def _unique_metrics(tables: list[pa.Table], trials: pd.DataFrame) -> pd.DataFrame:
+def unique_metrics(tables: list[pa.Table], trials: pd.DataFrame) -> pd.DataFrame:
     """One row a trial and epoch, by rising id and epoch; rows of the bundle that committed the trial win."""
     empty = decoded_schema(METRICS, dictionaries=True).empty_table()
     table = pa.concat_tables([empty, *tables]).unify_dictionaries()

@@ -153,6 +153,13 @@ class Storage:
         files = [i for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix)]
         return {i.base_name: i.size for i in sorted(files, key=lambda i: i.base_name)}
 
+    def stamps(self, folder: str = "", suffix: str = "") -> dict[str, tuple[int, int]]:
+        """Bytes and time of the last change (ns) of the files that ``list`` names, by name, from one listing: a file
+        whose stamp is the same was not written again."""
+        infos = self._children(folder)
+        files = [i for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix)]
+        return {i.base_name: (i.size, i.mtime_ns) for i in sorted(files, key=lambda i: i.base_name)}
+
     def folders(self, folder: str = "") -> Names:
         """Sorted names of the folders in ``folder``; a missing folder is empty."""
         return sorted(i.base_name for i in self._children(folder) if i.type == pafs.FileType.Directory)

@@ -6,6 +6,7 @@
         details/<bundle>-<first>-<last>.parquet     series of numbers of these evaluations, where there are any
         checkpoints/<bundle>.safetensors, .json     of an unfinished bundle, and which trials it holds
         models/<bundle>.safetensors                 final weights
+        given-up/<bundle>.json                      why a run gave a bundle up
         figures/  sweep.json  status.json
         starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
@@ -16,10 +17,12 @@ must be written before its trials are committed: then a committed trial has all 
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, result_files
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
@@ -251,6 +254,22 @@ class SweepStore:
     def read_status(self) -> Any | None:
         """The last heartbeat, or None."""
         return self._read_json("status.json")
+
+    def write_given_up(self, bundle_id: str, trial_ids: list[str], reason: str, tries: int) -> None:
+        """Notes that a run gave a bundle up, in place of an earlier note about it. What a later run commits counts."""
+        note = {"trial_ids": trial_ids, "reason": reason, "tries": tries, "time": time.time()}
+        self.storage.write_json(self._path("given-up", bundle_id + ".json"), note)
+
+    def given_up(self) -> list[dict[str, Any]]:
+        """The notes of ``write_given_up``, each with its ``bundle_id``; damaged ones are left out."""
+        found = []
+        for name in self.storage.list(self._path("given-up"), ".json"):
+            with suppress(StorageError, ValueError, LookupError, TypeError):
+                note = self.storage.read_json(self._path("given-up", name))
+                trials, reason = [str(trial) for trial in note["trial_ids"]], str(note["reason"])
+                numbers = {"tries": int(note["tries"]), "time": float(note["time"])}
+                found.append({"bundle_id": name[: -len(".json")], "trial_ids": trials, "reason": reason, **numbers})
+        return found
 
     def write_figure(self, filename: str, data: bytes) -> str:
         """Writes a file into ``figures/`` and returns its full path."""

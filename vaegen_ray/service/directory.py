@@ -212,6 +212,7 @@ class Directory:
             "shards": len(self._ledger.stored),
             "making": sorted(self._ledger.leases),
             "readers": len(self._ledger.readers),
+            "depth": self._ledger.depth(),
             "shards_waited_for": self._ledger.waiting(),
             "fault": self._fault,
             **self._counts.as_dict(),

@@ -113,6 +113,14 @@ class Ledger:
         """Shards that readers wait for."""
         return sorted({reader.next for reader in self.readers.values() if reader.waits_since is not None})
 
+    def depth(self) -> int | None:
+        """Shards that lie ready for the reader that has the fewest, before it must wait; None without readers."""
+        ready = []
+        for reader in self.readers.values():
+            missing = (n for n in range(reader.next, reader.last + 1) if n not in self.stored)
+            ready.append(next(missing, reader.last + 1) - reader.next)
+        return min(ready, default=None)
+
     def samplers(self, now: float, count: int, low: int, high: int) -> int:
         """How many samplers there should be.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vaegen_ray.data import added
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import options as shared
+from vaegen_ray.service.beside import dashboard_beside
 from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import fail, run
 from vaegen_ray.sweep.spec import Sweep
@@ -34,7 +35,9 @@ def main(
         options = parser.parse_args(argv)
         for note in added.discover(options.data_dir):
             print(note, file=sys.stderr)
-        return run(declare(options), options)
+        sweep = declare(options)
+        with dashboard_beside(options):
+            return run(sweep, options)
     except VaegenError as error:
         return fail(error)
     except KeyboardInterrupt:

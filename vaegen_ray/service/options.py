@@ -38,6 +38,17 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def whole_port(text: str) -> int:
+    """A type for ports, 1 to 65535; 0 is any that is free."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"must be a port from 1 to 65535, or 0 for any that is free; got {text!r}")
+    return value
+
+
 def whole_numbers(text: str) -> tuple[int, ...]:
     """A type for comma-separated whole numbers >= 1, such as ``1,8,64``."""
     try:
@@ -173,6 +184,9 @@ def parser(description: str) -> OneLineParser:
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
     add_import(made)
+    made.add_argument(
+        "--dashboard", action="store_true", help="show the run on a live web page of this machine [default: off]"
+    )
     trial = made.add_argument_group("every trial", "in place of what the preset says")
     trial.add_argument("--architecture", choices=own.names(), help="network [default: by data set]")
     trial.add_argument(

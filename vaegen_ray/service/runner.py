@@ -220,6 +220,7 @@ def _train(
             "devices": {"kind": device.kind, "count": count},
             "figures": sweep.figures,
             "trials": [spec.as_dict() for spec in sweep.trials],
+            "trial_ids": [spec.trial_id for spec in sweep.trials],
         }
     )
     earlier = len(sweep.trials) - len(todo)
@@ -228,6 +229,8 @@ def _train(
         f"{sweep.name}: {len(todo)} VAEs to train{kept} in {len(bundles)} bundles on {count} "
         f"{'GPUs' if device.kind == 'cuda' else 'CPU cores'}; results in {store.storage.where(sweep.name)}"
     )
+    say = partial(_say_and_note, store)
+    store.write_status({"time": time.time(), "preparing": "images are loaded"})
     splits = images()  # what is missing is told before anything is trained
     streams = [spec.stream for bundle in bundles for spec in bundle if spec.stream is not None]
     pools = open_pools(
@@ -236,7 +239,7 @@ def _train(
         streams,
         getattr(options, "samplers", None),
         images_of,
-        partial(print, flush=True),
+        say,
         checkpoint_seconds=options.checkpoint_seconds,
         evaluated={stream: _evaluated_on(stream, bundles, splits) for stream in streams},
     )
@@ -263,6 +266,12 @@ def _train(
             pool.leave()
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say_and_note(store: SweepStore, line: str) -> None:
+    """Says what is done before VAEs are trained, also to those who watch the storage."""
+    print(line, flush=True)
+    store.write_status({"time": time.time(), "preparing": line})
 
 
 def _evaluated_on(stream: StreamSpec, bundles: list[Bundle], splits: dict[str, Split]) -> int:

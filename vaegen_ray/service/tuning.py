@@ -23,6 +23,7 @@ from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
+from vaegen_ray.trial import bundle_id
 
 
 def fit(
@@ -92,10 +93,9 @@ def fit(
     try:
         results = tuner.fit()
     finally:
-        watcher.heartbeat(now=True)
+        watcher.heartbeat(ended=True)
     for error in results.errors:
-        reason = str(error).strip().splitlines()[-1]
-        progress.say(f"a bundle was given up after {tries} tries: {reason}; the same command tries again")
+        progress.say(f"a bundle was given up after {tries} tries: {_reason(error)}; the same command tries again")
     return results.num_errors == 0 and results.num_terminated == len(bundles)
 
 
@@ -117,7 +117,8 @@ class Watcher(Callback):
         self._pools = pools
         self._search = search
         self._metrics = Metrics(store.name)
-        self._running: set[str] = set()
+        self._running: dict[str, int] = {}
+        """The bundles that run, by the Tune trial."""
         self._last_heartbeat = 0.0
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
@@ -126,17 +127,20 @@ class Watcher(Callback):
             self._progress.say(note)
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._running.add(trial.trial_id)
+        self._running[trial.trial_id] = trial.config["bundle"]
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._running.discard(trial.trial_id)
+        self._running.pop(trial.trial_id, None)
         forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._running.discard(trial.trial_id)
+        self._running.pop(trial.trial_id, None)
+        bundle = self._bundles[trial.config["bundle"]]
+        ids = [spec.trial_id for spec in bundle]
+        self._store.write_given_up(bundle_id(bundle), ids, _reason(trial.get_error()), trial.num_failures)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._running.discard(trial.trial_id)
+        self._running.pop(trial.trial_id, None)
         members = len(self._bundles[trial.config["bundle"]])
         self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
 
@@ -149,9 +153,9 @@ class Watcher(Callback):
         self._progress.show()
         self.heartbeat()
 
-    def heartbeat(self, *, now: bool = False) -> None:
-        """Writes status.json, now or when it is due."""
-        if not now and time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
+    def heartbeat(self, *, ended: bool = False) -> None:
+        """Writes status.json when it is due, and when the run has ended."""
+        if not ended and time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
         self._last_heartbeat = time.monotonic()
         if ray.is_initialized():
@@ -166,9 +170,16 @@ class Watcher(Callback):
                 "fraction": progress.fraction,
                 "bundles": len(self._bundles),
                 "bundles_running": progress.running,
+                "vaes_running": sum(len(self._bundles[bundle]) for bundle in self._running.values()),
                 "vaes_per_minute": progress.vaes_per_minute,
                 "seconds_left": progress.seconds_left,
                 "pools": {pool.connection.digest: pool.state for pool in self._pools},
+                "ended": ended,
                 "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
             }
         )
+
+
+def _reason(error: Any) -> str:
+    """The last line of what a worker said."""
+    return (str(error or "").strip().splitlines() or ["no reason was given"])[-1]

@@ -1,0 +1,253 @@
+"""What the page says of a sweep: its state, counts, trials under way, bundles that were given up."""
+
+import time
+from typing import Any
+
+import pytest
+
+from vaegen_ray.dashboard.columns import axes, column_words, label, measured, plain
+from vaegen_ray.dashboard.plots import MOST_POINTS, curves, over_axis
+from vaegen_ray.dashboard.sweeps import FINISHED, PREPARING, RUNNING, STOPPED, UNDER_WAY, Sweeps, WatchedSweep
+from vaegen_ray.dashboard.table import filtered, ordered
+from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.results import live as live_module
+from vaegen_ray.results.schema import trial_row
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.trial import TrialSpec, bundle_id
+
+from .conftest import BUNDLES, SPECS, SWEEP, status
+
+
+@pytest.fixture(autouse=True)
+def look_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look reads."""
+    made = live_module.LiveSweep.__init__
+    monkeypatch.setattr(live_module.LiveSweep, "__init__", lambda self, *args: made(self, *args, every=0))
+
+
+def watched(store: SweepStore) -> WatchedSweep:
+    return Sweeps(store.storage)[store.name]
+
+
+@pytest.mark.parametrize(
+    ("age", "beat", "state"),
+    [
+        (0, status(), RUNNING),
+        (0, status(ended=True), STOPPED),
+        (3600, status(), STOPPED),
+        (0, {"preparing": "images are loaded"}, PREPARING),
+        (3600, {"preparing": "images are loaded"}, STOPPED),
+        (None, {}, STOPPED),
+        (None, {"time": "yesterday"}, STOPPED),
+    ],
+)
+def test_a_sweep_runs_while_its_driver_is_heard(
+    growing: Any, age: float | None, beat: dict[str, Any], state: str
+) -> None:
+    store, add = growing
+    store.write_status(beat if age is None else {**beat, "time": time.time() - age})
+    add(0)
+    seen = watched(store).summary()
+    assert (seen.state, seen.done, seen.failed, seen.declared, seen.left) == (state, 2, 0, 6, 4)
+    assert (seen.running, seen.seconds_left) == ((2, 90.0) if state == RUNNING else (0, None))
+
+
+def test_clocks_may_differ(growing: Any) -> None:
+    store, _ = growing
+    sweep = watched(store)
+    store.write_status(status(time=1000.0))
+    assert sweep.summary().state == STOPPED
+    store.write_status(status(time=1005.0))
+    assert sweep.summary().state == RUNNING
+
+
+def test_a_sweep_is_finished_when_all_is_committed(growing: Any) -> None:
+    store, add = growing
+    for number in range(len(BUNDLES)):
+        add(number)
+    seen = watched(store).summary()
+    assert (seen.state, seen.done, seen.left) == (FINISHED, 6, 0)
+
+
+def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
+    store, add = growing
+    add(0)
+    add(1, ("metrics",))
+    rows, varied = watched(store).rows()
+    assert varied == ["nc"]
+    assert rows["status"].value_counts().to_dict() == {"completed": 2, UNDER_WAY: 2}
+    known = rows.set_index("trial_id")
+    for spec in (*BUNDLES[0], *BUNDLES[1]):
+        assert known.loc[spec.trial_id, "nc"] == spec.nc and known.loc[spec.trial_id, "seed"] == spec.seed
+        assert known.loc[spec.trial_id, "neg_elbo_test"] == -known.loc[spec.trial_id, "elbo_test"] > 0
+        assert known.loc[spec.trial_id, "params_total"] > 0
+    other = TrialSpec(nc=3)
+    row = trial_row(other, sweep=SWEEP, bundle_id="b", status="failed", error="an earlier declaration")
+    store.commit_trials("b", [row])
+    assert len(watched(store).rows()[0]) == 4 and watched(store).summary().failed == 0
+
+
+def test_what_was_given_up_stands_until_it_is_trained(growing: Any) -> None:
+    store, add = growing
+    name, ids = bundle_id(BUNDLES[1]), [spec.trial_id for spec in BUNDLES[1]]
+    for reason in ("the worker died", "the disk is full"):
+        store.write_given_up(name, ids, reason, 4)
+    store.storage.write(f"{SWEEP}/given-up/damaged.json", b"{")
+    (note,) = watched(store).given_up()
+    assert (note["bundle_id"], note["reason"], note["tries"], note["left"]) == (name, "the disk is full", 4, 2)
+    add(1)
+    assert watched(store).given_up() == []
+
+
+def test_names_that_are_no_sweeps(growing: Any) -> None:
+    store, _ = growing
+    sweeps = Sweeps(store.storage)
+    store.storage.write("other/file.txt", b"")
+    assert sweeps.names() == [SWEEP]
+    for name in ("other", "absent", "..", "samples", "a/b"):
+        with pytest.raises(VaegenError):
+            sweeps[name]
+
+
+def test_a_declaration_of_somebody_else_declares_nothing(growing: Any) -> None:
+    store, add = growing
+    add(0)
+    store.write_sweep_json({"trials": "many"})
+    seen = watched(store)
+    assert seen.declared().trials is None and seen.summary().declared is None
+    assert len(seen.rows()[0]) == 2
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Any) -> WatchedSweep:
+    return Sweeps(Storage.open(trained, create=False))[SWEEP]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 6),
+        ("nc=8", 2),
+        ("nc!=8", 4),
+        ("nc>=2 seed=0", 2),
+        ("nc<2", 2),
+        ("completed", 6),
+        ("status=completed", 6),
+        ("status!=completed", 0),
+        ("method=NORMAL seed=1", 3),
+        (SPECS[0].trial_id[:8], 1),
+        ("elbo_test>0", 0),
+    ],
+)
+def test_filters(finished: WatchedSweep, text: str, count: int) -> None:
+    assert len(filtered(finished.rows()[0], text)) == count
+
+
+@pytest.mark.parametrize("text", ["width=3", "nc=many", "method>3"])
+def test_a_filter_that_cannot_be_is_one_line(finished: WatchedSweep, text: str) -> None:
+    with pytest.raises(SpecError, match=text.split("=")[0].split(">")[0]):
+        filtered(finished.rows()[0], text)
+
+
+def test_under_way_is_a_status_to_filter_by(growing: Any) -> None:
+    store, add = growing
+    add(0, ("metrics",))
+    assert len(filtered(watched(store).rows()[0], "status=under_way")) == 2
+
+
+def test_order(finished: WatchedSweep) -> None:
+    rows = finished.rows()[0]
+    up, down = (ordered(rows, "elbo_test", descending)["elbo_test"].tolist() for descending in (False, True))
+    assert up == sorted(up) and down == up[::-1]
+
+
+def test_a_figure_shows_every_trial_and_the_means(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    figure, said = over_axis(rows, varied, "nc", "neg_elbo_test", "method")
+    means, points = figure["data"]
+    assert sorted(points["customdata"]) == sorted(spec.trial_id for spec in SPECS)
+    wanted = rows.groupby("nc")["neg_elbo_test"].mean()
+    assert means["x"][:-1] == wanted.index.tolist() and means["y"][:-1] == pytest.approx(wanted.tolist())
+    assert said.startswith("negative test ELBO (nats/image) against nc") and "6 VAEs" in said
+    by_nc, _ = over_axis(rows, varied, "params_total", "elbo_test", "nc")
+    marks = [trace["marker"]["symbol"] for trace in by_nc["data"] if "customdata" in trace]
+    colours = [trace["marker"]["color"] for trace in by_nc["data"] if "customdata" in trace]
+    assert len(set(marks)) == len(set(colours)) == 3
+
+
+def test_of_many_points_those_behind_others_are_left_out(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    many = rows.loc[rows.index.repeat(2000)].reset_index(drop=True)
+    many["neg_elbo_test"] += many.index / 1e6
+    figure, said = over_axis(many, varied, "nc", "neg_elbo_test", "method")
+    drawn = sum(len(trace["x"]) for trace in figure["data"] if "customdata" in trace)
+    assert 6 <= drawn <= MOST_POINTS and f"{len(many) - drawn:,} of them behind others" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [((1, 2, 3), "linear"), ((0, 1, 500), "linear"), ((1, 64, 512), "log"), ((1, 10, 50), "log")]
+)
+def test_an_axis_is_logarithmic_where_its_values_span_much(
+    finished: WatchedSweep, values: tuple[int, ...], kind: str
+) -> None:
+    rows, varied = finished.rows()
+    figure, _ = over_axis(rows.assign(nc=[*values, *values]), varied, "nc", "elbo_test", "method")
+    assert figure["layout"]["xaxis"]["type"] == kind
+
+
+def test_a_budget_of_0_stands_last_as_what_it_means(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    rows = rows.assign(budget=[0, 50, 2, 0, 50, 2])
+    figure, _ = over_axis(rows, [*varied, "budget"], "budget", "elbo_test", "method")
+    assert figure["layout"]["xaxis"]["categoryarray"] == ["2", "50", "none twice"]
+    assert set(figure["data"][1]["x"]) == {"2", "50", "none twice"}
+
+
+def test_lines_are_told_apart_where_more_differs_than_the_colour(finished: WatchedSweep) -> None:
+    rows, _ = finished.rows()
+    rows = rows.assign(split=rows["seed"].map({0: "random", 1: "checkerboard"}), levels=rows["seed"])
+    figure, _ = over_axis(rows, ["nc", "split"], "nc", "elbo_test", "method")
+    names = [trace["name"] for trace in figure["data"] if "customdata" in trace]
+    assert names == ["normal training · split checkerboard", "normal training · split random"]
+    assert len({trace["line"]["dash"] for trace in figure["data"] if "line" in trace}) == 2
+    figure, _ = over_axis(rows, ["nc", "split", "levels"], "nc", "elbo_test", "split")  # the split says the levels
+    assert {trace["name"] for trace in figure["data"]} == {"split checkerboard", "split random"}
+
+
+def test_a_figure_of_nothing_says_so(growing: Any) -> None:
+    rows, varied = watched(growing[0]).rows()
+    figure, _ = over_axis(rows, varied, "nc", "neg_elbo_test", "method")
+    assert figure["data"] == [] and "no VAE" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_names_from_files_are_text_in_a_figure(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    figure, _ = over_axis(rows.assign(method="<a href='http://x'>x</a>"), varied, "nc", "neg_elbo_test", "method")
+    assert "<a" not in figure["data"][0]["name"]
+
+
+def test_curves_have_both_sets(finished: WatchedSweep) -> None:
+    trial = SPECS[0].trial_id
+    figure, said = curves(finished.curves([trial]), {trial: "nc 1"}, "elbo")
+    assert [(trace["x"], trace["line"]["dash"]) for trace in figure["data"]] == [
+        ([1, 3, 6], "solid"),
+        ([1, 3, 6], "dash"),
+    ]
+    assert said.startswith("ELBO (nats/image) of 1 VAE")
+
+
+def test_axes_that_are_usual(finished: WatchedSweep) -> None:
+    rows, varied = finished.rows()
+    x, colours, usual = axes("unknown", varied, rows)
+    assert usual == ("nc", "neg_elbo_test", "method") and {"nc", "params_total"} <= set(x) and "nc" in colours
+    assert axes("double_descent.old-1", varied, rows)[2][0] == "params_total"
+    assert {"elbo_test", "rate_test", "generalization_gap"} <= set(measured(rows))
+    assert "step" not in measured(rows) and "fid" not in measured(rows)
+
+
+def test_words_for_people(finished: WatchedSweep) -> None:
+    assert label("rate_test") == "test rate (nats/image)" and label("nc") == "nc"
+    assert [plain(v) for v in (1234, -0.5, 2.0, None, float("nan"), "a")] == ["1,234", "−0.5", "2", "–", "–", "a"]
+    words = column_words(finished.rows()[0]["elbo_test"])
+    assert len({len(word.partition(".")[2]) for word in words}) == 1

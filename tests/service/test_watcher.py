@@ -1,0 +1,55 @@
+"""What the driver notes for those who watch the storage: its heartbeat, and bundles that were given up."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.search import BasicVariantGenerator
+
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.progress import Progress
+from vaegen_ray.service.tuning import Watcher
+from vaegen_ray.trial import TrialSpec, bundle_id
+
+BUNDLES = [tuple(TrialSpec(nc=nc, seed=seed) for seed in range(3)) for nc in (1, 2)]
+
+
+def tune_trial(bundle: int, error: str | None = None) -> Any:
+    """A Tune trial as callbacks see it."""
+    return SimpleNamespace(
+        trial_id=f"t{bundle}", config={"bundle": bundle}, num_failures=4, get_error=lambda: error and Exception(error)
+    )
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Watcher:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    return Watcher(store, Progress(6, [1.0, 1.0], [3, 3]), BUNDLES, [], BasicVariantGenerator())
+
+
+def test_the_heartbeat_counts_the_vaes_in_training_and_says_when_the_run_has_ended(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    watcher.on_trial_start(1, [], tune_trial(0))
+    watcher.on_trial_start(1, [], tune_trial(1))
+    watcher.heartbeat()
+    assert [store.read_status()[key] for key in ("vaes_running", "vaes_to_train", "ended")] == [6, 6, False]
+    watcher.on_trial_recover(2, [], tune_trial(1))
+    watcher.heartbeat(ended=True)
+    assert [store.read_status()[key] for key in ("vaes_running", "ended")] == [3, True]
+
+
+def test_a_bundle_that_is_given_up_leaves_a_note_with_the_last_line_of_its_error(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    watcher.on_trial_start(1, [], tune_trial(1))
+    for error in ("Traceback\n  line\nStorageError: the disk is full\n", None):
+        watcher.on_trial_error(1, [], tune_trial(1, error))
+        (note,) = store.given_up()
+        assert note["bundle_id"] == bundle_id(BUNDLES[1]) and note["tries"] == 4
+        assert note["trial_ids"] == [spec.trial_id for spec in BUNDLES[1]]
+        assert note["reason"] == ("StorageError: the disk is full" if error else "no reason was given")

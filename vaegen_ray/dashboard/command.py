@@ -1,0 +1,47 @@
+"""``vaegen dashboard``: its options, what it says, how it ends. Light: the server is loaded when it is started."""
+
+import argparse
+import os
+import sys
+import threading
+
+from vaegen_ray.service.beside import require_extra
+from vaegen_ray.service.options import add_storage, whole_port
+
+SUMMARY = "a live web page over the sweeps of a storage"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    add_storage(parser, "what is shown")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDR", help="address to listen on [default: 127.0.0.1, this machine]"
+    )
+    parser.add_argument("--port", type=whole_port, metavar="N", help="port [default: the first free one from 8050 on]")
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until Ctrl-C; with ``--with-parent`` until standard input ends, which it does with the parent.
+
+    Raises:
+        VaegenError: the extra is not installed, or the storage, address or port cannot be used.
+    """
+    require_extra()
+    from vaegen_ray.dashboard.server import Server, is_loopback
+    from vaegen_ray.results.storage import Storage
+
+    server = Server(Storage.open(options.storage, create=False), options.host, options.port)
+    if options.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    print(f"dashboard {server.address}" + ("" if options.with_parent else " (Ctrl-C ends it)"), flush=True)
+    if not is_loopback(options.host):
+        print(f"everybody who reaches {options.host} can read the results: the page asks for no password", flush=True)
+    server.run()
+    return 0
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of standard input, which closes however the parent ends."""
+    sys.stdin.buffer.read()
+    os._exit(0)

@@ -1,0 +1,246 @@
+"""Figures for plotly, as plain dictionaries: rows in, picture out.
+
+Colours are those of the papers' figures; marks differ in shape too, so that nobody needs to tell colours apart.
+"""
+
+import html
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vaegen_ray.dashboard.columns import OF_SIZE, SIZES, is_number, label, plain, settings
+from vaegen_ray.dashboard.sweeps import UNDER_WAY
+from vaegen_ray.figures.style import FAINT, GRID, INK, LINE_COLOURS, method_colour, method_name
+from vaegen_ray.results.schema import COMPLETED
+
+Figure = dict[str, Any]
+
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "star", "pentagon", "triangle-down")
+DASHES = ("solid", "dash", "dot", "dashdot")
+SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
+"""Viridis without its pale end: dark to bright for everybody."""
+MOST_POINTS = 1000
+"""A browser draws so many at once. Of more, those are left out that lie behind others."""
+WORDS: dict[str, dict[Any, str]] = {"budget": {0: "none twice"}}
+"""Numbers that are no scale, with the values that stand for something else."""
+LOG_RATIO = 20
+"""An axis whose values span a larger factor is logarithmic."""
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+
+def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str) -> tuple[Figure, str]:
+    """Every trial as a point, means over seeds as lines; and the figure in a sentence.
+
+    Args:
+        rows: a row a trial, with its last metrics.
+        varied: the fields in which the trials of the sweep differ.
+        x, y, colour: columns.
+    """
+    usable = rows[rows["status"].isin([COMPLETED, UNDER_WAY])]
+    usable = usable[np.isfinite(usable[y].astype(float))] if y in usable else usable[:0]
+    usable = usable[usable[x].notna()] if x in usable else usable[:0]
+    numeric = not usable.empty and is_number(usable[x]) and x not in WORDS
+    usable = usable.sort_values(x, kind="stable") if numeric else usable.assign(**{x: _words(usable, x)})
+    drawn = _thinned(usable, x, y, colour)
+    rest = [name for name in varied if name not in (x, colour) and not (x in SIZES and name in OF_SIZE)]
+    traces: list[Figure] = []
+    looks = _looks(usable, colour)
+    parts = _parts(usable, rest, colour) if numeric else [("", usable.index)]
+    for value, (hue, symbol) in looks.items():
+        for (words, members), dash in zip(parts, cycle(DASHES)):
+            group = usable[(usable[colour] == value) & usable.index.isin(members)]
+            if group.empty:
+                continue
+            name = method_name(str(value)) if colour == "method" else f"{colour} {plain(value)}"
+            name = html.escape(f"{name} · {words}" if words else name)
+            same = {"legendgroup": name, "name": name}
+            traces.append(_means(group, x, y, rest, hue, symbol, numeric, dash) | same)
+            for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
+                part = drawn[drawn.index.isin(group.index) & (drawn["status"] == status)]
+                if not part.empty:
+                    traces.append(_points(part, varied, x, y, hue, symbol + suffix) | same)
+    figure: Figure = {"data": traces, "layout": _layout(label(x), label(y), len(looks) > 1, f"{x} {y} {colour}")}
+    figure["layout"]["xaxis"] |= _scale(usable[x], x in SIZES) if numeric else _categories(usable, x, rows)
+    if not len(usable):
+        figure["layout"]["annotations"] = [_nothing("no VAE has numbers for these axes yet")]
+    parts_said = [f"{label(y)} against {label(x)}, colour by {label(colour)}: {len(usable):,} VAEs as points"]
+    if under_way := int((usable["status"] == UNDER_WAY).sum()):
+        parts_said.append(f"{under_way:,} of them under way (open marks)")
+    if behind := len(usable) - len(drawn):
+        parts_said.append(f"{behind:,} of them behind others")
+    return figure, f"{', '.join(parts_said)}; {'lines' if numeric else 'bars'} are means over seeds."
+
+
+def _thinned(rows: pd.DataFrame, x: str, y: str, colour: str) -> pd.DataFrame:
+    """At most ``MOST_POINTS`` rows: one of those that lie in the same place, which is as small as that allows."""
+    if len(rows) <= MOST_POINTS:
+        return rows
+    values = rows[y].astype(float)
+    height = (values - values.min()) / max(values.max() - values.min(), 1e-300)
+    for levels in (256, 128, 64, 32, 16, 8, 4):
+        places = pd.DataFrame({"x": rows[x], "colour": rows[colour], "y": (height * levels).round()})
+        kept = rows[~places.duplicated()]
+        if len(kept) <= MOST_POINTS:
+            return kept
+    return kept[:: -(-len(kept) // MOST_POINTS)]
+
+
+def _words(rows: pd.DataFrame, x: str) -> pd.Series:
+    """The values of a column that is no scale, as they stand below the axis."""
+    return rows[x].map(lambda value: WORDS.get(x, {}).get(value) or plain(value))
+
+
+def _categories(rows: pd.DataFrame, x: str, all_rows: pd.DataFrame) -> Figure:
+    """An axis of words: numbers in their order, those that mean something else last."""
+    if x not in WORDS or rows.empty:
+        return {"type": "category"}
+    values = sorted(all_rows[x].dropna().unique(), key=lambda value: (value in WORDS[x], value))
+    order = [WORDS[x].get(value) or plain(value) for value in values]
+    return {"type": "category", "categoryorder": "array", "categoryarray": order}
+
+
+def _parts(rows: pd.DataFrame, rest: list[str], colour: str) -> list[tuple[str, pd.Index]]:
+    """The rows by what else they differ in, with its words, where that are few parts; else all in one."""
+    if not rest:
+        return [("", rows.index)]
+    groups = rows.groupby(rest, dropna=False).groups
+    by_colour = rows.groupby(colour)[rest].apply(lambda part: len(part.drop_duplicates()))
+    if len(groups) > len(DASHES) or by_colour.max() == 1:
+        return [("", rows.index)]
+    keys = [key if isinstance(key, tuple) else (key,) for key in groups]
+    words = [", ".join(f"{name} {plain(part)}" for name, part in zip(rest, key, strict=True)) for key in keys]
+    return list(zip(words, groups.values(), strict=True))
+
+
+def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
+    """The colour and the mark of each group, in the order of the legend."""
+    values = sorted(rows[colour].dropna().unique(), key=lambda v: (v != "normal", v)) if colour in rows else []
+    if colour == "method":
+        hues = [method_colour(value) for value in values]
+    elif len(values) <= len(LINE_COLOURS):
+        hues = list(LINE_COLOURS)
+    else:
+        hues = [SCALE[round(i * (len(SCALE) - 1) / (len(values) - 1))] for i in range(len(values))]
+    return {value: (hues[i], SYMBOLS[i % len(SYMBOLS)]) for i, value in enumerate(values)}
+
+
+def _means(
+    rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol: str, numeric: bool, dash: str
+) -> Figure:
+    """One trace of the means over seeds: lines over numbers with gaps between settings, bars over words."""
+    done = rows[rows["status"] == COMPLETED]
+    xs: list[Any] = []
+    ys: list[Any] = []
+    lines = done.groupby(rest, dropna=False, sort=False) if rest and numeric else [(None, done)]
+    for _, line in lines:
+        mean = line.groupby(x)[y].mean()
+        xs += [*mean.index.tolist(), None]
+        ys += [*mean.tolist(), None]
+    look = {"symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}}
+    if not numeric:
+        look = {"symbol": "line-ew", "size": 34, "line": {"width": 3, "color": hue}}
+    return {
+        "type": "scatter",
+        "x": xs,
+        "y": ys,
+        "mode": "lines+markers" if numeric else "markers",
+        "line": {"color": hue, "width": 2, "dash": dash},
+        "marker": {"color": hue, **look},
+        "hoverinfo": "skip",
+    }
+
+
+def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, symbol: str) -> Figure:
+    return {
+        "type": "scatter",
+        "x": rows[x].tolist(),
+        "y": rows[y].astype(float).tolist(),
+        "mode": "markers",
+        "marker": {
+            "color": hue,
+            "symbol": symbol,
+            "size": 7,
+            "opacity": 0.9 if symbol.endswith("-open") else 0.55,
+        },
+        "customdata": rows["trial_id"].tolist(),
+        "text": [html.escape(words) for words in settings(rows, varied)],
+        "hovertemplate": f"%{{text}}<br>{label(y)} <b>%{{y:.4~f}}</b><br>trial %{{customdata}}<extra></extra>",
+        "showlegend": False,
+    }
+
+
+def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple[Figure, str]:
+    """Learning curves of a few trials: of the test set drawn through, of the training set dashed.
+
+    Args:
+        metrics: rows of evaluations.
+        names: trial id -> what the trial is called, in the order of the legend.
+        quantity: ``elbo`` for the columns ``elbo_train`` and ``elbo_test``, or the name of one column.
+    """
+    sides = [(f"{quantity}_test", "test", "solid"), (f"{quantity}_train", "training", "dash")]
+    sides = [side for side in sides if side[0] in metrics] or [(quantity, "", "solid")]
+    traces = []
+    for number, (trial, name) in enumerate(names.items()):
+        mine = metrics[metrics["trial_id"] == trial]
+        hue, symbol = LINE_COLOURS[number % len(LINE_COLOURS)], SYMBOLS[number % len(SYMBOLS)]
+        for column, side, dash in sides:
+            known = mine[mine[column].notna()]
+            said = html.escape(f"{name}{', ' if side else ''}{side}")
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": known["effective_epoch"].tolist(),
+                    "y": known[column].tolist(),
+                    "mode": "lines+markers",
+                    "line": {"color": hue, "dash": dash, "width": 2},
+                    "marker": {"symbol": symbol + ("" if dash == "solid" else "-open"), "size": 7},
+                    "name": said,
+                    "legendgroup": trial,
+                    "hovertemplate": f"{said}<br>epoch %{{x}}: <b>%{{y:.4~f}}</b><extra></extra>",
+                }
+            )
+    figure: Figure = {"data": traces, "layout": _layout("effective epochs", label(quantity), True, quantity)}
+    figure["layout"]["xaxis"] |= _scale(metrics["effective_epoch"])
+    if metrics.empty:
+        figure["layout"]["annotations"] = [_nothing("no VAE has an evaluation yet")]
+    many = "1 VAE" if len(names) == 1 else f"{len(names)} VAEs"
+    lines = ": test set drawn through, training set dashed" if len(sides) == 2 else ""
+    return figure, f"{label(quantity)} of {many} over effective epochs{lines}."
+
+
+def _scale(values: pd.Series, always: bool = False) -> Figure:
+    """A logarithmic axis where the values span much, or ``always`` where that can be; else a linear one."""
+    known = values.dropna()
+    if known.empty or known.min() <= 0:
+        return {"type": "linear"}
+    ratio = known.max() / known.min()
+    if not always and ratio <= LOG_RATIO:
+        return {"type": "linear"}
+    return {"type": "log", "dtick": 1 if ratio >= 200 else "D2"}  # D2: also 2 and 5 of every decade
+
+
+def _layout(x: str, y: str, legend: bool, revision: str) -> Figure:
+    axis = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "automargin": True, "ticks": "outside"}
+    return {
+        "template": None,
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
+        "xaxis": {**axis, "title": {"text": x}},
+        "yaxis": {**axis, "title": {"text": y}},
+        "showlegend": legend,
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "white", "bordercolor": FAINT, "font": {"color": INK}, "align": "left"},
+        "dragmode": False,
+        "modebar": {"orientation": "v", "bgcolor": "rgba(255,255,255,0.8)", "color": FAINT},
+        "uirevision": revision,
+    }
+
+
+def _nothing(why: str) -> Figure:
+    where = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
+    return {"text": why, "showarrow": False, "font": {"size": 15, "color": FAINT}, **where}

@@ -1,0 +1,99 @@
+"""The server of the page: who is let in, what the page may load, and where it listens."""
+
+import threading
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import waitress
+from flask import Flask, Response, abort, request
+
+from vaegen_ray.dashboard import app
+from vaegen_ray.dashboard.sweeps import Sweeps
+from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.results.storage import Storage
+
+PORTS = range(8050, 8070)
+"""Tried in this order where no port is asked for."""
+POLICY = (
+    "default-src 'self'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page loads from its server alone."""
+THREADS = 8
+
+
+class Server:
+    """The page over a storage, served by a few threads.
+
+    Args:
+        storage: what is shown.
+        host: the address to listen on.
+        port: the port; 0 for any that is free, None for the first free one of ``PORTS``.
+
+    Raises:
+        SpecError: the address or port cannot be used.
+    """
+
+    def __init__(self, storage: Storage, host: str = "127.0.0.1", port: int | None = None) -> None:
+        self.host = host
+        self._sweeps = Sweeps(storage)
+        dash = app.make(self._sweeps)
+        _guard(dash.server, POLICY.format(hashes=" ".join(dash.csp_hashes())), host)
+        self._server = _listen(dash.server, host, port)
+
+    @property
+    def address(self) -> str:
+        """What to type into a browser on this machine."""
+        address = _ip(self.host)
+        host = "127.0.0.1" if address is not None and address.is_unspecified else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
+
+    def run(self) -> None:
+        """Serves until Ctrl-C. All sweeps are read meanwhile, so that the first look at one is quick."""
+        threading.Thread(target=self._read_all, daemon=True).start()
+        self._server.run()
+
+    def _read_all(self) -> None:
+        with suppress(VaegenError):  # the page says it
+            for name in self._sweeps.names():
+                self._sweeps[name].rows()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from its own machine alone."""
+    address = _ip(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _guard(flask: Flask, policy: str, host: str) -> None:
+    """Lets nobody in through a name that somebody else gave to this machine, and nothing out of the page."""
+
+    @flask.before_request
+    def check_host() -> None:
+        if is_loopback(host) and not is_loopback(request.host.rpartition(":")[0].strip("[]") or request.host):
+            abort(403)
+
+    @flask.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+
+def _listen(flask: Flask, host: str, port: int | None) -> Any:
+    for number in PORTS if port is None else (port,):
+        try:
+            return waitress.create_server(flask, host=host, port=number, threads=THREADS, ident=None)
+        except (OSError, ValueError) as error:
+            reason = error
+    where = f"port {port}" if port is not None else f"any port from {PORTS.start} to {PORTS.stop - 1}"
+    raise SpecError(f"the page cannot listen on {host}, {where}: {reason}; choose with --host and --port")

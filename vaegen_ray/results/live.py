@@ -1,0 +1,163 @@
+"""The results of a sweep that grows, looked at again and again at the price of what is new.
+
+    live = LiveSweep(storage, "double_descent")
+    live.look().last        # reads the files that were written since the last look
+
+A file is known by its name, size and time and is read once. Of the evaluations a look reads the last file of each
+bundle alone, since the last numbers of its trials are there; ``curves`` reads the others of the trials that are asked
+for.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, read_files
+from vaegen_ray.results.query import joined, unique_metrics, unique_trials
+from vaegen_ray.results.schema import METRICS, trials_schema
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.store import bundle_of
+
+Stamp = tuple[int, int]
+
+LONG = "spec_json"
+"""A column of trials that is left out: it says what the others say."""
+KEPT_FILES = 2000
+"""Files of learning curves that are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a sweep holds at one moment."""
+
+    trials: pd.DataFrame
+    """A row a finished trial, completed or failed; as ``query.Results.trials`` without ``spec_json``."""
+    last: pd.DataFrame
+    """A row a trial with evaluations, finished or not: its last metrics, sorted by ``trial_id``; columns:
+    ``schema.METRICS``."""
+    notes: tuple[str, ...]
+    """One line a file that could not be read."""
+    version: int
+    """Another number when anything has changed."""
+
+
+class LiveSweep:
+    """Reads one sweep; may be used by several threads.
+
+    Args:
+        storage: where the sweep is.
+        sweep: its name.
+        every: seconds within which a look is not repeated.
+    """
+
+    def __init__(self, storage: Storage, sweep: str, *, every: float = 1.0) -> None:
+        self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), lambda table: table.drop_columns(LONG))
+        self._tails = _Files(storage, f"{sweep}/metrics", METRICS, _last_epoch)
+        self._curves = _Files(storage, f"{sweep}/metrics", METRICS, lambda table: table)
+        self._every = every
+        self._lock = threading.Lock()
+        self._looked_at = -1e9
+        self._look: Look | None = None
+
+    def look(self) -> Look:
+        """What is there now; nothing at all is an empty look.
+
+        Raises:
+            StorageError: the storage cannot be read.
+            DataFormatError: a file was written by a later version of vaegen_ray.
+        """
+        with self._lock:
+            if self._look is not None and time.monotonic() - self._looked_at < self._every:
+                return self._look
+            # Metrics are listed first: a trial that is committed has all of them, so none is finished without numbers.
+            evaluated = self._tails.refresh(_last_of_each_bundle)
+            committed = self._trials.refresh(lambda names: names)
+            if self._look is None or evaluated or committed:
+                self._look = self._made(0 if self._look is None else self._look.version + 1)
+            self._looked_at = time.monotonic()
+            return self._look
+
+    def curves(self, trial_ids: Iterable[str]) -> pd.DataFrame:
+        """All evaluations of trials, as ``query.Results.metrics``: by rising ``trial_id`` and ``effective_epoch``.
+
+        Raises:
+            as ``look``.
+        """
+        look, wanted = self.look(), set(trial_ids)
+        with self._lock:
+            bundles = {bundle_of(name) for name in self._tails.tables if wanted & self._tails.trials_in(name)}
+            self._curves.refresh(lambda names: [name for name in names if bundle_of(name) in bundles], forget=False)
+            tables = [table for name, table in self._curves.tables.items() if bundle_of(name) in bundles]
+            metrics = unique_metrics(tables, look.trials)
+        return metrics[metrics["trial_id"].isin(wanted)].reset_index(drop=True)
+
+    def _made(self, version: int) -> Look:
+        schema = trials_schema()
+        trials = unique_trials(joined(self._trials.tables, schema.remove(schema.get_field_index(LONG))))
+        metrics = unique_metrics(list(self._tails.tables.values()), trials)
+        last = metrics.drop_duplicates("trial_id", keep="last").reset_index(drop=True)
+        last = last.assign(trial_id=last["trial_id"].astype(trials["trial_id"].dtype))
+        return Look(trials, last, (*self._trials.notes(), *self._tails.notes()), version)
+
+
+class _Files:
+    """The tables of some result files of a folder, by name."""
+
+    def __init__(self, storage: Storage, folder: str, schema: pa.Schema, keep: Callable[[pa.Table], pa.Table]) -> None:
+        self._storage, self._folder, self._schema, self._keep = storage, folder, schema, keep
+        self._stamps: dict[str, Stamp] = {}
+        self._corrupt: dict[str, str] = {}
+        self._ids: dict[str, set[str]] = {}
+        self.tables: dict[str, pa.Table] = {}
+
+    def refresh(self, choose: Callable[[list[str]], list[str]], *, forget: bool = True) -> bool:
+        """Reads the files out of the folder that ``choose`` picks and that are new or were written again.
+
+        Args:
+            forget: drop those that are there and were not picked.
+
+        Returns:
+            Whether anything has changed.
+        """
+        there = self._storage.stamps(self._folder, SUFFIX)
+        picked = choose([name for name in there if SAFE_NAME.fullmatch(name)])
+        new = [name for name in picked if self._stamps.get(name) != there[name]]
+        kept = set(picked) if forget or len(self._stamps) > KEPT_FILES else set(there)
+        gone = [name for name in self._stamps if name not in kept]
+        for name in (*gone, *new):
+            for known in (self._stamps, self._corrupt, self._ids, self.tables):
+                known.pop(name, None)
+        dictionaries = self._schema is METRICS
+        tables, corrupt = read_files(self._storage, self._folder, new, self._schema, dictionaries=dictionaries)
+        self.tables |= {name: self._keep(table) for name, table in tables.items()}
+        self._corrupt |= corrupt
+        self._stamps |= {name: there[name] for name in (*tables, *corrupt)}
+        return bool(new or gone)
+
+    def trials_in(self, name: str) -> set[str]:
+        """The trials that a file of metrics has rows of."""
+        if name not in self._ids:
+            self._ids[name] = set(self.tables[name]["trial_id"].to_pylist())
+        return self._ids[name]
+
+    def notes(self) -> list[str]:
+        """One line a file that could not be read."""
+        where = self._storage.where(self._folder)
+        return [f"{where}/{name} was skipped: {reason}" for name, reason in sorted(self._corrupt.items())]
+
+
+def _last_of_each_bundle(names: list[str]) -> list[str]:
+    """Out of the files ``<bundle>-<first>-<last>.parquet``, sorted, the last of each bundle."""
+    return list({bundle_of(name): name for name in names}.values())
+
+
+def _last_epoch(table: pa.Table) -> pa.Table:
+    """The last row of each trial in a file of metrics; a copy, so that the others do not stay in memory."""
+    codes = table["trial_id"].combine_chunks().indices.to_numpy()
+    _, from_the_end = np.unique(codes[::-1], return_index=True)  # rows are sorted by epoch
+    return table.take(np.sort(len(codes) - 1 - from_the_end))
