@@ -1,6 +1,6 @@
 """A bundle as Ray Tune sees it: a thin shell around ``Worker``.
 
-A Tune trial is one bundle, named by its number in the plan; actors are reused from bundle to bundle. The plan and the
+A Tune trial is one bundle, named by its number in the plan, or made of the specifications that a search asks for; actors are reused from bundle to bundle. The plan and the
 images come through the object store once. Tune's results carry the progress only: rows go to the storage.
 """
 
@@ -75,7 +75,10 @@ class BundleTrainable(tune.Trainable):
         self._worker.close()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._worker.start(self._plan.bundles[config["bundle"]])
+        specs = config.get("specs")
+        self._worker.start(
+            tuple(TrialSpec.from_dict(spec) for spec in specs) if specs else self._plan.bundles[config["bundle"]]
+        )
 
     def _reader_of(self, stream: StreamSpec, samples: int) -> SampleReader:
         return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)

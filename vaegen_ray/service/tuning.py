@@ -1,14 +1,16 @@
 """Ray Tune at work on a list of bundles."""
 
 import logging
+import sys
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
@@ -27,6 +29,34 @@ HEARTBEAT_SECONDS = 5.0
 """Time between two writes of status.json."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Where Tune gets bundles from. Its configurations hold ``bundle``, a number in the order of the starts."""
+
+    search: BasicVariantGenerator | ConcurrencyLimiter
+    """Says which bundles there are, ``max_concurrent`` at a time."""
+    scheduler: InOrder
+    space: dict[str, Any]
+    """What ``search`` chooses from, where it does not know it."""
+    samples: int
+    """How often it does."""
+    members: list[int]
+    """VAEs of every bundle."""
+    at_most: int | None = None
+    """Bundles at a time; None: as many as there are devices."""
+
+    @classmethod
+    def of(cls, bundles: list[Bundle]) -> "Queue":
+        """Of bundles that are known, one after the other."""
+        return cls(
+            search=BasicVariantGenerator(max_concurrent=cluster.devices()[1]),
+            scheduler=InOrder(),
+            space={"bundle": tune.grid_search(list(range(len(bundles))))},
+            samples=1,
+            members=[len(bundle) for bundle in bundles],
+        )
+
+
 def fit(
     store: SweepStore,
     bundles: list[Bundle],
@@ -39,6 +69,7 @@ def fit(
     save_every: int | None,
     tries: int,
     pools: dict[StreamSpec, Pool],
+    queue: Queue | None = None,
 ) -> bool:
     """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
 
@@ -54,6 +85,7 @@ def fit(
         tries: starts of a bundle, the first included, before it is given up; ``STARTS`` more for every time that the
             largest one can be halved.
         pools: of the streams that trials read.
+        queue: where bundles come from that are not known yet; then there are no ``bundles``.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -72,13 +104,15 @@ def fit(
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    tries += STARTS * (max(len(bundle) for bundle in bundles) - 1).bit_length()
-    search = BasicVariantGenerator(max_concurrent=cluster.devices()[1])
-    watcher = Watcher(store, progress, bundles, list(pools.values()), search)
+    queue = queue or Queue.of(bundles)
+    tries += STARTS * (max(queue.members) - 1).bit_length()
+    watcher = Watcher(store, progress, queue, list(pools.values()))
     tuner = Tuner(
         trainable,
-        param_space={"bundle": tune.grid_search(list(range(len(bundles))))},
-        tune_config=TuneConfig(reuse_actors=True, search_alg=search, scheduler=InOrder()),
+        param_space=queue.space,
+        tune_config=TuneConfig(
+            reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
+        ),
         run_config=RunConfig(
             name=store.name,
             storage_path=folder,
@@ -95,26 +129,18 @@ def fit(
     for error in results.errors:
         reason = str(error).strip().splitlines()[-1]
         progress.say(f"a bundle was given up after {tries} tries: {reason}; the same command tries again")
-    return results.num_errors == 0 and results.num_terminated == len(bundles)
+    return results.num_errors == 0 and results.num_terminated == len(queue.members)
 
 
 class Watcher(Callback):
     """Carries Tune's reports to the display and to status.json, keeps the sampler pools alive, and lets Tune ask for as
     many bundles at a time as there are devices, while nodes come and go."""
 
-    def __init__(
-        self,
-        store: SweepStore,
-        progress: Progress,
-        bundles: list[Bundle],
-        pools: list[Pool],
-        search: BasicVariantGenerator,
-    ) -> None:
+    def __init__(self, store: SweepStore, progress: Progress, queue: Queue, pools: list[Pool]) -> None:
         self._store = store
         self._progress = progress
-        self._bundles = bundles
+        self._queue = queue
         self._pools = pools
-        self._search = search
         self._running: set[str] = set()
         self._last_heartbeat = 0.0
 
@@ -128,6 +154,7 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
+        self._progress.update(trial.config["bundle"], 1.0, self._queue.members[trial.config["bundle"]])
         forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -135,7 +162,7 @@ class Watcher(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
-        members = len(self._bundles[trial.config["bundle"]])
+        members = self._queue.members[trial.config["bundle"]]
         self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -153,7 +180,7 @@ class Watcher(Callback):
             return
         self._last_heartbeat = time.monotonic()
         if ray.is_initialized():
-            self._search.max_concurrent = cluster.devices()[1]
+            self._queue.search.max_concurrent = min(cluster.devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
         self._store.write_status(
             {
@@ -161,7 +188,7 @@ class Watcher(Callback):
                 "vaes_to_train": progress.total,
                 "vaes_done": progress.done,
                 "fraction": progress.fraction,
-                "bundles": len(self._bundles),
+                "bundles": len(self._queue.members),
                 "bundles_running": progress.running,
                 "vaes_per_minute": progress.vaes_per_minute,
                 "seconds_left": progress.seconds_left,

@@ -11,6 +11,7 @@ logarithmic grids stand at fixed places: two spaces that overlap share the point
 """
 
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,14 @@ class Space:
     def _augments(self) -> bool:
         return any(each.name == "augmentation" for each in self.dimensions)
 
+    def at_random(self, generator: random.Random) -> Point:
+        """A point: every value of a dimension is as likely as the others."""
+        kind = {each.name: generator.choice(each.values) for each in self.dimensions if not each.ordered}
+        return {
+            each.name: kind[each.name] if each.name in kind else generator.choice(each.values)
+            for each in self.active(kind)
+        }
+
     def holds(self, point: Point) -> bool:
         """Whether a point is one of this space."""
         names = [dimension.name for dimension in self.active(point)]
@@ -111,7 +120,9 @@ def space_of(usual: str, changes: str = "") -> Space:
 
 def point_text(point: Point) -> str:
     """``nc 64, mz 2, beta 0.68``."""
-    return ", ".join(f"{name} {value:g}" if name != "augmentation" else f"{name} {value}" for name, value in point.items())
+    return ", ".join(
+        f"{name} {value:g}" if name != "augmentation" else f"{name} {value}" for name, value in point.items()
+    )
 
 
 def _dimensions(text: str) -> dict[str, Dimension]:

@@ -146,8 +146,6 @@ def _place(dimension: Dimension, value: Any) -> Any:
 def _unknown(search: Search, known: set, generator: random.Random) -> Point:
     """A point at random out of those that are not known."""
     while True:
-        kind = {each.name: generator.choice(each.values) for each in search.space.dimensions if not each.ordered}
-        active = search.space.active(kind)
-        point = {each.name: kind.get(each.name) or generator.choice(each.values) for each in active}
+        point = search.space.at_random(generator)
         if same(point) not in known:
             return point
