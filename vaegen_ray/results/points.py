@@ -1,4 +1,4 @@
-"""The points of an adaptive search as the rows of its storage tell them: what was tried, in which order, with what value.
+"""The points of an adaptive search as the rows of its storage tell them: what was tried, in which order, how good.
 
 The rows are the only memory of a search. A trial belongs to it when its specification is the one that the search makes
 of a point of its space; others in the folder (of another space, other epochs) are left alone.
@@ -19,10 +19,6 @@ from vaegen_ray.sweep.search import FAILED as FAILED_POINT
 from vaegen_ray.sweep.search import STOPPED as STOPPED_POINT
 from vaegen_ray.sweep.space import Point
 from vaegen_ray.trial import TrialSpec
-
-OF_A_POINT = ("nc", "mz", "batch_size", "hidden_layers", "beta", "learning_rate", "augment_probability")
-OF_A_POINT = (*OF_A_POINT, "augment_strength", "method")
-"""Columns of trials in which points of one search may differ."""
 
 
 @dataclass(kw_only=True)

@@ -28,7 +28,7 @@ VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
 COMPLETED, FAILED, STOPPED = STATUSES = ("completed", "failed", "stopped")
-"""Stopped is a trial that an adaptive search gave up before its end; it is done, and no result of a finished training."""
+"""Stopped is a trial that a search gave up before its end: done, but no result of a finished training."""
 
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}

@@ -12,12 +12,18 @@ import random
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
+from vaegen_ray.claims.statistics import mean_interval
+from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError
+from vaegen_ray.results import query
 from vaegen_ray.results.points import History, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.results.tried import front, importances, points_of, searched
 from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
@@ -30,6 +36,9 @@ from vaegen_ray.sweep.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tr
 from vaegen_ray.sweep.space import point_text
 from vaegen_ray.sweep.suggest import check_optuna, suggest
 from vaegen_ray.trial import bundle_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEXT = 5
 """Points that a dry run names."""
@@ -83,7 +92,13 @@ def run(search: Search, options: argparse.Namespace) -> int:
     return 0 if complete and not left else 1
 
 
-def _search(search: Search, store: SweepStore, known: History, options: argparse.Namespace, images) -> bool:
+def _search(
+    search: Search,
+    store: SweepStore,
+    known: History,
+    options: argparse.Namespace,
+    images: Callable[[], dict[str, Split]],
+) -> bool:
     """Tries what is left of the budget; True when no point was given up."""
     from vaegen_ray.service.asking import queue_of, rule_of
     from vaegen_ray.service.course import Course
@@ -142,8 +157,34 @@ def _counted(known: History) -> str:
 
 
 def _conclude(search: Search, store: SweepStore, known: History) -> None:
-    if any(tried.status == COMPLETE for tried in known.done):
-        draw_figures(store, search.figures)
+    """Says which points are the best, and draws."""
+    complete = [tried for tried in known.done if tried.status == COMPLETE]
+    if not complete:
+        return
+    last = query.load(store.storage, store.name).last().set_index("trial_id")
+    rows = last.loc[[spec.trial_id for tried in complete for spec in search.specs(tried.point)]]
+    points = points_of(rows)
+    best = max(complete, key=lambda tried: tried.value or 0.0)
+    print(f"best point     {point_text(best.point)}: {search.parameters(best.point):,} parameters")
+    mine = rows.loc[[spec.trial_id for spec in search.specs(best.point)]]
+    print(f"validation     {_interval(mine['elbo_validation'])}, of {len(points)} points the best by this number")
+    print(f"test           {_interval(mine['elbo_test'])}, which nothing was chosen by")
+    if weights := importances(points):
+        print("mattered       " + ", ".join(f"{name} {100 * part:.0f} %" for name, part in weights.items()))
+    if search.several:
+        for point in points[front(points)].sort_values("params_total").to_dict("records"):
+            named = ", ".join(f"{name} {point[name]}" for name in searched(points))
+            print(f"front          {point['params_total']:,} parameters, {point['elbo_validation']:.2f}: {named}")
+    draw_figures(store, search.figures)
+
+
+def _interval(elbos: "pd.Series") -> str:
+    """Mean and 95 % interval over seeds."""
+    mean = f"{elbos.mean():.2f} nats an image"
+    if len(elbos) < 2:
+        return f"{mean} (1 VAE)"
+    _, low, high = mean_interval(list(elbos))
+    return f"{mean} (95 % interval over {len(elbos)} VAEs {low:.2f} to {high:.2f})"
 
 
 def plan(search: Search, options: argparse.Namespace) -> str:

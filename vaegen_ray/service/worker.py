@@ -172,8 +172,8 @@ class Worker:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Finished members; the part of the bundle that is done, 0 to 1; whether it runs undivided; what was measured on
-        images for validation (``BundleRun.validation``)."""
+        """Finished members; the part of the bundle that is done, 0 to 1; whether it runs undivided; what was measured
+        on images for validation (``BundleRun.validation``)."""
         running = 0.0 if self._run is None else self._run.fraction * len(self._run.specs)
         return {
             "finished_members": self._finished_members,

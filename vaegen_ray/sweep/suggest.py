@@ -84,8 +84,8 @@ def _study(search: Search, tried: Sequence[Tried]) -> "Study":
 
 
 def _of_study(search: Search, tried: Tried, number: int) -> "FrozenTrial":
-    """A point as Optuna knows it. One that was stopped is a pruned trial, ranked by how far it came and its value there;
-    one that failed is a pruned trial without values, which is worse than all others."""
+    """A point as Optuna knows it. One that was stopped is a pruned trial, ranked by how far it came and its value
+    there; one that failed is a pruned trial without values, which is worse than all others."""
     import optuna
     from optuna.trial import TrialState
 
