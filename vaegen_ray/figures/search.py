@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import require_one, usable
@@ -109,10 +109,12 @@ def _best_two(figure: Figure, axes: Axes, points: pd.DataFrame, columns: list[st
         linewidths=0.4, zorder=3,
     )  # fmt: skip
     axes.plot(ordered[x].iloc[-1:], ordered[y].iloc[-1:], "o", markersize=11, markerfacecolor="none",
-              markeredgecolor=style.OKABE_ITO["vermillion"], markeredgewidth=1.5, gid="best")  # fmt: skip
+              markeredgecolor=style.OKABE_ITO["vermillion"], markeredgewidth=1.5, gid="best point")  # fmt: skip
     for name, set_scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
         if name in LOGARITHMIC and points[name].min() > 0:
             set_scale("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
     style.name_axes(axes, NAMES[x], NAMES[y])
     bar = figure.colorbar(spots, ax=axes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
@@ -104,7 +104,7 @@ def _declared(store: SweepStore) -> list[TrialSpec]:
     """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
     try:
         return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]
-    except (LookupError, TypeError, AttributeError, ValueError):
+    except (StorageError, LookupError, TypeError, AttributeError, ValueError):
         return []
 
 

@@ -1,5 +1,6 @@
 """A search as Ray Tune sees it: a searcher that asks for points, a scheduler that stops them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,13 +76,13 @@ def rule_of(scheduler: str, evaluations: int) -> Rule | None:
     """The rule ``asha``, ``median`` or ``none`` for points that are evaluated so often."""
     if scheduler == "none" or evaluations < 2:
         return None
-    names = {"time_attr": "rung", "metric": "elbo", "mode": "max"}
+    rule: Any  # that it is told of trials of ours, and of no controller, is none of its types' business
     if scheduler == "asha":
-        rule: FIFOScheduler = AsyncHyperBandScheduler(
-            **names, max_t=REDUCTION**evaluations, grace_period=1, reduction_factor=REDUCTION
-        )
+        longest = REDUCTION**evaluations
+        rule = AsyncHyperBandScheduler("rung", "elbo", "max", max_t=longest, grace_period=1, reduction_factor=REDUCTION)
     else:
-        rule = MedianStoppingRule(**names, grace_period=1, min_samples_required=SEEN, min_time_slice=float("inf"))
+        never: Any = math.inf  # it would set trials aside until others come as far
+        rule = MedianStoppingRule("rung", "elbo", "max", 1, min_samples_required=SEEN, min_time_slice=never)
     known: set[str] = set()
 
     def stops(point: str, evaluation: int, elbo: float) -> bool:

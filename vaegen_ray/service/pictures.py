@@ -23,10 +23,10 @@ def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, 
     results = query.load(store.storage, store.name)
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
-    tables = figures.Tables(results.last(), results.curves(), details, results.last(STOPPED))
+    frames = [results.last(), results.curves(), details, results.last(STOPPED)]
     if (ids := _declared(store)) is not None:
-        tables = figures.Tables(*(frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in tables))
-    return tables, results.notes + skipped
+        frames = [frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in frames]
+    return figures.Tables(*frames), results.notes + skipped
 
 
 def _declared(store: SweepStore) -> set[str] | None:

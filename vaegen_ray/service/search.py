@@ -85,10 +85,11 @@ def run(search: Search, options: argparse.Namespace) -> int:
             cluster.disconnect()
     known = history(store, search)
     took = clock(time.monotonic() - started)
-    print(f"{_counted(known)} of {search.points} points of {search.name} in {storage.where(search.name)} after {took}")
+    where = storage.where(search.name)
+    print(f"{search.name}: {_counted(known)} of a budget of {search.points:,} in {where} after {took}")
     _conclude(search, store, known)
     if left := search.points - len(known.done):
-        print(f"{left} points are left; the same command goes on from here")
+        print(f"{_points(left)} left; the same command goes on from here")
     return 0 if complete and not left else 1
 
 
@@ -117,7 +118,7 @@ def _search(
     queue = queue_of(course, count, options.concurrent)
     earlier = f" ({_counted(known)} before)" if known.done else ""
     print(
-        f"{search.name}: {course.left} points of {search.seeds} VAEs to try{earlier}, {concurrent} at a time; "
+        f"{search.name}: {_points(course.left)} of {search.seeds} VAEs to try{earlier}, {concurrent} at a time; "
         f"results in {store.storage.where(search.name)}"
     )
     splits = images()
@@ -153,7 +154,11 @@ def _tidy(search: Search, store: SweepStore, known: History) -> None:
 def _counted(known: History) -> str:
     counts = [(status, sum(tried.status == status for tried in known.done)) for status in (COMPLETE, STOPPED, FAILED)]
     words = ", ".join(f"{number} {status}" for status, number in counts if number)
-    return f"{len(known.done)} points ({words})" if words else "no points"
+    return f"{_points(len(known.done))} ({words})" if words else "no points"
+
+
+def _points(number: int) -> str:
+    return f"{number:,} point{'s' * (number != 1)}"
 
 
 def _conclude(search: Search, store: SweepStore, known: History) -> None:
@@ -195,10 +200,10 @@ def plan(search: Search, options: argparse.Namespace) -> str:
     concurrent = min(count, options.concurrent or count)
     fields, left = search.fields, max(0, search.points - len(known.done))
     lines = [
-        f"search         {search.name}: {fields['dataset']} ({fields['n_train']:,} training images, of which "
+        f"sweep          {search.name}: {fields['dataset']} ({fields['n_train']:,} training images, of which "
         f"{fields['validation']:,} for validation), {fields['architecture']}, {fields['likelihood']}",
         f"objectives     {search.objectives} (elbo: on the validation part, mean of {search.seeds} VAEs)",
-        f"sampler        {search.sampler}, {concurrent} points at a time; early stopping: {search.scheduler}",
+        f"sampler        {search.sampler}, {_points(concurrent)} at a time; early stopping: {search.scheduler}",
         *(f"{'space' if not i else '':14} {each}" for i, each in enumerate(search.space.dimensions)),
         f"               {search.space.size:,} points",
         f"budget         {search.points:,} points of {search.seeds} VAEs of {fields['epochs']:,} epochs, "

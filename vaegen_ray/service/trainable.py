@@ -1,8 +1,8 @@
 """A bundle as Ray Tune sees it: a thin shell around ``Worker``.
 
 A Tune trial is one bundle, named by its number in the plan, or made of the specifications that a search asks for;
-actors are reused from bundle to bundle. The plan and the images come through the object store once. Tune's results carry
-the progress, and of a search the ELBOs that it chooses by: rows go to the storage.
+actors are reused from bundle to bundle. The plan and the images come through the object store once. Tune's results
+carry the progress, and of a search the ELBOs that it chooses by: rows go to the storage.
 """
 
 from dataclasses import dataclass, replace

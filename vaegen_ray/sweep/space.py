@@ -107,12 +107,16 @@ def space_of(usual: str, changes: str = "") -> Space:
     Raises:
         SpecError: a text is no space, or nothing is left to search.
     """
-    dimensions = {**_dimensions(usual), **(_dimensions(changes) if changes else {})}
+    own = _dimensions(changes) if changes else {}
+    dimensions = {**_dimensions(usual), **own}
+    if "augmentation" not in dimensions or dimensions["augmentation"].values == ("none",):
+        for name in OF_AUGMENTATION:
+            if name in (own or dimensions):
+                raise SpecError(
+                    f"{name} needs an augmentation, such as augmentation=none|tuned; got {changes or usual!r}"
+                )
+            dimensions.pop(name, None)
     space = Space(tuple(dimensions[name] for name in NAMES if name in dimensions))
-    augments = "augmentation" in dimensions and dimensions["augmentation"].values != ("none",)
-    for name in OF_AUGMENTATION:
-        if name in _dimensions(changes or usual) and not augments:
-            raise SpecError(f"{name} needs an augmentation, such as augmentation=none|tuned; got {changes or usual!r}")
     if space.size < 2:
         raise SpecError(f"a space must have at least 2 points; got {space.size} with {changes or usual!r}")
     return space

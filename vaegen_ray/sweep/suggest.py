@@ -76,8 +76,8 @@ def _seed(search: Search, number: int, attempt: int) -> int:
 def _study(search: Search, tried: Sequence[Tried]) -> "Study":
     import optuna
 
-    directions = ["maximize", "minimize"] if search.several else ["maximize"]
-    study = optuna.create_study(directions=directions)
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(directions=[up, down] if search.several else [up])
     for number, each in enumerate(tried):
         study.add_trial(_of_study(search, each, number))
     return study
