@@ -20,8 +20,10 @@ claims: .venv/.run
 	for name in $(SWEEPS); do $(BIN)/python sweeps/$$name.py || exit 1; done
 	$(BIN)/vaegen claims
 
+# What starts Ray has the cores for itself; the rest shares them, a process a core.
 test: .venv/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/service --ignore tests/cluster
+	$(BIN)/python -m pytest tests/service tests/cluster
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow

@@ -134,9 +134,12 @@ def loaded_after(statement: str, *blocked: str) -> set[str]:
 
 
 def test_planning_and_the_command_line_start_light() -> None:
-    parts = ("cli", "sweep.packing", "sweep.plan", "data.catalog", "service.main")
+    parts = ("cli.parser", "sweep.packing", "sweep.plan", "data.catalog", "service.main")
     statement = "import " + ", ".join(f"vaegen_ray.{part}" for part in parts)
-    assert not loaded_after(statement) & {"torch", "ray", "pandas", "matplotlib", "sklearn", "torchvision"}
+    heavy = {"torch", "ray", "pandas", "matplotlib", "sklearn", "torchvision"}
+    assert not loaded_after(statement) & heavy
+    parse = "from vaegen_ray.cli.parser import parser; parser().parse_args(['status'])"
+    assert not loaded_after(parse) & {*heavy, "pyarrow", "scipy", "duckdb", "argcomplete"}
 
 
 def test_packages_alone_load_nothing() -> None:

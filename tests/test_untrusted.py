@@ -248,7 +248,7 @@ def test_a_damaged_list_of_members_is_set_aside(text: str, tmp_path: Path) -> No
         store.write_checkpoint(bundle, b"x")
         store.write_checkpoint_members(bundle, ["t1", "t2"])
     (tmp_path / "s" / "checkpoints" / "poor.json").write_text(text)
-    assert store.started_bundles() == [["t1", "t2"]]
+    assert store.started_bundles() == {"good": ["t1", "t2"]}
     assert "poor.json was set aside: it does not say which trials" in store.set_aside_notes[0]
 
 

@@ -157,6 +157,12 @@ def test_a_sweep_on_the_workers_has_the_rows_of_one_machine(cluster: Cluster) ->
     assert set(pd.concat(trials)["node"]) == set(WORKERS)
 
 
+def test_the_doctor_finds_every_node_sound(cluster: Cluster) -> None:
+    out = cluster.type(f"ray exec {PRETTY} {cluster.file} 'vaegen doctor --address auto'", seconds=LONG)
+    assert all(f"{host.address}" in out for name, host in cluster.hosts.items() if name != "laptop"), out
+    assert f"all {NODES} nodes" in out and "FAIL" not in out, out
+
+
 @pytest.mark.parametrize(
     "token", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}]
 )

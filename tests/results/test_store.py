@@ -126,6 +126,17 @@ def test_only_metrics_of_abandoned_bundles_are_pruned(store: SweepStore, trial, 
     assert store.prune_metrics({"going"}) == []
 
 
+def test_only_checkpoints_of_committed_bundles_are_pruned(store: SweepStore, trial):
+    store.commit_trials("done", [trial(0, "done"), trial(1, "done")])
+    ids = [trial(number, "done")["trial_id"] for number in range(3)]
+    for bundle, members in (("done", ids[:2]), ("half", ids[:1]), ("going", ids[1:])):
+        store.write_checkpoint(bundle, b"x")
+        store.write_checkpoint_members(bundle, members)
+    store.prune_checkpoints()
+    assert store.started_bundles() == {"going": ids[1:]}
+    assert store.checkpoints() == ["going"]
+
+
 def test_checkpoints_and_models(store: SweepStore):
     assert store.checkpoints() == [] and store.read_checkpoint("b0") is None and store.read_model("b0") is None
     store.write_checkpoint("b1", b"1")

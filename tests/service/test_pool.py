@@ -5,6 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,25 @@ def test_a_reader_outlives_the_directory(connection: directory.Connection, seed:
     pool.beat()
     np.testing.assert_array_equal(reader.read(0, 160), expected)
     np.testing.assert_array_equal(before, kept)
+    reader.close()
+    pool.leave()
+
+
+def test_a_reader_outlives_the_directory_and_all_samplers_at_once(connection: directory.Connection, seed: int) -> None:
+    pool = Pool(connection, "test", (2, 2), (0,))
+    wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
+    reader = SampleReader(connection, "reader", 160)
+    expected = np.concatenate([ShardMaker(STREAM, weights(seed)).shard(number) for number in range(4)])
+    np.testing.assert_array_equal(reader.read(0, 40), expected[:40])
+    samplers = ray.get(connection.directory().pids.remote(), timeout=SECONDS)
+    ray.kill(connection.directory(), no_restart=False)
+    for pid in samplers:
+        with suppress(ProcessLookupError):  # they may have ended with the directory
+            os.kill(pid, signal.SIGKILL)
+    with ThreadPoolExecutor(1) as reading:
+        read = reading.submit(reader.read, 0, 160)
+        wait_until(read.done, [pool])
+    np.testing.assert_array_equal(read.result(), expected)
     reader.close()
     pool.leave()
 

@@ -69,7 +69,7 @@ def test_a_bundle_ends_committed(undisturbed: Path) -> None:
     assert len(metrics) == 4 * 3
     store = SweepStore(Storage.open(undisturbed), "s")
     assert store.read_model(bundle_id(BUNDLE)) is not None
-    assert store.checkpoints() == [] and store.started_bundles() == []
+    assert store.checkpoints() == [] and store.started_bundles() == {}
 
 
 def test_weights_are_kept_at_the_evaluations_that_are_asked_for(tmp_path: Path, undisturbed: Path) -> None:
@@ -115,7 +115,9 @@ def test_an_interrupted_worker_loses_nothing(slices: int, undisturbed: Path, tmp
     for _ in range(slices):
         first.advance(0.0)
     first.save_checkpoint()
-    assert SweepStore(Storage.open(tmp_path), "s").started_bundles() == [[spec.trial_id for spec in BUNDLE]]
+    assert SweepStore(Storage.open(tmp_path), "s").started_bundles() == {
+        bundle_id(BUNDLE): [spec.trial_id for spec in BUNDLE]
+    }
     work(worker_at(tmp_path))
     assert_equal_rows(tmp_path, undisturbed)
 

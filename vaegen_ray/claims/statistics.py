@@ -125,17 +125,25 @@ def difference_interval(values: Sequence[float], against: Sequence[float]) -> In
     return _interval(float(x.mean() - y.mean()), both, freedom)
 
 
+def interval_of(statistic: Statistic) -> Interval:
+    """The interval of a statistic: of the mean over seeds, or of the difference of two means.
+
+    Raises:
+        NotEnoughRuns: fewer than two seeds.
+    """
+    values = list(statistic.values.values())
+    if statistic.against is None:
+        return mean_interval(values)
+    return difference_interval(values, list(statistic.against.values()))
+
+
 def judge(statistic: Statistic) -> Judgement:
     """The verdict on a claim.
 
     Raises:
         NotEnoughRuns: fewer than two seeds.
     """
-    values, claimed = list(statistic.values.values()), statistic.claimed
-    if statistic.against is None:
-        interval = mean_interval(values)
-    else:
-        interval = difference_interval(values, list(statistic.against.values()))
+    interval, claimed = interval_of(statistic), statistic.claimed
     if claimed.low < interval.low and interval.high < claimed.high:
         return Judgement(HOLDS, f"the whole interval is {claimed}", interval)
     crossed = [end for end in (claimed.low, claimed.high) if interval.low <= end <= interval.high]

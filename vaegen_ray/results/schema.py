@@ -124,6 +124,8 @@ METRICS = pa.schema(
     metadata=_METADATA,
 )
 """The columns of ``metrics/*.parquet``; a further evaluation adds a nullable column at the end."""
+MEASURED = tuple(METRICS.names[METRICS.get_field_index("elbo_train") :])
+"""The columns of ``METRICS`` that hold what was measured."""
 
 DETAILS = pa.schema(
     [

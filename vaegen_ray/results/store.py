@@ -7,6 +7,7 @@
         checkpoints/<bundle>.safetensors, .json     of an unfinished bundle, and which trials it holds
         models/<bundle>.safetensors                 final weights
         figures/  sweep.json  status.json
+        starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
 
 File names follow from the bundle and the epochs, so work done twice writes the same files twice. A bundle's metrics
@@ -14,6 +15,7 @@ must be written before its trials are committed: then a committed trial has all 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,11 +24,13 @@ from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, r
 from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
-__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name"]
+__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name", "sweep_names"]
 
 WEIGHTS = ".safetensors"
 RESERVED = ("diffusion", "samples")
 """Folders of a storage that belong to no sweep."""
+PUT_ASIDE = re.compile(r"\.old-\d+$")
+"""How the names end that ``archive`` gives."""
 TRIALS_KEY = ("trial_id",)
 METRICS_KEY = ("effective_epoch", "trial_id")
 DETAILS_KEY = (*METRICS_KEY, "quantity", "item")
@@ -48,6 +52,12 @@ def safe_name(what: str, name: str) -> str:
 def bundle_of(filename: str) -> str:
     """The bundle that the metrics file ``<bundle>-<first>-<last>.parquet`` belongs to."""
     return filename.removesuffix(SUFFIX).rsplit("-", 2)[0]
+
+
+def sweep_names(storage: Storage) -> list[str]:
+    """The folders of a storage that can be sweeps, sorted; without those that were put aside (``archive``)."""
+    names = [name for name in storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]
+    return [name for name in names if not PUT_ASIDE.search(name)]
 
 
 class SweepStore:
@@ -188,9 +198,9 @@ class SweepStore:
         """Says which trials the checkpoint of a bundle holds; written before the first checkpoint."""
         self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
 
-    def started_bundles(self) -> list[list[str]]:
+    def started_bundles(self) -> dict[str, list[str]]:
         """The trial ids of every bundle with a checkpoint, in the order of its members. A damaged list is set aside."""
-        found = []
+        found = {}
         for name in (bundle + ".json" for bundle in self.checkpoints()):
             data = self.storage.read_optional(self._path("checkpoints", name))
             if data is None:
@@ -202,8 +212,16 @@ class SweepStore:
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 self._set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
             else:
-                found.append(members)
+                found[name.removesuffix(".json")] = members
         return found
+
+    def prune_checkpoints(self) -> None:
+        """Deletes the checkpoints of bundles that are committed: their worker died before it could."""
+        started = self.started_bundles()
+        done = self.committed() if started else set()
+        for bundle, members in started.items():
+            if done.issuperset(members):
+                self.delete_checkpoint(bundle)
 
     def checkpoints(self) -> list[str]:
         """The bundles that have a checkpoint, sorted."""

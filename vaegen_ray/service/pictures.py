@@ -24,12 +24,12 @@ def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, 
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
     frames = [results.last(), results.curves(), details, results.last(STOPPED)]
-    if (ids := _declared(store)) is not None:
+    if (ids := declared(store)) is not None:
         frames = [frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in frames]
     return figures.Tables(*frames), results.notes + skipped
 
 
-def _declared(store: SweepStore) -> set[str] | None:
+def declared(store: SweepStore) -> set[str] | None:
     """The ids of the trials that a sweep declares; None where it does not say.
 
     Raises:

@@ -4,6 +4,9 @@ import sys
 import time
 from typing import TextIO
 
+HEARTBEAT_SECONDS = 5.0
+"""Time between two writes of status.json."""
+
 
 class Progress:
     """Counts what is done and says it.

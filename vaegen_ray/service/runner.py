@@ -67,6 +67,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.retry_failed:
         store.forget(_todo(sweep, store, retry_failed=True) - _todo(sweep, store))
     todo = _todo(sweep, store)
+    store.prune_checkpoints()
     for note in store.set_aside_notes:
         print(note)
     if not todo:
@@ -268,7 +269,7 @@ def _bundles(
 ) -> list[Bundle]:
     by_id = {spec.trial_id: spec for spec in sweep.trials}
     started = []
-    for ids in store.started_bundles():
+    for ids in store.started_bundles().values():
         if all(trial_id in by_id for trial_id in ids):
             started.append(tuple(by_id[trial_id] for trial_id in ids))
     return remaining(pack(sweep.trials, device, count, bundle_size), todo, started)

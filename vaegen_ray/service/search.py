@@ -67,6 +67,7 @@ def run(search: Search, options: argparse.Namespace) -> int:
     store.check_metrics()
     if options.retry_failed:
         store.forget(store.committed() - store.committed(retry_failed=True))
+    store.prune_checkpoints()
     known = history(store, search)
     for note in store.set_aside_notes:
         print(note)

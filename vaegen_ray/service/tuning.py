@@ -16,17 +16,15 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.pool import Pool
-from vaegen_ray.service.progress import Progress
+from vaegen_ray.service.progress import HEARTBEAT_SECONDS, Progress
 from vaegen_ray.service.schedule import InOrder, forget
 from vaegen_ray.service.trainable import BundleTrainable, Plan
 from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
-
-HEARTBEAT_SECONDS = 5.0
-"""Time between two writes of status.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +131,15 @@ def fit(
 
 
 class Watcher(Callback):
-    """Carries Tune's reports to the display and to status.json, keeps the sampler pools alive, and lets Tune ask for as
-    many bundles at a time as there are devices, while nodes come and go."""
+    """Carries Tune's reports to the display, to status.json and to Ray's metrics, keeps the sampler pools alive, and
+    lets Tune ask for as many bundles at a time as there are devices, while nodes come and go."""
 
     def __init__(self, store: SweepStore, progress: Progress, queue: Queue, pools: list[Pool]) -> None:
         self._store = store
         self._progress = progress
         self._queue = queue
         self._pools = pools
+        self._metrics = Metrics(store.name)
         self._running: set[str] = set()
         self._last_heartbeat = 0.0
 
@@ -182,6 +181,7 @@ class Watcher(Callback):
         if ray.is_initialized():
             self._queue.search.max_concurrent = min(cluster.devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
+        self._metrics.update(progress, [pool.state for pool in self._pools])
         self._store.write_status(
             {
                 "time": time.time(),

@@ -1,0 +1,135 @@
+"""``vaegen compare``: equal to the bit, where it differs, and whether B is better."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from vaegen_ray.trial import TrialSpec
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def specs(seeds: range = range(3), **fields: Any) -> list[TrialSpec]:
+    return [TrialSpec(nc=nc, seed=seed, evaluate_at=(100, 300), **fields) for nc in (8, 16) for seed in seeds]
+
+
+def elbo(spec: TrialSpec, epoch: int) -> float:
+    return -20.0 - spec.nc / 10 - spec.seed / 7 + epoch / 1000
+
+
+def words(out: str, first: str) -> list[str]:
+    """The words of the line that starts with ``first``."""
+    (line,) = (line for line in out.splitlines() if line.split()[:1] == [first])
+    return line.split()
+
+
+def test_the_same_trials_in_other_bundles_and_another_storage_are_equal(
+    write: Callable, vaegen: Run, tmp_path: Path
+) -> None:
+    write("s", specs(), elbo, size=2, details=True)
+    write("s", specs()[::-1], elbo, size=3, details=True, folder=tmp_path / "other")
+    code, out, err = vaegen("compare", "s", "s", "--storage-b", str(tmp_path / "other"))
+    assert (code, err) == (0, "")
+    assert "6 in both, 0 in A alone, 0 in B alone" in out and "equal, to the bit (12 evaluations)" in out
+
+
+def test_one_number_that_differs_is_found(write: Callable, vaegen: Run) -> None:
+    odd = specs()[4]
+    write("a", specs(), elbo)
+    write("b", specs(), lambda spec, epoch: elbo(spec, epoch) * (1 + 1e-6 * (spec == odd and epoch == 100)))
+    code, out, _ = vaegen("compare", "a", "b")
+    column, rows, trials, largest, relative, trial, epoch = words(out, "elbo_test")
+    assert code == 1 and (column, rows, trials) == ("elbo_test", "1", "1")
+    assert float(largest) == pytest.approx(-1e-6 * elbo(odd, 100), rel=0.01) and float(relative) == pytest.approx(1e-6)
+    assert (trial, epoch) == (odd.trial_id, "100")
+    assert "2 that both measured, with equal means" in out, "at the last epoch all are equal"
+    assert vaegen("compare", "a", "b", "--tolerance", "1e-5")[0] == 0
+    assert vaegen("compare", "a", "b", "--tolerance", "1e-7")[0] == 1
+
+
+def test_what_one_side_lacks_is_a_difference(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo, details=True)
+    write("b", specs(), elbo, epochs=(300,), details=True)
+    code, out, _ = vaegen("compare", "a", "b")
+    assert code == 1
+    assert words(out, "evaluation")[:6] == ["evaluation", "in", "A", "alone", "6", "6"]
+    assert words(out, "series")[:6] == ["series", "in", "A", "alone", "6", "6"]
+    write("c", specs(), elbo, details=True, more={"fid": 3.0})
+    code, out, _ = vaegen("compare", "a", "c", "--tolerance", "0.5")
+    assert code == 1 and words(out, "fid")[:3] == ["fid", "12", "6"]
+    write("d", specs()[:5], elbo, details=True)
+    code, out, _ = vaegen("compare", "a", "d")
+    assert code == 1 and "5 in both, 1 in A alone, 0 in B alone" in out
+
+
+def test_series_and_the_end_of_trials_are_compared(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo, details=True)
+    write("b", specs(), lambda spec, epoch: elbo(spec, epoch) + (spec == specs()[0]), details=True, failed=specs()[1:2])
+    code, out, _ = vaegen("compare", "a", "b")
+    assert code == 1
+    assert words(out, "log_q")[1:4] == ["2", "1", "1"] and words(out, "elbo_test")[1:4] == ["2", "1", "1"]
+    assert words(out, "status")[1:3] == ["1", "1"] and words(out, "failed_epoch")[1:3] == ["1", "1"]
+
+
+def test_is_b_better_where_seeds_pair(write: Callable, vaegen: Run) -> None:
+    gains = {0: 1.0, 1: 1.2, 2: 0.8}
+    write("a", specs(epochs=300), elbo)
+    write("b", specs(learning_rate=2e-3), lambda spec, epoch: elbo(spec, epoch) + gains[spec.seed] * (spec.nc == 8))
+    code, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test")
+    assert code == 1 and "none that both measured; A and B have nothing in common in learning_rate" in out
+    code, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test", "--ignore", "learning_rate")
+    half = stats.sem(list(gains.values())) * stats.t.ppf(0.975, 2)
+    assert code == 1 and words(out, "8") == ["8", "3", "-20.643", "1.00", "±", f"{half:.2f}", "*"]
+    assert "1 with means that differ" in out, "nc 16 has equal ones"
+    assert "elbo_test: B is higher at 1, lower at 0, undecided at 0" in out
+
+
+def test_is_b_better_where_seeds_do_not_pair(write: Callable, vaegen: Run) -> None:
+    write("a", specs(range(3)), elbo)
+    write("b", specs(range(3, 7)), elbo)
+    _, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test")
+    a, b = ([elbo(spec, 300) for spec in specs(seeds) if spec.nc == 16] for seeds in (range(3), range(3, 7)))
+    low, high = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    said = words(out, "16")
+    assert said[1:6] == ["3", "and", "4,", "not", "paired"]
+    assert float(said[7]) == pytest.approx((low + high) / 2, abs=0.005)
+    assert float(said[9]) == pytest.approx((high - low) / 2, abs=0.005)
+    assert said[-1] == "*" and "lower at 2" in out
+
+
+def test_one_seed_has_no_interval(write: Callable, vaegen: Run) -> None:
+    write("a", specs(range(1)), elbo)
+    write("b", specs(range(1, 2)), elbo)
+    _, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test")
+    assert "±" not in words(out, "16") and "undecided at 2" in out
+
+
+def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo)
+    write("b", specs(range(3, 6)), elbo)
+    code, out, err = vaegen("compare", "a", "b", "--ignore", "nc")
+    assert (code, out) == (2, "") and "trials of A that differ in nc alone: ignore less" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["a", "absent"], "absent"),
+        (["a", "../x"], "'../x'"),
+        (["a", "empty"], "is committed yet"),
+        (["a"], "required: B"),
+        (["a", "a", "--tolerance", "1"], "'1'"),
+        (["a", "a", "--metrics", "ncc"], "got ncc"),
+        (["a", "a", "--ignore", "elbo_test"], "got elbo_test"),
+        (["a", "a", "--storage-b", "ftp://host/x"], "ftp"),
+    ],
+)
+def test_a_wrong_input_is_one_line(write: Callable, vaegen: Run, given: list[str], said: str) -> None:
+    write("a", specs(), elbo)
+    write("empty", [], elbo)
+    code, out, err = vaegen("compare", *given)
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and said in err

@@ -1,0 +1,182 @@
+"""``vaegen status``: counts from the files, the driver's heartbeat, JSON, --watch."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.status import PREPARING_SECONDS, SILENT_SECONDS
+from vaegen_ray.trial import TrialSpec
+
+Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[2]
+VAEGEN = [sys.executable, "-m", "vaegen_ray.cli"]
+
+
+def specs(n: int) -> list[TrialSpec]:
+    return [TrialSpec(nc=8, seed=seed, evaluate_at=(100, 300)) for seed in range(n)]
+
+
+def beat(**more: Any) -> dict[str, Any]:
+    usual = {"fraction": 0.5, "bundles_running": 2, "vaes_per_minute": 30.0, "seconds_left": 90.0, "pools": {}}
+    return {"time": time.time(), **usual, **more}
+
+
+@pytest.fixture
+def half(write: Callable) -> SweepStore:
+    """Of six declared trials three are committed, one of them as failed; and two of an earlier declaration."""
+    write("s", [TrialSpec(nc=4, seed=seed, evaluate_at=(100, 300)) for seed in range(2)], lambda *_: -1.0)
+    store: SweepStore = write("s", specs(3), lambda *_: -1.0, failed=specs(1))
+    store.write_sweep_json({"trials": [spec.as_dict() for spec in specs(6)], "machine": {"node": "here"}})
+    return store
+
+
+def of(vaegen: Run, *words: str) -> Any:
+    code, out, _ = vaegen("status", *words, "--json")
+    assert code == 0 and len(out.splitlines()) == 1
+    return json.loads(out)
+
+
+def test_counts_are_those_of_declared_trials(half: SweepStore, vaegen: Run) -> None:
+    got = of(vaegen, "s")
+    assert [got[name] for name in ("declared", "done", "failed", "left", "others")] == [6, 2, 1, 3, 2]
+    assert (got["state"], got["heartbeat"]) == ("stopped", None)
+    assert "2 of 6 done, 1 failed, 3 left" in vaegen("status", "s")[1]
+
+
+@pytest.mark.parametrize(
+    ("ago", "status", "state"),
+    [
+        (0, beat(), "running"),
+        (SILENT_SECONDS + 1, beat(), "stopped"),
+        (-SILENT_SECONDS - 60, beat(), "stopped"),
+        (0, beat(ended=True), "stopped"),
+        (SILENT_SECONDS + 1, {"preparing": "a diffusion model"}, "preparing"),
+        (PREPARING_SECONDS + 1, {"preparing": "a diffusion model"}, "stopped"),
+        (None, {}, "stopped"),
+        (None, {"time": "now"}, "stopped"),
+        (None, {"time": 1e300, "pools": 7, "bundles_running": []}, "stopped"),
+        (None, [], "stopped"),
+    ],
+)
+def test_whether_the_driver_lives(half: SweepStore, vaegen: Run, ago: float | None, status: Any, state: str) -> None:
+    if ago is not None:
+        status = {**status, "time": time.time() - ago}
+    half.write_status(status)
+    got = of(vaegen, "s")
+    assert got["state"] == state
+    assert (got["bundles_running"], got["expected_end"]) == (
+        (2, pytest.approx(status["time"] + 90)) if state == "running" else (0, None)
+    )
+    assert vaegen("status")[1].splitlines()[1].split()[1] == state
+    assert ("a diffusion model" in vaegen("status", "s")[1]) == (state == "preparing")
+
+
+def test_a_sweep_with_all_trials_is_finished_whatever_was_heard(write: Callable, vaegen: Run) -> None:
+    store = write("s", specs(2), lambda *_: -1.0)
+    for ago in (0, SILENT_SECONDS + 1):
+        store.write_status(beat(time=time.time() - ago))
+        assert of(vaegen, "s")["state"] == "finished"
+
+
+def test_all_there_is_to_say(half: SweepStore, vaegen: Run) -> None:
+    pool = {"samplers": 2, "shards": 61, "readers": 3, "images_per_second": 1234.5, "waited_seconds": 61.0}
+    half.write_status(beat(pools={"f66b": {**pool, "shards_waited_for": [7], "fault": "a \x1b[2J fault"}}))
+    half.write_figure("gaps.png", b"picture")
+    said = dict(line.split(maxsplit=1) for line in vaegen("status", "s")[1].splitlines())
+    assert said["sweep"] == f"s, running, in {half.storage.where('s')}"
+    assert said["speed"] == "30.0 VAEs/min" and said["end"].endswith("in 1 min 30 s")
+    assert "heard 0 s ago, on here" in said["driver"] or "heard 1 s ago, on here" in said["driver"]
+    assert said["samples"].startswith(
+        "f66b: 61 shards, samplers 2, readers 3, 1,234 samples/s, readers waited 1 min 1 s"
+    )
+    assert said["samples"].endswith("waited for now: 1; fault: a \ufffd[2J fault")
+    assert said["figures"] == f"gaps.png in {half.storage.where('s/figures')}"
+
+
+def test_all_sweeps_and_nothing_else(half: SweepStore, write: Callable, vaegen: Run, storage: Path) -> None:
+    write("t", specs(2), lambda *_: -1.0)
+    write("old", specs(2), lambda *_: -1.0).archive()
+    for name in ("diffusion", "samples", "notes"):
+        (storage / name).mkdir()
+    assert [each["sweep"] for each in of(vaegen)] == ["s", "t"]
+    _, out, _ = vaegen("status")
+    assert [line.split()[:3] for line in out.splitlines()] == [
+        ["sweep", "state", "done"],
+        ["s", "stopped", "2"],
+        ["t", "finished", "2"],
+    ]
+
+
+@pytest.mark.parametrize("file", ["status.json", "sweep.json"])
+def test_a_damaged_file_is_said_and_the_rest_shown(
+    half: SweepStore, write: Callable, vaegen: Run, storage: Path, file: str
+) -> None:
+    write("t", specs(2), lambda *_: -1.0)
+    (storage / "s" / file).write_text('{"trials": 7')
+    code, out, err = vaegen("status")
+    assert code == 0 and file in err and len(out.splitlines()) == 3
+
+
+def test_wrong_inputs_are_one_line(half: SweepStore, vaegen: Run, storage: Path) -> None:
+    for words, said in (
+        (["absent"], "no sweep 'absent'"),
+        (["samples"], "must not be one of"),
+        (["../x"], "the name of a sweep"),
+        (["--watch", "0"], "'0'"),
+        (["--storage", "ftp://host/x"], "ftp"),
+    ):
+        code, out, err = vaegen("status", *words)
+        assert (code, out) == (2, "") and len(err.splitlines()) == 1 and said in err, words
+
+
+def test_no_sweeps_are_said(vaegen: Run, storage: Path) -> None:
+    assert vaegen("status") == (0, f"no sweeps in {storage}\n", "")
+
+
+def lines_of(process: subprocess.Popen, number: int, seconds: float = 60.0) -> list[str]:
+    """The next lines that a process prints."""
+    assert process.stdout is not None
+    got: list[str] = []
+    while len(got) < number:
+        assert select.select([process.stdout], [], [], seconds)[0], f"no line within {seconds} s after {got}"
+        got.append(process.stdout.readline().decode())
+    return got
+
+
+def test_watch_says_it_again_until_it_is_stopped(half: SweepStore, storage: Path) -> None:
+    command = [*VAEGEN, "status", "s", "--json", "--watch", "1", "--storage", str(storage)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert json.loads(lines_of(process, 1)[0])["left"] == 3
+        half.write_status(beat())
+        states = {json.loads(line)["state"] for line in lines_of(process, 2)}
+        assert "running" in states, "it reads the files anew"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_seen_running_and_finished(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "sweeps" / "double_descent.py"), "--preset", "smoke", "--epochs", "200"]
+    sweep = subprocess.Popen([*script, "--storage", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    seen: set[str] = set()
+    command = [*VAEGEN, "status", "--json", "--watch", "1", "--storage", str(tmp_path)]
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as watcher:
+            while "finished" not in seen and (sweep.poll() in (None, 0)):
+                seen |= {each["state"] for each in json.loads(lines_of(watcher, 1)[0])}
+            watcher.send_signal(signal.SIGINT)
+        _, err = sweep.communicate(timeout=300)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0, err.decode()
+    assert {"running", "finished"} <= seen

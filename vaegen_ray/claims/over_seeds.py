@@ -1,0 +1,82 @@
+"""Statistics over the seeds of trials that share everything else, or what the reader names."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+
+from vaegen_ray.claims.statistics import LEAST_SEEDS, mean_interval
+from vaegen_ray.trial import TrialSpec
+
+POINT = ("dataset", "method", "nc", "mz")
+"""What is always said of a group of trials, beside what else differs between them."""
+METRICS = ("elbo_test", "generalization_gap")
+"""What is shown of a trial unless somebody asks for more."""
+
+
+def differing(rows: pd.DataFrame) -> list[str]:
+    """``POINT``, then each further field of the specification in which trials of one point differ; not the seed."""
+    others = [field.name for field in fields(TrialSpec) if field.name not in (*POINT, "seed")]
+    differs = rows.groupby(list(POINT), dropna=False)[others].nunique(dropna=False).max() > 1
+    return [*POINT, *(name for name in others if differs[name])]
+
+
+def extremes(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Mean and range over the rows of each group, sorted by ``keys``.
+
+    Args:
+        rows: one row a trial, with its specification and its metrics, nats an image.
+        keys: columns that tell groups apart.
+
+    Returns:
+        A row a group: the keys, ``seeds``, ``params_total``, ``elbo_test`` (mean, ``_min``, ``_max``) and the mean
+        ``generalization_gap``.
+    """
+    return (
+        rows.groupby(list(keys), dropna=False)
+        .agg(
+            seeds=("seed", "nunique"),
+            params_total=("params_total", "first"),
+            elbo_test=("elbo_test", "mean"),
+            elbo_test_min=("elbo_test", "min"),
+            elbo_test_max=("elbo_test", "max"),
+            generalization_gap=("generalization_gap", "mean"),
+        )
+        .reset_index()
+    )
+
+
+def intervals(rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Means with their 95 % intervals over seeds, sorted by ``keys``.
+
+    Several trials of one seed in a group are averaged first, so that a seed counts once.
+
+    Args:
+        rows: one row a trial or evaluation.
+        keys: columns that tell groups apart.
+        metrics: columns of numbers; what is not finite is left out.
+
+    Returns:
+        A row a group: the keys, ``trials``, ``seeds``, and of each metric the mean, ``_low`` and ``_high`` (NaN for one
+        seed, which has no interval) and ``_seeds``, the seeds that have a finite value.
+    """
+    keys, seeds = list(keys), list(dict.fromkeys([*keys, "seed"]))
+    numbers = rows[list(metrics)].astype(float).replace([np.inf, -np.inf], np.nan).add_prefix("number ")
+    finite = rows[list(dict.fromkeys([*seeds, "trial_id"]))].join(numbers)
+    groups = finite.groupby(keys, dropna=False, observed=True)
+    found = groups.agg(trials=("trial_id", "nunique"), seeds=("seed", "nunique")).reset_index()
+    of_seeds = finite.groupby(seeds, dropna=False, observed=True)[list(numbers)].mean().reset_index()
+    for name in metrics:
+        by_group = of_seeds.groupby(keys, dropna=False, observed=True)[f"number {name}"]
+        intervals = [_interval(values.dropna().to_numpy()) for _, values in by_group]
+        columns = [name, f"{name}_low", f"{name}_high", f"{name}_seeds"]
+        found = found.join(pd.DataFrame(intervals, columns=columns))
+    return found
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float, int]:
+    """Mean, lower and upper end, and how many values there are."""
+    if len(values) >= LEAST_SEEDS:
+        return *mean_interval(values.tolist()), len(values)
+    return (float(values[0]) if len(values) else np.nan), np.nan, np.nan, len(values)
