@@ -81,7 +81,7 @@ def _history(axes: Axes, points: pd.DataFrame, halted: pd.DataFrame) -> None:
     handles = [style.handle("best so far", style.OKABE_ITO["blue"])]
     if off.any():
         handles.append(style.handle("stopped, at its last epoch", style.FAINT, linestyle="", marker="x"))
-    style.legend(axes, handles, loc="lower right")
+    style.legend(axes, handles)
     style.name_axes(axes, "Points, in the order in which they ended", VALUE)
 
 
@@ -93,7 +93,7 @@ def _importances(axes: Axes, weights: dict[str, float]) -> None:
     axes.barh(range(len(names)), [weights[name] for name in names], color=style.OKABE_ITO["blue"], height=0.6)
     axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
     axes.grid(False, axis="y")
-    style.name_axes(axes, "Part of the differences that it explains", "")
+    style.name_axes(axes, "Part of the differences", "")
 
 
 def _best_two(figure: Figure, axes: Axes, points: pd.DataFrame, columns: list[str]) -> None:
