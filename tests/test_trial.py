@@ -51,6 +51,8 @@ CHANGES = {
     "regulariser": "marginal_kl",
     "data_digest": "0123456789abcdef0123",
     "network_version": None,  # those of the package have none
+    "augment_strength": None,  # together with a method that augments, below
+    "validation": 40,
 }
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256))
 OTHER_STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, seed=1))
@@ -60,6 +62,7 @@ PAIRS = {
     "stream": {"method": "dmaapx", "stream": OTHER_STREAM},
     "real_percent": {"method": "mix", "stream": STREAM, "real_percent": 20},
     "augment_probability": {"method": "aug_naive", "augment_probability": 0.12},
+    "augment_strength": {"method": "aug_tuned", "augment_strength": 1.5},
     "mollify_std": {"method": "mollify", "mollify_std": 1},
     "asleep_percent": {"method": "rha", "asleep_percent": 40},
     "asleep_samples": {"method": "rha", "asleep_samples": "reconstruction"},
@@ -98,7 +101,8 @@ def test_the_shape_key_changes_with_what_changes_the_program(name):
 
 
 def test_members_differ_in_seed_beta_and_what_they_are_trained_on():
-    images = {"method", "budget", "stream", "real_percent", "augment_probability", "mollify_std"}
+    images = {"method", "budget", "stream", "real_percent"}
+    images |= {"augment_probability", "augment_strength", "mollify_std"}
     assert set(MEMBER_FIELDS) == {"seed", "beta"} | images
     assert changed("stream").shape_key == changed("budget").shape_key == TrialSpec(**BASE).shape_key
 
@@ -170,6 +174,8 @@ BAD = {
     "seed": (-1, 2**31, 0.0),
     "sigma": (0, -1.0, float("inf"), "x", None),
     "learning_rate": (0, -1.0, float("nan"), "x", None),
+    "validation": (-1, 2.0, True, "3", None),
+    "augment_strength": (0, -1.0, float("inf"), "x", None),
     "augment_probability": (0, 1.01, float("nan"), "x", None),
     "mollify_std": (0, -1.0, float("inf"), "x", None),
     **dict.fromkeys(("real_percent", "asleep_percent", "validation_percent"), (0, 100, 1.0, True, None)),
@@ -241,6 +247,13 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
             {"method": "early_stopping", "batch_size": 451},
             "early_stopping must leave at least a batch of 451 of 500 images.*; got validation_percent 10",
         ),
+        ({"validation": 451}, "validation must leave at least a batch of 50 of 500 images; got 451"),
+        (
+            {"validation": 10, "method": "early_stopping"},
+            "validation is for methods that train on the training set itself, to its end; got 10 with 'early_stopping'",
+        ),
+        ({"validation": 10, "method": "dmaapx", "stream": STREAM}, "validation is for .*; got 10 with 'dmaapx'"),
+        ({"augment_strength": 2}, "augment_strength is for methods with augmentation; got 2.0 with 'normal'"),
         ({"measures": "all"}, "measures of a trial must be Measures or None; got 'all'"),
         ({"measures": Measures(gaps_at=(7,))}, r"gaps_at must be out of evaluate_at \(300,\); got \(7,\)"),
         (

@@ -10,7 +10,7 @@ import hashlib
 STREAMS = (
     *("init", "order", "noise", "dropout", "evaluation", "split", "sample"),
     *("augmentation", "mollification", "asleep", "amortization", "attack", "classifiers", "corruption", "generation"),
-    *("tetrominoes", "information", "inference"),
+    *("tetrominoes", "information", "inference", "search"),
 )
 
 

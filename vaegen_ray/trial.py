@@ -32,7 +32,7 @@ MAX_BETA = 1e6
 
 MEMBER_FIELDS = (
     *("seed", "beta", "method", "budget", "stream"),
-    *("real_percent", "augment_probability", "mollify_std"),
+    *("real_percent", "augment_probability", "augment_strength", "mollify_std"),
 )
 """What members of one bundle may differ in; every other field is part of the shape key."""
 
@@ -51,12 +51,15 @@ ADDED: dict[str, Any] = {
     "regulariser": "rate",
     "data_digest": "",
     "network_version": 0,
+    "augment_strength": 1.0,
+    "validation": 0,
 }
 """Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
 them, so that trials without them keep their ids."""
 OF_METHOD = {
     "real_percent": "mix",
     "augment_probability": "augmentation",
+    "augment_strength": "augmentation",
     "mollify_std": "mollify",
     "asleep_percent": "rha",
     "asleep_samples": "rha",
@@ -131,6 +134,8 @@ class TrialSpec:
     """mix: the part of real images (x in xiao2024, Appendix B.7)."""
     augment_probability: float = 0.1
     """aug_naive, aug_tuned: probability b of each transform (xiao2024, Appendix E)."""
+    augment_strength: float = 1.0
+    """aug_naive, aug_tuned: how far the transforms go, in units of the paper's tables."""
     mollify_std: float = 0.5
     """mollify: standard deviation of the noise at the start, in units of the intensity range [0, 1]."""
     asleep_percent: int = 50
@@ -139,6 +144,9 @@ class TrialSpec:
     """rha: the decoder's samples for z from the ``prior``, or for z from q(z|x), a ``reconstruction``."""
     validation_percent: int = 10
     """early_stopping: the last part of the training set, which is not trained on."""
+    validation: int = 0
+    """Images at the end of the training set that are not trained on, so that the ELBO on them (``elbo_validation``, at
+    beta = 1) can choose between trials."""
     seed: int = 0
     """Root of all random streams of this trial."""
     epochs: int = 300
@@ -179,12 +187,12 @@ class TrialSpec:
         self._whole("levels", at_least=2, at_most=256)
         self._whole("hidden_layers", at_least=0, at_most=MAX_LAYERS)
         self._whole("seed", at_least=0, at_most=2**31 - 1)
-        self._whole("budget", at_least=0)
-        self._whole("network_version", at_least=0)
+        for name in ("budget", "validation", "network_version"):
+            self._whole(name, at_least=0)
         check_data_digest(self.data_digest)
         for name in ("real_percent", "asleep_percent", "validation_percent"):
             self._whole(name, at_least=1, at_most=99)
-        for name in ("sigma", "learning_rate", "augment_probability", "mollify_std"):
+        for name in ("sigma", "learning_rate", "augment_probability", "augment_strength", "mollify_std"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise SpecError(f"{name} must be a finite number > 0; got {value!r}")
@@ -250,6 +258,16 @@ class TrialSpec:
             raise SpecError(
                 f"early_stopping must leave at least a batch of {self.batch_size} of {self.n_train} images, and keep "
                 f"one for validation; got validation_percent {self.validation_percent}"
+            )
+        if self.validation and (made.images != "normal" or made.early_stopping):
+            raise SpecError(
+                f"validation is for methods that train on the training set itself, to its end; got {self.validation} "
+                f"with {self.method!r}"
+            )
+        if self.validation and self.n_train - self.validation < self.batch_size:
+            raise SpecError(
+                f"validation must leave at least a batch of {self.batch_size} of {self.n_train} images; got "
+                f"{self.validation}"
             )
 
     def _check_measures(self, measures: Measures) -> None:
@@ -325,7 +343,9 @@ class TrialSpec:
     @property
     def validation_images(self) -> int:
         """Images at the end of D_train that are kept for validation."""
-        return max(1, self.n_train * self.validation_percent // 100) if self.recipe.early_stopping else 0
+        if self.recipe.early_stopping:
+            return max(1, self.n_train * self.validation_percent // 100)
+        return self.validation
 
     @property
     def asleep_images(self) -> int:

@@ -26,8 +26,8 @@ def test_a_figure_gets_the_tables_that_it_reads_in_this_order(monkeypatch):
     got = []
     monkeypatch.setattr(style, "spy", lambda *tables: got.extend(tables) or {"stem": "text"}, raising=False)
     monkeypatch.setitem(FIGURES, "spy", Drawing("vaegen_ray.figures.style:spy", ("details", "last")))
-    last, curves, details = (pd.DataFrame({name: [0]}) for name in Tables._fields)
-    assert draw("spy", Tables(last, curves, details)) == {"stem": "text"}
+    last, curves, details, stopped = (pd.DataFrame({name: [0]}) for name in Tables._fields)
+    assert draw("spy", Tables(last, curves, details, stopped)) == {"stem": "text"}
     assert got[0] is details and got[1] is last and len(got) == 2
 
 

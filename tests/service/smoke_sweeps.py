@@ -20,7 +20,7 @@ def run(name: str, *argv: str) -> int:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     add_options = module.add_options if hasattr(module, "add_options") else module.add_shared
-    return main(module.declare, "a sweep", add_options, list(argv))
+    return main(module.declare, "a sweep", add_options, list(argv), run=getattr(module, "run", runner.run))
 
 
 if __name__ == "__main__":

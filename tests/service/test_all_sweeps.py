@@ -22,6 +22,7 @@ PARTS = {
     "real_synthetic_mix": {"real_synthetic_mix.png"},
     "representation": {"representation.png", "corruptions.png", "reconstructions.png", "downstream.md"},
     "reverse_half_asleep": {"training_curves.png", "final_elbos.md"},
+    "search": {"search.png", "search_table.md"},
     "synthetic_budget": {"synthetic_budget.png"},
     "inference_gap": {"overfitting.png", "inference_gap.png", "inference_gap_table.md"},
     "rate_distortion": {
@@ -47,6 +48,7 @@ MEASURED = {
         *("mutual_information", "marginal_kl", "mutual_information_minibatch", "marginal_kl_minibatch"),
         *("log_likelihood_train", "log_likelihood_test", "neighbour_distance"),
     ),
+    "search": ("elbo_validation",),
     "representation": ("accuracy_logistic_regression", "accuracy_svm_rbf", "psnr_test"),
 }
 """Columns that a sweep fills for at least one trial."""

@@ -10,7 +10,8 @@ from ray.tune.search import BasicVariantGenerator
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.progress import Progress
-from vaegen_ray.service.tuning import Watcher
+from vaegen_ray.service.schedule import InOrder
+from vaegen_ray.service.tuning import Queue, Watcher
 from vaegen_ray.trial import TrialSpec, bundle_id
 
 BUNDLES = [tuple(TrialSpec(nc=nc, seed=seed) for seed in range(3)) for nc in (1, 2)]
@@ -26,7 +27,10 @@ def tune_trial(bundle: int, error: str | None = None) -> Any:
 @pytest.fixture
 def watcher(tmp_path: Path) -> Watcher:
     store = SweepStore(Storage.open(tmp_path), "s")
-    return Watcher(store, Progress(6, [1.0, 1.0], [3, 3]), BUNDLES, [], BasicVariantGenerator())
+    queue = Queue(
+        search=BasicVariantGenerator(), scheduler=InOrder(), space={}, samples=1, members=[3, 3], bundles=BUNDLES
+    )
+    return Watcher(store, Progress(6, [1.0, 1.0], [3, 3]), queue, [])
 
 
 def test_the_heartbeat_counts_the_vaes_in_training_and_says_when_the_run_has_ended(

@@ -102,10 +102,10 @@ def assert_same_weights(one: bytes | None, other: bytes | None) -> None:
 def test_progress_counts_members(tmp_path: Path) -> None:
     worker = worker_at(tmp_path)
     worker.start(BUNDLE)
-    assert worker.progress == {"finished_members": 0, "fraction": 0.0}
+    assert worker.progress == {"finished_members": 0, "fraction": 0.0, "whole": False, "validation": []}
     while not worker.finished:
         worker.advance(60.0)
-    assert worker.progress == {"finished_members": 4, "fraction": 1.0}
+    assert worker.progress == {"finished_members": 4, "fraction": 1.0, "whole": False, "validation": []}
 
 
 @pytest.mark.parametrize("slices", [1, 3, 6])

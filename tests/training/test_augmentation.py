@@ -17,6 +17,7 @@ from vaegen_ray.training.augmentation import (
     Transforms,
     augmentation_of,
     draw,
+    stronger,
     transformed,
 )
 from vaegen_ray.training.precision import arithmetic
@@ -396,3 +397,19 @@ def test_translations_shrink_with_the_side(side, pixels):
     assert augmentation_of("tuned", (1, side, side)).translation == pixels
     assert augmentation_of("naive", (3, side, side + 40)).translation == pixels
     assert augmentation_of("naive", (3, side + 40, side)).translation == pixels
+
+
+def test_strength_scales_ranges_and_leaves_flips_and_probabilities():
+    assert stronger(NAIVE, 1) is NAIVE
+    twice = stronger(NAIVE, 2)
+    assert twice.translation == 6 and twice.rotation == 20 and twice.hue == pytest.approx(0.5 * math.pi)
+    assert (twice.scaling, twice.anisotropic_scaling, twice.contrast) == (0.4, 0.4, 0.5)
+    assert (twice.anisotropic_rotation, twice.horizontal_flip) == (NAIVE.anisotropic_rotation, True)
+    assert stronger(NAIVE, 100).rotation == 180 and stronger(NAIVE, 100).hue == math.pi
+    assert stronger(TUNED_COLOUR, 2).rotation == 360  # as in the table
+
+
+def test_a_strength_close_to_nothing_leaves_images_as_they_are():
+    images = noise(60, (3, 16, 16))
+    tiny = replace(stronger(NAIVE, 1e-6), horizontal_flip=False)
+    assert torch.equal(augmented(images, tiny, 1.0).images(0, 60), images)

@@ -39,12 +39,12 @@ class Results:
         metrics = metrics.assign(trial_id=metrics["trial_id"].astype(completed["trial_id"].dtype))
         return completed.merge(metrics, on="trial_id", suffixes=("", "_metrics"))
 
-    def last(self) -> pd.DataFrame:
-        """One row a completed trial: its columns, then its metrics at its last effective epoch.
+    def last(self, status: str = COMPLETED) -> pd.DataFrame:
+        """One row a completed trial (or one of another status): its columns, its metrics at its last effective epoch.
 
         ``elbo_samples`` is what the specification asks for; ``elbo_samples_metrics`` is what the evaluation took.
         """
-        completed = self.trials[self.trials["status"] == COMPLETED]
+        completed = self.trials[self.trials["status"] == status]
         final = self.metrics.drop_duplicates("trial_id", keep="last").drop(columns="bundle_id")
         final = final.assign(trial_id=final["trial_id"].astype(completed["trial_id"].dtype))
         return completed.merge(final, on="trial_id", how="left", suffixes=("", "_metrics"))

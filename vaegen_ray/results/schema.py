@@ -27,7 +27,8 @@ SCHEMA_VERSION = 1
 VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
-COMPLETED, FAILED = STATUSES = ("completed", "failed")
+COMPLETED, FAILED, STOPPED = STATUSES = ("completed", "failed", "stopped")
+"""Stopped is a trial that a search gave up before its end: done, but no result of a finished training."""
 
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -165,7 +166,7 @@ def trial_row(
 
     Args:
         spec: what was trained; fills its own columns, ``trial_id``, ``latent_dim`` and ``spec_json``.
-        status: ``completed``, or ``failed``, which needs an ``error``.
+        status: ``completed``, ``stopped`` before its end, or ``failed``, which needs an ``error``.
         params_z, params_rest: parameters in Theta_z and in the rest; ``params_total`` is their sum.
         samples_digest: names the samples that it was trained on (their folder in the storage).
         samples_wait_seconds: the trial's part of the time that its bundle waited for samples.

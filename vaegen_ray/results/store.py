@@ -24,7 +24,7 @@ from typing import Any
 
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, result_files
-from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
+from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
 __all__ = ["Storage", "SweepStore", "bundle_of", "safe_name", "sweep_names"]
@@ -124,7 +124,7 @@ class SweepStore:
         done: set[str] = set()
         for table in tables.values():
             pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
-            done.update(trial for trial, status in pairs if status == COMPLETED or not retry_failed)
+            done.update(trial for trial, status in pairs if status != FAILED or not retry_failed)
         return done
 
     def forget(self, trial_ids: set[str]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from vaegen_ray.data import added
 from vaegen_ray.errors import VaegenError
@@ -10,22 +11,23 @@ from vaegen_ray.service import options as shared
 from vaegen_ray.service.beside import dashboard_beside
 from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import fail, run
-from vaegen_ray.sweep.spec import Sweep
 
 
 def main(
-    declare: Callable[[argparse.Namespace], Sweep],
+    declare: Callable[[argparse.Namespace], Any],
     description: str,
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     argv: list[str] | None = None,
+    run: Callable[[Any, argparse.Namespace], int] = run,
 ) -> int:
     """Runs the sweep that ``declare`` makes of the options; returns the exit code.
 
     Args:
-        declare: a sweep from the parsed options.
+        declare: a sweep from the parsed options, or what else ``run`` takes.
         description: the first thing that ``--help`` says.
         add_options: adds the options that this sweep alone has.
         argv: the arguments; those of the process when None.
+        run: what to do with what is declared; a ``Sweep`` is run as it is.
     """
     try:
         import_files(argv)

@@ -18,14 +18,15 @@ def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, 
     A folder may also hold trials of an earlier declaration, with other sizes; they are left out.
     """
     from vaegen_ray.results import query
+    from vaegen_ray.results.schema import STOPPED
 
     results = query.load(store.storage, store.name)
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
-    tables = figures.Tables(results.last(), results.curves(), details)
+    frames = [results.last(), results.curves(), details, results.last(STOPPED)]
     if (ids := declared(store)) is not None:
-        tables = figures.Tables(*(frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in tables))
-    return tables, results.notes + skipped
+        frames = [frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in frames]
+    return figures.Tables(*frames), results.notes + skipped
 
 
 def declared(store: SweepStore) -> set[str] | None:

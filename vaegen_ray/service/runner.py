@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -51,12 +52,12 @@ TRIES = 4
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
     """Runs what is left of a sweep; returns the exit code (0: all trials are committed)."""
     started = time.monotonic()
-    _check_networks(sweep)
+    check_networks(sweep)
     if options.dry_run:
         _dry_run(sweep, options)
         return 0
     needed = {spec.dataset for spec in sweep.trials} | {stream.diffusion.dataset for stream in sweep.streams}
-    absent = [name for name in sorted(needed) if not _is_present(name, options.data_dir)]
+    absent = [name for name in sorted(needed) if not is_present(name, options.data_dir)]
     storage = Storage.open(options.storage)
     storage.probe()
     for stream in sweep.streams:
@@ -77,7 +78,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         draw_figures(store, sweep.figures)
         return 0
     with ThreadPoolExecutor(1) as loader:
-        images = loader.submit(_load_images, sweep, options.data_dir)  # while Ray starts,
+        images = loader.submit(load_images, sweep, options.data_dir)  # while Ray starts,
         if absent:
             images.result()  # or before it, where a download may fail
         cluster.connect(options.address)
@@ -95,7 +96,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     return 0 if complete and done == len(sweep.trials) else 1
 
 
-def _check_networks(sweep: Sweep) -> None:
+def check_networks(sweep: Sweep) -> None:
     """Tries the networks of your own in the smallest size that the sweep has of each.
 
     Raises:
@@ -131,7 +132,7 @@ def _todo(sweep: Sweep, store: SweepStore, *, retry_failed: bool = False) -> set
     return {spec.trial_id for spec in sweep.trials} - store.committed(retry_failed)
 
 
-def _is_present(name: str, folder: str | None) -> bool:
+def is_present(name: str, folder: str | None) -> bool:
     """Whether a data set is on this machine. Files may still be downloaded, an absent package is an error at once."""
     there = catalog.presence(name, folder)
     if not there.present and catalog.info(name).package:
@@ -152,7 +153,12 @@ def require_imported(storage: Storage, model: DiffusionSpec) -> None:
         )
 
 
-def _load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
+def load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
+    """The images of all trials of a sweep, by ``data_key``.
+
+    Raises:
+        DataMissingError: they are not there, or labels that a trial needs.
+    """
     splits = {}
     for spec in sweep.datasets:
         size = spec.image_shape[1]
@@ -207,22 +213,9 @@ def _train(
     device, count = cluster.devices()
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     store.prune_metrics({bundle_id(bundle) for bundle in bundles})
-    settings = {k: v for k, v in vars(options).items() if not k.startswith("_")}
-    settings["storage"] = store.storage.name  # without the keys that a URI may hold
-    store.write_sweep_json(
-        {
-            "sweep": sweep.name,
-            "options": settings,
-            "code_version": code_version(),
-            "networks": {network.name: [network.version, network.source] for network in sweep.networks},
-            "versions": _versions(),
-            "machine": {"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
-            "devices": {"kind": device.kind, "count": count},
-            "figures": sweep.figures,
-            "trials": [spec.as_dict() for spec in sweep.trials],
-            "trial_ids": [spec.trial_id for spec in sweep.trials],
-        }
-    )
+    specs = sweep.trials
+    listed = {"trials": [spec.as_dict() for spec in specs], "trial_ids": [spec.trial_id for spec in specs]}
+    store.write_sweep_json({**described(sweep, store, options, device, count), **listed})
     earlier = len(sweep.trials) - len(todo)
     kept = f" ({earlier} more are done)" if earlier else ""
     print(
@@ -272,6 +265,24 @@ def _say_and_note(store: SweepStore, line: str) -> None:
     """Says what is done before VAEs are trained, also to those who watch the storage."""
     print(line, flush=True)
     store.write_status({"time": time.time(), "preparing": line})
+
+
+def described(
+    sweep: Sweep, store: SweepStore, options: argparse.Namespace, device: Device, count: int
+) -> dict[str, Any]:
+    """What ``sweep.json`` says, the trials left out."""
+    settings = {k: v for k, v in vars(options).items() if not k.startswith("_")}
+    settings["storage"] = store.storage.name  # without the keys that a URI may hold
+    return {
+        "sweep": sweep.name,
+        "options": settings,
+        "code_version": code_version(),
+        "networks": {network.name: [network.version, network.source] for network in sweep.networks},
+        "versions": _versions(),
+        "machine": {"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
+        "devices": {"kind": device.kind, "count": count},
+        "figures": sweep.figures,
+    }
 
 
 def _evaluated_on(stream: StreamSpec, bundles: list[Bundle], splits: dict[str, Split]) -> int:

@@ -1,7 +1,8 @@
 """A bundle as Ray Tune sees it: a thin shell around ``Worker``.
 
-A Tune trial is one bundle, named by its number in the plan; actors are reused from bundle to bundle. The plan and the
-images come through the object store once. Tune's results carry the progress only: rows go to the storage.
+A Tune trial is one bundle, named by its number in the plan, or made of the specifications that a search asks for;
+actors are reused from bundle to bundle. The plan and the images come through the object store once. Tune's results
+carry the progress, and of a search the ELBOs that it chooses by: rows go to the storage.
 """
 
 from dataclasses import dataclass, replace
@@ -42,6 +43,12 @@ class Plan:
     """The networks of your own that trials name (``service.shipping``)."""
 
 
+def bundle_of(config: dict[str, Any], bundles: list[Bundle]) -> Bundle:
+    """The bundle that a configuration of Tune means: one of a plan's, or that of a search, which it holds itself."""
+    specs = config.get("specs")
+    return tuple(TrialSpec.from_dict(spec) for spec in specs) if specs else bundles[config["bundle"]]
+
+
 class BundleTrainable(tune.Trainable):
     """Trains one bundle to its end, with a report to the driver now and then."""
 
@@ -79,7 +86,7 @@ class BundleTrainable(tune.Trainable):
         self._worker.close()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._worker.start(self._plan.bundles[config["bundle"]])
+        self._worker.start(bundle_of(config, self._plan.bundles))
 
     def _reader_of(self, stream: StreamSpec, samples: int) -> SampleReader:
         return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)

@@ -1,14 +1,16 @@
 """Ray Tune at work on a list of bundles."""
 
 import logging
+import sys
 import time
 import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.results.store import SweepStore
@@ -18,12 +20,43 @@ from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.pool import Pool
 from vaegen_ray.service.progress import HEARTBEAT_SECONDS, Progress
 from vaegen_ray.service.schedule import InOrder, forget
-from vaegen_ray.service.trainable import BundleTrainable, Plan
+from vaegen_ray.service.trainable import BundleTrainable, Plan, bundle_of
 from vaegen_ray.service.worker import STARTS
 from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.trial import bundle_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Where Tune gets bundles from. Its configurations hold ``bundle``, a number in the order of the starts."""
+
+    search: BasicVariantGenerator | ConcurrencyLimiter
+    """Says which bundles there are, ``max_concurrent`` at a time."""
+    scheduler: InOrder
+    space: dict[str, Any]
+    """What ``search`` chooses from, where it does not know it."""
+    samples: int
+    """How often it does."""
+    members: list[int]
+    """VAEs of every bundle."""
+    bundles: list[Bundle] = field(default_factory=list)
+    """Those that are known before."""
+    at_most: int | None = None
+    """Bundles at a time; None: as many as there are devices."""
+
+    @classmethod
+    def of(cls, bundles: list[Bundle]) -> "Queue":
+        """Of bundles that are known, one after the other."""
+        return cls(
+            search=BasicVariantGenerator(max_concurrent=cluster.devices()[1]),
+            scheduler=InOrder(),
+            space={"bundle": tune.grid_search(list(range(len(bundles))))},
+            samples=1,
+            members=[len(bundle) for bundle in bundles],
+            bundles=bundles,
+        )
 
 
 def fit(
@@ -39,6 +72,7 @@ def fit(
     tries: int,
     pools: dict[StreamSpec, Pool],
     networks: bytes,
+    queue: Queue | None = None,
 ) -> bool:
     """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
 
@@ -55,6 +89,7 @@ def fit(
             largest one can be halved.
         pools: of the streams that trials read.
         networks: of your own, as ``shipping.pack`` gives them.
+        queue: where bundles come from that are not known yet; then there are no ``bundles``.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -74,13 +109,15 @@ def fit(
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    tries += STARTS * (max(len(bundle) for bundle in bundles) - 1).bit_length()
-    search = BasicVariantGenerator(max_concurrent=cluster.devices()[1])
-    watcher = Watcher(store, progress, bundles, list(pools.values()), search)
+    queue = queue or Queue.of(bundles)
+    tries += STARTS * (max(queue.members) - 1).bit_length()
+    watcher = Watcher(store, progress, queue, list(pools.values()))
     tuner = Tuner(
         trainable,
-        param_space={"bundle": tune.grid_search(list(range(len(bundles))))},
-        tune_config=TuneConfig(reuse_actors=True, search_alg=search, scheduler=InOrder()),
+        param_space=queue.space,
+        tune_config=TuneConfig(
+            reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
+        ),
         run_config=RunConfig(
             name=store.name,
             storage_path=folder,
@@ -96,26 +133,18 @@ def fit(
         watcher.heartbeat(ended=True)
     for error in results.errors:
         progress.say(f"a bundle was given up after {tries} tries: {_reason(error)}; the same command tries again")
-    return results.num_errors == 0 and results.num_terminated == len(bundles)
+    return results.num_errors == 0 and results.num_terminated == len(queue.members)
 
 
 class Watcher(Callback):
     """Carries Tune's reports to the display, to status.json and to Ray's metrics, keeps the sampler pools alive, and
     lets Tune ask for as many bundles at a time as there are devices, while nodes come and go."""
 
-    def __init__(
-        self,
-        store: SweepStore,
-        progress: Progress,
-        bundles: list[Bundle],
-        pools: list[Pool],
-        search: BasicVariantGenerator,
-    ) -> None:
+    def __init__(self, store: SweepStore, progress: Progress, queue: Queue, pools: list[Pool]) -> None:
         self._store = store
         self._progress = progress
-        self._bundles = bundles
+        self._queue = queue
         self._pools = pools
-        self._search = search
         self._metrics = Metrics(store.name)
         self._running: dict[str, int] = {}
         """The bundles that run, by the Tune trial."""
@@ -131,17 +160,18 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
+        self._progress.update(trial.config["bundle"], 1.0, self._queue.members[trial.config["bundle"]])
         forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        bundle = self._bundles[trial.config["bundle"]]
+        bundle = bundle_of(trial.config, self._queue.bundles)
         ids = [spec.trial_id for spec in bundle]
         self._store.write_given_up(bundle_id(bundle), ids, _reason(trial.get_error()), trial.num_failures)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        members = len(self._bundles[trial.config["bundle"]])
+        members = self._queue.members[trial.config["bundle"]]
         self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -159,7 +189,7 @@ class Watcher(Callback):
             return
         self._last_heartbeat = time.monotonic()
         if ray.is_initialized():
-            self._search.max_concurrent = cluster.devices()[1]
+            self._queue.search.max_concurrent = min(cluster.devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
         self._metrics.update(progress, [pool.state for pool in self._pools])
         self._store.write_status(
@@ -168,9 +198,9 @@ class Watcher(Callback):
                 "vaes_to_train": progress.total,
                 "vaes_done": progress.done,
                 "fraction": progress.fraction,
-                "bundles": len(self._bundles),
+                "bundles": len(self._queue.members),
                 "bundles_running": progress.running,
-                "vaes_running": sum(len(self._bundles[bundle]) for bundle in self._running.values()),
+                "vaes_running": sum(self._queue.members[bundle] for bundle in self._running.values()),
                 "vaes_per_minute": progress.vaes_per_minute,
                 "seconds_left": progress.seconds_left,
                 "pools": {pool.connection.digest: pool.state for pool in self._pools},

@@ -32,7 +32,7 @@ def results_of(storage: Storage) -> tuple[dict[str, Results], list[str]]:
     for name in SWEEPS:
         if name in storage.folders(""):
             tables, skipped = tables_of(SweepStore(storage, name), Tables._fields)
-            found[name] = Results(*tables)
+            found[name] = Results(tables.last, tables.curves, tables.details)
             notes += skipped
     if not found:
         raise StorageError(f"claims are judged by the sweeps {', '.join(SWEEPS)}; none is in {storage.where()}")

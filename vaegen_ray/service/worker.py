@@ -83,6 +83,7 @@ class Worker:
         self._run: BundleRun | None = None
         self._members = 1
         self._finished_members = 0
+        self._validation: list[tuple[str, int, float]] = []
         self.notes: list[str] = []
 
     def start(self, bundle: Bundle) -> None:
@@ -90,6 +91,7 @@ class Worker:
         self._waiting = [bundle]
         self._drop_run()
         self._members, self._finished_members = len(bundle), 0
+        self._validation = []
         self.notes = []
 
     def advance(self, seconds: float) -> None:
@@ -170,11 +172,14 @@ class Worker:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Finished members, and the part of the bundle that is done, 0 to 1."""
+        """Finished members; the part of the bundle that is done, 0 to 1; whether it runs undivided; what was measured
+        on images for validation (``BundleRun.validation``)."""
         running = 0.0 if self._run is None else self._run.fraction * len(self._run.specs)
         return {
             "finished_members": self._finished_members,
             "fraction": (self._finished_members + running) / self._members,
+            "whole": self._run is not None and len(self._run.specs) == self._members,
+            "validation": self._validation + (self._run.validation if self._run is not None else []),
         }
 
     def save_checkpoint(self) -> None:
@@ -185,8 +190,9 @@ class Worker:
         self._last_checkpoint = time.monotonic()
 
     def close(self) -> None:
-        """Saves what runs, and ends the readers."""
-        self.save_checkpoint()
+        """Saves what runs, and ends the readers. What a search has stopped is committed, and needs no checkpoint."""
+        if self._run is not None and not (self._run.spec.validation and self._is_committed(self._waiting[0])):
+            self.save_checkpoint()
         self._drop_run()
 
     def _begin(self, bundle: Bundle) -> BundleRun:
@@ -289,6 +295,7 @@ class Worker:
             for outcome in outcomes
         ]
         self._store.commit_trials(name, rows)
+        self._validation += self._run.validation if self._run is not None else []
         self._finish(self._waiting[0])
         self._drop_run()
 

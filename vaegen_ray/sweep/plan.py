@@ -45,7 +45,7 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
         f"FLOPs          {flops:.3g} in training",
         f"memory         {_size(memory)} for the largest bundle",
         f"storage        {_size(stored)} of weights",
-        f"expected       {_hours(span)} on {where}, {_hours(work)} of one of them "
+        f"expected       {hours(span)} on {where}, {hours(work)} of one of them "
         f"({source}: {cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
         f"evaluations and Ray's start not counted",
     ]
@@ -74,7 +74,8 @@ def _size(count: float) -> str:
     return f"{count:.3g} TiB"
 
 
-def _hours(seconds: float) -> str:
+def hours(seconds: float) -> str:
+    """A duration in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

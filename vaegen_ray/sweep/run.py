@@ -3,7 +3,8 @@
     BundleRun.advance()  ->  rows of finished segments, a checkpoint at any time, outcomes at the end
 
 Metrics are handed out in segments: fixed groups of evaluation epochs that depend on the specification alone, so that a
-run that starts again from a checkpoint writes the same files with the same rows.
+run that starts again from a checkpoint writes the same files with the same rows. Trials that keep images for validation
+are to be chosen from, perhaps before their end: their run halts after every evaluation, and each is a segment.
 """
 
 import math
@@ -28,7 +29,7 @@ from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import TrialSpec, bundle_id
 
 SEGMENTS = 4
-"""Metrics files of a bundle, at most."""
+"""Metrics files of a bundle without validation, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,9 @@ class Outcome:
     failed_epoch: int | None
 
 
-def segments_of(epochs: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Groups evaluation epochs into at most ``SEGMENTS`` runs of nearly equal length."""
-    parts = min(SEGMENTS, len(epochs))
+def segments_of(epochs: tuple[int, ...], *, each: bool = False) -> list[tuple[int, ...]]:
+    """Groups evaluation epochs into at most ``SEGMENTS`` runs of nearly equal length, or each by itself."""
+    parts = len(epochs) if each else min(SEGMENTS, len(epochs))
     ends = [len(epochs) * i // parts for i in range(parts + 1)]
     return [epochs[a:b] for a, b in pairwise(ends)]
 
@@ -141,7 +142,7 @@ class BundleRun:
         return self.trainer.step / self.spec.steps
 
     def advance(self, seconds: float) -> None:
-        """Trains and evaluates for about ``seconds``, at least one step."""
+        """Trains and evaluates for about ``seconds``, at least one step; with validation, to the next evaluation."""
         started = time.monotonic()
         pace = max(1, self.spec.steps_until(1) // 4)
         while not self.finished:
@@ -156,6 +157,8 @@ class BundleRun:
                 self._look_at_validation(look)
             if due and self.trainer.step >= self.spec.steps_until(due[0]):
                 self._evaluate(due[0])
+                if self.spec.validation:
+                    break
             now = time.monotonic()
             if now - started >= seconds:
                 break
@@ -168,7 +171,7 @@ class BundleRun:
 
         A segment counts as handed out when the next one is asked for: one whose writing failed is handed out again.
         """
-        groups = segments_of(self.spec.evaluate_at)
+        groups = segments_of(self.spec.evaluate_at, each=self.spec.validation > 0)
         while self._segments_taken < len(groups):
             epochs = groups[self._segments_taken]
             if epochs[-1] in self._due():
@@ -185,6 +188,13 @@ class BundleRun:
         for epoch in sorted(self._models):
             yield epoch, self._models[epoch]
             del self._models[epoch]
+
+    @property
+    def validation(self) -> list[tuple[str, int, float]]:
+        """What was measured on images kept for validation (``TrialSpec.validation``): trial, effective epoch, ELBO."""
+        if not self.spec.validation:
+            return []
+        return [(row["trial_id"], row["effective_epoch"], row["elbo_validation"]) for row in self._rows]
 
     def outcomes(self) -> list[Outcome]:
         """How each member ended; to be asked when the run is finished."""
@@ -261,6 +271,10 @@ class BundleRun:
         """The ELBOs of each member, and what else is measured."""
         vae, data = self.trainer.vae, self._data
         elbos = evaluate_elbo(vae, self.specs, data.train, data.test, self._fresh_images())
+        if self.spec.validation:
+            rate, distortion = self._on_validation()
+            for row, elbo in zip(elbos, (-rate - distortion).tolist(), strict=True):
+                row["elbo_validation"] = elbo
         return elbos, measure(vae, self.specs, data, epoch, self.trainer.sources, self.notes.append)
 
     def _keep(self, member: int, epoch: int, elbos: dict[str, float], further: Measured) -> None:
@@ -273,14 +287,16 @@ class BundleRun:
     def _look_at_validation(self, epoch: int) -> None:
         started = time.monotonic()
         self.evaluating = True
-        kept = max(spec.validation_images for spec in self.specs)
-        rate, distortion = rate_and_distortion(
-            self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION
-        )
+        rate, distortion = self._on_validation()
         beta = torch.tensor([spec.beta for spec in self.specs], dtype=rate.dtype, device=rate.device)
         self._early_stopping.look(self.trainer.vae, (-beta * rate - distortion).tolist(), epoch)
         self.evaluating = False
         self.evaluation_seconds += time.monotonic() - started
+
+    def _on_validation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean rate and distortion of every member on the images that are kept for validation: two float64 [M]."""
+        kept = max(spec.validation_images for spec in self.specs)
+        return rate_and_distortion(self.trainer.vae, self.specs, self._data.train[-kept:], stream=ON_VALIDATION)
 
     def _fresh_images(self) -> list[torch.Tensor | None]:
         """For each member as many images of the distribution that it is trained on as there are test images; None

@@ -112,6 +112,24 @@ def augmentation_of(kind: str, image_shape: tuple[int, int, int]) -> Augmentatio
     return replace(table, translation=round(table.translation * min(height, width) / TABLE_SIDE))
 
 
+def stronger(augmentation: Augmentation, strength: float) -> Augmentation:
+    """The augmentation with every range and standard deviation times ``strength``; flips and probabilities stay.
+
+    Translation is rounded to whole pixels. Angles go to half a turn at most, beyond which they would only repeat.
+    """
+    if strength == 1:
+        return augmentation
+    ranges = ("scaling", "anisotropic_scaling", "brightness", "contrast", "saturation")
+    farther = {name: getattr(augmentation, name) * strength for name in ranges}
+    return replace(
+        augmentation,
+        translation=round(augmentation.translation * strength),
+        rotation=min(augmentation.rotation * strength, max(augmentation.rotation, 180.0)),
+        hue=min(augmentation.hue * strength, math.pi),
+        **farther,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transforms:
     """What is done to each of n images: float64 [n] each, in the order in which it is done."""

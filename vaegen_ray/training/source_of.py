@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vaegen_ray.training.augmentation import Augmented, augmentation_of
+from vaegen_ray.training.augmentation import Augmented, augmentation_of, stronger
 from vaegen_ray.training.mollification import Mollified
 from vaegen_ray.training.sources import Mixture, Repetitions, Source, StreamOf, Synthetic
 from vaegen_ray.trial import TrialSpec
@@ -23,7 +23,7 @@ def source_of(spec: TrialSpec, train: Tensor, stream_of: StreamOf | None = None)
         synthetic = _synthetic(spec, train.device, stream_of)
         source = Mixture(source, synthetic, spec.real_percent) if made.images == "mix" else synthetic
     if made.augmentation:
-        augmentation = augmentation_of(made.augmentation, spec.image_shape)
+        augmentation = stronger(augmentation_of(made.augmentation, spec.image_shape), spec.augment_strength)
         source = Augmented(
             source, augmentation, probability=spec.augment_probability, levels=spec.levels, seed=spec.seed
         )
