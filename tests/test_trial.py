@@ -7,9 +7,10 @@ import pytest
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.measures import Amortization, Information, Measures, TwoSample
+from vaegen_ray.methods import real_before
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.sweep.base import rising_epochs
-from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id, real_before
+from vaegen_ray.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id
 
 RESIDUAL = {"architecture": "residual", "latent_per_mz": 4}
 BASE = {"levels": 256, "n_train": 400, **RESIDUAL}

@@ -43,6 +43,17 @@ METHOD_NAMES = {
 }
 """Names in the papers of what methods are made of; ``method_name`` puts them together."""
 
+OF_METHOD = {
+    "real_percent": "mix",
+    "augment_probability": "augmentation",
+    "augment_strength": "augmentation",
+    "mollify_std": "mollify",
+    "asleep_percent": "rha",
+    "asleep_samples": "rha",
+    "validation_percent": "early_stopping",
+}
+"""Fields that say something about one kind of method, and have their neutral values with all others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -119,3 +130,8 @@ def method_name(method: str) -> str:
     if parts[0] == "rha":  # it is nothing alone, other than an augmentation
         parts = ["normal", *parts]
     return " + ".join(METHOD_NAMES.get(part, part) for part in parts)
+
+
+def real_before(position: int, percent: int) -> int:
+    """Real images before a position of a mixture with ``percent`` of them, spread as evenly as can be."""
+    return position * percent // 100

@@ -14,7 +14,7 @@ from typing import Any
 from vaegen_ray.architectures import check_architecture
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.measures import Measures
-from vaegen_ray.methods import Recipe, recipe
+from vaegen_ray.methods import OF_METHOD, Recipe, real_before, recipe
 from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, check_data_digest, whole
 
 NUMERICS_VERSION = 1
@@ -56,16 +56,6 @@ ADDED: dict[str, Any] = {
 }
 """Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
 them, so that trials without them keep their ids."""
-OF_METHOD = {
-    "real_percent": "mix",
-    "augment_probability": "augmentation",
-    "augment_strength": "augmentation",
-    "mollify_std": "mollify",
-    "asleep_percent": "rha",
-    "asleep_samples": "rha",
-    "validation_percent": "early_stopping",
-}
-"""Fields that say something about one kind of method, and have their neutral values with all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,11 +390,6 @@ class TrialSpec:
 
 NESTED: dict[str, Any] = {"stream": StreamSpec, "measures": Measures}
 """Fields of a trial that are specifications themselves."""
-
-
-def real_before(position: int, percent: int) -> int:
-    """Real images before a position of a mixture with ``percent`` of them, spread as evenly as can be."""
-    return position * percent // 100
 
 
 def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:
