@@ -22,9 +22,8 @@ from .conftest import SWEEP
 WAIT = 120.0
 DRIVER = """
 import sys, time
-from vaegen_ray.service import main
-main.run = lambda sweep, options: time.sleep(600)
-main.main(lambda options: None, "a sweep", argv=sys.argv[1:])
+from vaegen_ray.service.main import main
+main(lambda options: None, "a sweep", argv=sys.argv[1:], run=lambda sweep, options: time.sleep(600))
 """
 
 

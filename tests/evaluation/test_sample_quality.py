@@ -263,7 +263,7 @@ def test_the_real_network_gives_features_and_logits(monkeypatch, weights):
     (measured,) = sample_quality(*linear(1.0), noise(2), SampleQuality(images=2))
     assert shapes == [(2, 2048), (2, 1008)] * 2
     assert measured.row["fid"] > 0
-    assert measured.row["inception_score"] >= 1
+    assert measured.row["inception_score"] >= 1 - 1e-9
 
 
 class First(nn.Module):

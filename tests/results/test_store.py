@@ -132,7 +132,9 @@ def test_only_checkpoints_of_committed_bundles_are_pruned(store: SweepStore, tri
     for bundle, members in (("done", ids[:2]), ("half", ids[:1]), ("going", ids[1:])):
         store.write_checkpoint(bundle, b"x")
         store.write_checkpoint_members(bundle, members)
+    store.write_checkpoint_members("begun", ids[:2])
     store.prune_checkpoints()
+    assert store.storage.list("s/checkpoints") == ["going.json", "going.safetensors"]
     assert store.started_bundles() == {"going": ids[1:]}
     assert store.checkpoints() == ["going"]
 

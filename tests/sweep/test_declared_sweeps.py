@@ -45,7 +45,8 @@ def once(sweep: Sweep) -> list[TrialSpec]:
 
 
 def test_every_script_is_tried() -> None:
-    assert {path.stem for path in SWEEPS.glob("*.py")} == {*OURS, "double_descent", "rate_distortion", "inference_gap"}
+    others = {"double_descent", "rate_distortion", "inference_gap", "search"}
+    assert {path.stem for path in SWEEPS.glob("*.py")} == {*OURS, *others}
 
 
 @pytest.mark.parametrize("name", OURS)

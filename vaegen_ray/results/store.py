@@ -203,8 +203,21 @@ class SweepStore:
 
     def started_bundles(self) -> dict[str, list[str]]:
         """The trial ids of every bundle with a checkpoint, in the order of its members. A damaged list is set aside."""
+        return self._members(self.checkpoints())
+
+    def prune_checkpoints(self) -> None:
+        """Deletes what is left of the checkpoints of bundles that are committed: their worker died before it could."""
+        names = self.storage.list(self._path("checkpoints"), ".json")
+        begun = self._members(name.removesuffix(".json") for name in names if SAFE_NAME.fullmatch(name))
+        done = self.committed() if begun else set()
+        for bundle, members in begun.items():
+            if done.issuperset(members):
+                self.delete_checkpoint(bundle)
+
+    def _members(self, bundles: Iterable[str]) -> dict[str, list[str]]:
         found = {}
-        for name in (bundle + ".json" for bundle in self.checkpoints()):
+        for bundle in bundles:
+            name = f"{bundle}.json"
             data = self.storage.read_optional(self._path("checkpoints", name))
             if data is None:
                 continue
@@ -215,16 +228,8 @@ class SweepStore:
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 self._set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
             else:
-                found[name.removesuffix(".json")] = members
+                found[bundle] = members
         return found
-
-    def prune_checkpoints(self) -> None:
-        """Deletes the checkpoints of bundles that are committed: their worker died before it could."""
-        started = self.started_bundles()
-        done = self.committed() if started else set()
-        for bundle, members in started.items():
-            if done.issuperset(members):
-                self.delete_checkpoint(bundle)
 
     def checkpoints(self) -> list[str]:
         """The bundles that have a checkpoint, sorted."""
