@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +179,18 @@ def test_a_keyboard_reaches_everything_in_the_order_of_the_page(small: Page) -> 
     assert [name for name, _ in seen[8:11]] == ["x", "y", "colour"]
     assert seen[17][0] == "The same numbers as a table."  # behind the buttons of the figure
     assert all(visible for _, visible in seen), seen
-    small.all("#x")[0].send_keys(Keys.ENTER)
-    small.until(lambda: small.all("[role=listbox], .dash-dropdown-content"), "the menu is open")
-    small.press(Keys.ARROW_DOWN)
-    small.press(Keys.ENTER)
     title = "return document.querySelector('#figure .js-plotly-plot').layout.xaxis.title.text"
-    small.until(lambda: small.browser.execute_script(title) != "nc", "another axis")
+    downs = count(1)
+
+    def another_axis() -> bool:
+        """Chooses by keys alone, further down each time: the first key may only go to the top of the menu."""
+        if not small.all("[role=listbox], .dash-dropdown-content"):
+            small.all("#x")[0].send_keys(Keys.ENTER)
+        for key in (*[Keys.ARROW_DOWN] * next(downs), Keys.ENTER):
+            small.press(key)
+        return small.browser.execute_script(title) != "nc"
+
+    small.until(another_axis, "another axis")
     for control in small.all("a, button, input, [role=progressbar], [role=region]"):
         assert control.accessible_name or not control.is_displayed(), control.get_attribute("outerHTML")
     assert small.complaints() == []

@@ -1,5 +1,6 @@
 """Storage on an S3 server with faults."""
 
+import hashlib
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ import pytest
 import vaegen_ray
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results import query
+from vaegen_ray.results import storage as module
 from vaegen_ray.results.storage import S3_ATTEMPTS, Storage
 from vaegen_ray.results.store import SweepStore
 
@@ -110,6 +113,17 @@ def test_a_file_that_never_stays_the_same_is_given_up(s3):
 
     s3.fault = fault
     assert "it was replaced 10 times while it was read" in refused(s3, lambda: storage.read("x"))
+
+
+def test_a_file_whose_etag_is_no_md5_is_read(s3, monkeypatch):
+    """As an object is that a key of the store encrypts; the MD5 of nothing stands for its ETag."""
+    storage = Storage.open(s3.uri(s3.bucket()))
+    storage.write("x", b"secret")
+    monkeypatch.setattr(module, "hashlib", SimpleNamespace(md5=lambda data, **more: hashlib.md5(b"", **more)))
+    assert storage.read("x") == b"secret"
+    first = [method for method, _ in s3.requests].count("GET")
+    assert storage.read("x") == b"secret"
+    assert [method for method, _ in s3.requests].count("GET") == first + 2, "known now: two readings that agree"
 
 
 def test_a_file_that_is_another_for_a_moment_is_read_whole(s3):

@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,9 @@ COPIES = 16
 """Objects copied at once, to hide the delay of an object store."""
 READ_TRIES = 10
 """Times that a file is read anew when it was replaced meanwhile."""
+MD5 = re.compile("[0-9a-f]{32}")
+_ENCRYPTED: set[str] = set()
+"""Storages, by name, in which an ETag that looks like an MD5 was seen to be none."""
 
 Names = list[str]
 """The name ``list`` means a method inside the class."""
@@ -263,15 +267,20 @@ class Storage:
         """What ``full`` held at one moment.
 
         pyarrow asks an object store for the size of an object, then for so many bytes: a longer one that takes its
-        place in between comes cut short. The ETag of a plain upload is the MD5 of its bytes; other objects are read
-        until two readings agree.
+        place in between comes cut short. The ETag of a plain upload is the MD5 of its bytes, unless a key of the store
+        encrypts it. Where it never is, and where an ETag is no MD5 at all, readings that agree are believed.
         """
-        before: tuple[bytes, Any] | None = None
+        agreed, before = 0, None
         for _ in range(READ_TRIES):
             with self.filesystem.open_input_file(full) as file:
                 data, facts = file.read(), file.metadata()
             tag = facts.get("ETag", b"").decode().strip('"')
-            if tag == hashlib.md5(data, usedforsecurity=False).hexdigest() or (data, facts) == before:
+            if tag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+                return bytes(data)
+            agreed = agreed + 1 if (data, facts) == before else 1
+            if agreed == (READ_TRIES if MD5.fullmatch(tag) and self.name not in _ENCRYPTED else 2):
+                if MD5.fullmatch(tag):
+                    _ENCRYPTED.add(self.name)
                 return bytes(data)
             before = data, facts
         raise OSError(errno.EBUSY, f"it was replaced {READ_TRIES} times while it was read")
