@@ -54,7 +54,7 @@ class Metrics:
             "vaegen_bundles_running": progress.running,
             "vaegen_vaes_per_second": progress.vaes_per_minute / 60,
             "vaegen_samples_per_second": progress.samples_per_second,
-            "vaegen_shards_waited_for": sum(state["shards_waited_for"] for state in answered),
+            "vaegen_shards_waited_for": sum(len(state["shards_waited_for"]) for state in answered),
         }.items():
             self._gauges[name].set(value)
         self._count("vaegen_vaes_done", progress.done)
