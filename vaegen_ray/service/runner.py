@@ -16,8 +16,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -77,15 +78,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         print(f"nothing to train: all {len(sweep.trials)} VAEs of {sweep.name} are in {storage.where(sweep.name)}")
         draw_figures(store, sweep.figures)
         return 0
-    with ThreadPoolExecutor(1) as loader:
-        images = loader.submit(load_images, sweep, options.data_dir)  # while Ray starts,
-        if absent:
-            images.result()  # or before it, where a download may fail
-        cluster.connect(options.address)
-        try:
-            complete = _train(sweep, store, todo, options, images.result)
-        finally:
-            cluster.disconnect()
+    with ray_and_images(sweep, options, absent=bool(absent)) as images:
+        complete = _train(sweep, store, todo, options, images)
     done = len(sweep.trials) - len(_todo(sweep, store))
     took = clock(time.monotonic() - started)
     print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
@@ -94,6 +88,26 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     if left := len(sweep.trials) - done:
         print(f"{left} VAEs are left; the same command goes on from here")
     return 0 if complete and done == len(sweep.trials) else 1
+
+
+@contextmanager
+def ray_and_images(
+    sweep: Sweep, options: argparse.Namespace, *, absent: bool
+) -> Iterator[Callable[[], dict[str, Split]]]:
+    """Ray, as long as the context lasts, and what gives the images, by ``data_key``.
+
+    Args:
+        absent: some are not on this machine; they are got before Ray starts, and else while it does.
+    """
+    with ThreadPoolExecutor(1) as loader:
+        images = loader.submit(load_images, sweep, options.data_dir)
+        if absent:
+            images.result()
+        cluster.connect(options.address)
+        try:
+            yield images.result
+        finally:
+            cluster.disconnect()
 
 
 def check_networks(sweep: Sweep) -> None:

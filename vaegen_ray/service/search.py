@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from vaegen_ray.claims.statistics import mean_interval
@@ -28,7 +27,7 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
-from vaegen_ray.service.runner import TRIES, check_networks, described, is_present, load_images
+from vaegen_ray.service.runner import TRIES, check_networks, described, is_present, ray_and_images
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import seconds_of
 from vaegen_ray.sweep.plan import hours
@@ -76,15 +75,8 @@ def run(search: Search, options: argparse.Namespace) -> int:
         print(f"nothing to try: {_counted(known)} of {search.name} are in {storage.where(search.name)}")
         _conclude(search, store, known)
         return 0
-    with ThreadPoolExecutor(1) as loader:
-        images = loader.submit(load_images, search.sweep, options.data_dir)  # while Ray starts,
-        if absent:
-            images.result()  # or before it, where a download may fail
-        cluster.connect(options.address)
-        try:
-            complete = _search(search, store, known, options, images.result)
-        finally:
-            cluster.disconnect()
+    with ray_and_images(search.sweep, options, absent=absent) as images:
+        complete = _search(search, store, known, options, images)
     known = history(store, search)
     took = clock(time.monotonic() - started)
     where = storage.where(search.name)
