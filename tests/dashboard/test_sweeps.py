@@ -23,7 +23,7 @@ from .conftest import BUNDLES, SPECS, SWEEP, status
 def look_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look reads."""
     made = live_module.LiveSweep.__init__
-    monkeypatch.setattr(live_module.LiveSweep, "__init__", lambda self, *args: made(self, *args, every=0))
+    monkeypatch.setattr(live_module.LiveSweep, "__init__", lambda self, *args, **_: made(self, *args, every=0))
 
 
 def watched(store: SweepStore) -> WatchedSweep:

@@ -13,10 +13,24 @@ from vaegen_ray.cli import (
     results,
     samples,
     status,
+    tensorboard,
 )
 from vaegen_ray.service.options import OneLineParser
 
-GROUPS = (status, dashboard, results, compare, figure, claims, datasets, diffusion, samples, doctor, completion)
+GROUPS = (
+    status,
+    dashboard,
+    tensorboard,
+    results,
+    compare,
+    figure,
+    claims,
+    datasets,
+    diffusion,
+    samples,
+    doctor,
+    completion,
+)
 """Modules with ``add(commands)``, in the order in which ``--help`` lists their commands."""
 
 

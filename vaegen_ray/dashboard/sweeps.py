@@ -72,11 +72,15 @@ class Summary:
 
 
 class WatchedSweep:
-    """One sweep of a storage, read again and again; may be used by several threads."""
+    """One sweep of a storage, read again and again; may be used by several threads.
 
-    def __init__(self, storage: Storage, name: str) -> None:
+    Args:
+        every: seconds within which the results are not looked at again.
+    """
+
+    def __init__(self, storage: Storage, name: str, *, every: float = 1.0) -> None:
         self.store = SweepStore(storage, name)
-        self._live = LiveSweep(storage, name)
+        self._live = LiveSweep(storage, name, every=every)
         self._lock = threading.Lock()
         self._declaration: tuple[Any, Declared] = (None, Declared())
         self._beat: tuple[float | None, float] = (None, -1e9)

@@ -1,7 +1,7 @@
-"""``--dashboard``: the web page in a process of its own beside a sweep, which ends with the driver in any case.
+"""``--dashboard`` and ``--tensorboard``: processes of their own beside a sweep, which end with the driver in any case.
 
-The page's process reads the other end of a pipe that the driver alone holds: it closes when the driver ends, also when
-that is killed.
+Such a process reads the other end of a pipe that the driver alone holds: it closes when the driver ends, also when that
+is killed.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
 from vaegen_ray.errors import VaegenError
@@ -19,22 +19,35 @@ PACKAGES = ("dash", "waitress")
 
 
 @contextmanager
-def dashboard_beside(options: argparse.Namespace) -> Iterator[None]:
-    """Starts the page where ``--dashboard`` asks for it; it prints its address. A dry run has none.
+def beside(sweep: str, options: argparse.Namespace) -> Iterator[None]:
+    """Starts what the options ask for beside a sweep; each says where to look. A dry run has none.
+
+    Args:
+        sweep: its name.
 
     Raises:
-        VaegenError: the extra is not installed.
+        VaegenError: an extra is not installed.
     """
-    if not options.dashboard or options.dry_run:
+    wanted = []
+    if options.dashboard and not options.dry_run:
+        require_extra()
+        wanted.append(["dashboard"])
+    if options.tensorboard and not options.dry_run:
+        wanted.append(["tensorboard", sweep, options.tensorboard])
+    with ExitStack() as stack:
+        for command in wanted:
+            stack.enter_context(_process(command, options.storage))
         yield
-        return
-    require_extra()
+
+
+@contextmanager
+def _process(command: list[str], storage: str) -> Iterator[None]:
     # A session of its own: Ctrl-C ends the driver, which may still have something to show. The storage goes through the
     # environment, since a URI may hold keys and all users see command lines.
     process = subprocess.Popen(
-        [sys.executable, "-m", "vaegen_ray.dashboard", "--with-parent"],
+        [sys.executable, "-m", "vaegen_ray.cli", *command, "--with-parent"],
         stdin=subprocess.PIPE,
-        env={**os.environ, "VAEGEN_STORAGE": options.storage},
+        env={**os.environ, "VAEGEN_STORAGE": storage},
         start_new_session=True,
     )
     try:

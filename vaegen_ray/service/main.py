@@ -8,7 +8,7 @@ from typing import Any
 from vaegen_ray.data import added
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import options as shared
-from vaegen_ray.service.beside import dashboard_beside
+from vaegen_ray.service.beside import beside
 from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import fail, run
 
@@ -38,7 +38,7 @@ def main(
         for note in added.discover(options.data_dir):
             print(note, file=sys.stderr)
         sweep = declare(options)
-        with dashboard_beside(options):
+        with beside(sweep.name, options):
             return run(sweep, options)
     except VaegenError as error:
         return fail(error)

@@ -100,6 +100,13 @@ def fraction(text: str) -> float:
     return value
 
 
+def local_folder(text: str) -> str:
+    """A type for folders of this machine."""
+    if "://" in text or not text:
+        raise argparse.ArgumentTypeError(f"must be a folder of this machine; got {text!r}")
+    return text
+
+
 def bounds(text: str) -> tuple[int, int]:
     """A type for ``MIN:MAX`` with 0 <= MIN <= MAX and MAX >= 1, such as ``1:4``."""
     try:
@@ -186,6 +193,12 @@ def parser(description: str) -> OneLineParser:
     add_import(made)
     made.add_argument(
         "--dashboard", action="store_true", help="show the run on a live web page of this machine [default: off]"
+    )
+    made.add_argument(
+        "--tensorboard",
+        type=local_folder,
+        metavar="DIR",
+        help="also write event files for `tensorboard --logdir DIR` there [default: none]",
     )
     trial = made.add_argument_group("every trial", "in place of what the preset says")
     trial.add_argument("--architecture", choices=own.names(), help="network [default: by data set]")
