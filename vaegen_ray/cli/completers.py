@@ -1,38 +1,10 @@
-"""``vaegen completion``, and what shells may complete.
-
-The printed script makes a shell ask ``vaegen`` itself at every Tab (argcomplete), so that sweeps are those of the
-``--storage`` that stands in the line, and nothing has to be printed again when a command gets an option.
-"""
+"""What shells may complete: functions that argcomplete calls with the line so far, and that complain of nothing."""
 
 import argparse
 from dataclasses import fields
 from typing import Any
 
-from vaegen_ray.cli.parts import Commands, command
 from vaegen_ray.errors import VaegenError
-
-SHELLS = ("bash", "zsh", "fish")
-
-
-def add(commands: Commands) -> None:
-    """Adds the command."""
-    made = command(commands, "completion", run, "print what a shell needs to complete the commands of vaegen")
-    made.add_argument("shell", choices=SHELLS, help='in bash and zsh: eval "$(vaegen completion SHELL)"')
-
-
-def run(options: argparse.Namespace) -> int:
-    """Prints the script of a shell."""
-    import argcomplete
-
-    print(argcomplete.shellcode(["vaegen"], True, options.shell))
-    return 0
-
-
-def answer(parser: argparse.ArgumentParser) -> None:
-    """Answers a shell that asks what could stand where its cursor is, and ends the process."""
-    import argcomplete
-
-    argcomplete.autocomplete(parser, always_complete_options=False)
 
 
 def sweep_names(parsed_args: argparse.Namespace, **about: Any) -> list[str]:
@@ -45,11 +17,12 @@ def other_sweep_names(parsed_args: argparse.Namespace, **about: Any) -> list[str
     return _sweeps_in(parsed_args.storage_b or parsed_args.storage)
 
 
-def dataset_names(**about: Any) -> list[str]:
-    """The data sets."""
-    from vaegen_ray.data.catalog import CATALOG
+def dataset_names(parsed_args: argparse.Namespace, **about: Any) -> list[str]:
+    """The data sets, those that were added to ``--data-dir`` too."""
+    from vaegen_ray.data import added, catalog
 
-    return sorted(CATALOG)
+    added.discover(getattr(parsed_args, "data_dir", None))
+    return sorted(catalog.CATALOG)
 
 
 def figure_names(**about: Any) -> list[str]:
