@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from vaegen_ray import trial
+from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.trial import TrialSpec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -115,6 +116,22 @@ def test_of_seeds_that_both_have_the_means_are_equal(write: Callable, vaegen: Ru
     code, out, _ = vaegen("compare", "a", "b")
     assert code == 1 and "6 in both, 0 in A alone, 4 in B alone" in out
     assert "2 that both have, with equal means of the same seeds" in out
+
+
+def test_what_separates_the_sides_is_what_no_trial_shares(write: Callable, vaegen: Run) -> None:
+    """Streams are absent on both sides, and there on one."""
+    write("a", specs(), elbo)
+    stream = base_stream("digits", "smoke", n_train=500)
+    write("b", specs(learning_rate=2e-3) + specs(learning_rate=2e-3, method="dmaapx", stream=stream), elbo)
+    _, out, _ = vaegen("compare", "a", "b")
+    assert "have nothing in common in learning_rate (see --ignore)" in out
+
+
+def test_a_side_without_completed_trials_has_no_points(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo, failed=specs())
+    write("b", specs(range(3, 6)), elbo)
+    code, out, _ = vaegen("compare", "a", "b")
+    assert code == 1 and "points  none; no trial of A is completed" in out
 
 
 def test_what_one_side_did_not_measure_is_no_difference_of_means(write: Callable, vaegen: Run) -> None:

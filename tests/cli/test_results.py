@@ -89,7 +89,9 @@ def test_what_is_not_finite_is_left_out_and_counted(write: Callable, vaegen: Run
     assert (row["elbo_test"], row["elbo_test_seeds"], row["generalization_gap_seeds"]) == ("-0.5", "2", "3")
     assert (row["fid"], row["fid_seeds"]) == ("", "0") and "no trial has fid here" in err
     _, out, _ = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test,generalization_gap")
-    assert out.splitlines()[1].split()[2:6] == ["-0.5", "±", "6.4", "(2)"]
+    head, line = out.splitlines()
+    assert line.split()[2:6] == ["-0.5", "±", "6.4", "(2)"]
+    assert head.index("elbo_test") + len("elbo_test") == line.index("(2)") + 3, "numbers stand to the right"
 
 
 def test_epochs(written: None, vaegen: Run) -> None:

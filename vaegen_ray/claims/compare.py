@@ -66,8 +66,10 @@ def compare_rows(a: Side, b: Side, measured: Sequence[str], tolerance: float = 0
     """
     ids_a, ids_b = set(a.trials["trial_id"]), set(b.trials["trial_id"])
     both = ids_a & ids_b
-    trials = _joined(a.trials, b.trials, ("trial_id",), both).assign(effective_epoch=np.nan)
-    metrics = _joined(a.metrics, b.metrics, EVALUATION, both)
+    trials = _joined(*(side.trials[["trial_id", *OF_TRIAL]] for side in (a, b)), ("trial_id",), both)
+    trials = trials.assign(effective_epoch=np.nan)
+    measured = [name for name in measured if any(side.metrics[name].notna().any() for side in (a, b))]
+    metrics = _joined(*(side.metrics[[*EVALUATION, *measured]] for side in (a, b)), EVALUATION, both)
     details = _joined(a.details, b.details, SERIES, both)
     found = [_differences(trials, name, name, tolerance) for name in OF_TRIAL]
     found += [_differences(metrics, name, name, tolerance) for name in measured]
@@ -120,10 +122,10 @@ def compare_points(
 
 
 def separating(a: Side, b: Side) -> list[str]:
-    """The fields in which no trial of A is like one of B."""
+    """The fields in which no completed trial of A is like one of B; both have some."""
     apart = [field.name for field in fields(TrialSpec) if field.name != "seed"]
-    values = [pd.DataFrame(list(_by_point(side, apart)), columns=apart) for side in (a, b)]
-    return [name for name in apart if not set(values[0][name]) & set(values[1][name])]
+    of_a, of_b = (list(zip(*_by_point(side, apart), strict=True)) for side in (a, b))
+    return [name for name, x, y in zip(apart, of_a, of_b, strict=True) if not set(x) & set(y)]
 
 
 def _joined(a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], trials: set[str]) -> pd.DataFrame:

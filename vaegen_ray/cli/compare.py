@@ -74,7 +74,9 @@ def run(options: argparse.Namespace) -> int:
         print(_of_rows(rows, options.tolerance))
     if rows.equal:
         return EQUAL
-    if points.empty:
+    if empty := [letter for letter, side in (("A", a), ("B", b)) if side.last.empty]:
+        print(f"points  none; no trial of {' and of '.join(empty)} is completed")
+    elif points.empty:
         apart = ", ".join(separating(a, b)) or "no field alone"
         print(f"points  none that both have; A and B have nothing in common in {apart} (see --ignore)")
     else:
