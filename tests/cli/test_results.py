@@ -302,6 +302,12 @@ def test_sums_are_numbers(written: None, vaegen: Run) -> None:
     ]
 
 
+def test_what_parquet_cannot_hold_is_one_line(written: None, vaegen: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    code, out, err = vaegen("results", "s", "--sql", "SELECT INTERVAL 1 MONTH AS i", "--output", str(file))
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "interval" in err and not file.exists()
+
+
 @pytest.mark.parametrize("kind", ["table", "csv", "json", "markdown"])
 def test_columns_of_one_name_are_all_shown(written: None, vaegen: Run, kind: str) -> None:
     query = "SELECT nc, nc + 1 AS nc, 7 AS nc_1 FROM trials LIMIT 1"

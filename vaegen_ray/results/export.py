@@ -40,9 +40,16 @@ def as_json(rows: pa.Table) -> str:
 
 
 def as_parquet(rows: pa.Table) -> bytes:
-    """A Parquet file."""
+    """A Parquet file.
+
+    Raises:
+        SpecError: Parquet has no type for a column, such as an interval of SQL.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink)
+    try:
+        pq.write_table(rows, sink)
+    except pa.ArrowException as error:
+        raise SpecError(f"columns of a Parquet file must have a type that it knows (use CAST); got {error}") from None
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -93,7 +100,7 @@ def _plain(value: Any) -> Any:
         return int(value) if value.as_tuple().exponent == 0 else float(value)
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list) or type(value) is tuple:  # a tuple is an entry of a map
         return [_plain(each) for each in value]
     return value if value is None or isinstance(value, (bool, int, str)) else _word(value)
 
