@@ -66,11 +66,10 @@ def compare_rows(a: Side, b: Side, measured: Sequence[str], tolerance: float = 0
     """
     ids_a, ids_b = set(a.trials["trial_id"]), set(b.trials["trial_id"])
     both = ids_a & ids_b
-    trials = _joined(*(side.trials[["trial_id", *OF_TRIAL]] for side in (a, b)), ("trial_id",), both)
-    trials = trials.assign(effective_epoch=np.nan)
+    trials = _joined(a.trials, b.trials, ("trial_id",), OF_TRIAL, both).assign(effective_epoch=np.nan)
     measured = [name for name in measured if any(side.metrics[name].notna().any() for side in (a, b))]
-    metrics = _joined(*(side.metrics[[*EVALUATION, *measured]] for side in (a, b)), EVALUATION, both)
-    details = _joined(a.details, b.details, SERIES, both)
+    metrics = _joined(a.metrics, b.metrics, EVALUATION, measured, both)
+    details = _joined(a.details, b.details, SERIES, ("values",), both)
     found = [_differences(trials, name, name, tolerance) for name in OF_TRIAL]
     found += [_differences(metrics, name, name, tolerance) for name in measured]
     found += [_differences(part, "values", str(name), tolerance) for name, part in details.groupby("quantity")]
@@ -128,11 +127,13 @@ def separating(a: Side, b: Side) -> list[str]:
     return [name for name, x, y in zip(apart, of_a, of_b, strict=True) if not set(x) & set(y)]
 
 
-def _joined(a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], trials: set[str]) -> pd.DataFrame:
-    """The rows of both side by side, ``_a`` and ``_b``, and ``side``, which says where a row is: both, left_only (A) or
-    right_only."""
+def _joined(
+    a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], trials: set[str]
+) -> pd.DataFrame:
+    """Columns of the rows of both side by side, ``_a`` and ``_b``, and ``side``, which says where a row is: both,
+    left_only (A) or right_only."""
     words = {key: object for key in keys if key != "effective_epoch"}
-    kept = [each[each["trial_id"].isin(trials)].astype(words) for each in (a, b)]
+    kept = [each.loc[each["trial_id"].isin(trials), [*keys, *columns]].astype(words) for each in (a, b)]
     return kept[0].merge(kept[1], on=list(keys), how="outer", suffixes=("_a", "_b"), indicator="side")
 
 
