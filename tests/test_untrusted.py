@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 import vaegen_ray
-from vaegen_ray.claims.report import _no_tags
+from vaegen_ray.claims.report import no_tags
 from vaegen_ray.data import corruptions, tetrominoes
 from vaegen_ray.errors import DataFormatError, SpecError, VaegenError, printable
 from vaegen_ray.evaluation import sample_quality
@@ -172,7 +172,7 @@ def test_text_of_result_files_cannot_steer_a_terminal_or_be_html(tmp_path: Path)
     read = query.load(tmp_path, "s").trials.iloc[0]
     assert read["dataset"] == " ]0;owned 2Jdigits # x"
     assert read["error"] == "<script> "
-    assert _no_tags("<script>alert(1)</script> a < b <= c") == "&lt;script>alert(1)&lt;/script> a < b <= c"
+    assert no_tags("<script>alert(1)</script> a < b <= c") == "&lt;script>alert(1)&lt;/script> a < b <= c"
 
 
 def test_errors_are_one_line_that_cannot_steer_a_terminal(capsys: pytest.CaptureFixture) -> None:

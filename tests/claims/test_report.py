@@ -75,11 +75,15 @@ def test_failed_trials_do_not_count():
         ({"nc": 64}, "nc 64"),
         ({"epochs": 7}, " 7 epochs"),
         ({"batch_size": 9}, "batch_size 9"),
+        ({"split": "checkerboard"}, "split checkerboard"),
+        ({"data_digest": "ab12"}, "data_digest ab12"),
+        ({"network_version": 2}, "network_version 2"),
+        ({"validation": 100}, "validation 100"),
     ],
 )
 def test_experiments_are_judged_apart(settings, said):
     """Together they would be two trials of one seed, or a mean over two experiments."""
-    usual = {"batch_size": 50}
+    usual = {"batch_size": 50, "split": "random", "data_digest": "", "network_version": 0, "validation": 0}
     opposite = last({"normal": 0.0, "rha": 1.0, "dmaapx": -9.0, "dmaapx+rha": 0.0}, **{**usual, **settings})
     rows = report(results(last(**usual), opposite), (BETTER,))
     assert sorted(row.verdict for row in rows) == sorted([HOLDS, FAILS])
@@ -93,23 +97,11 @@ def test_claims_about_axes_keep_all_sizes_together():
     assert settings.endswith("nc 64 to 256, mz 4")
 
 
-@pytest.mark.parametrize(
-    ("field", "neutral", "other", "said"),
-    [
-        ("split", "random", "checkerboard", "split checkerboard"),
-        ("hidden_layers", 2.0, 1.0, "hidden_layers 1"),
-        ("regulariser", "rate", "marginal_kl", "regulariser marginal_kl"),
-    ],
-)
-def test_old_rows_without_a_field_have_its_neutral_value(field, neutral, other, said):
-    old, new = last(**{field: None}), last(**{field: neutral})
-    frame = pd.concat([old.query("seed == 0"), new.query("seed > 0")], ignore_index=True)
-    (row,) = report(results(frame), (BETTER,))
-    assert row.statistic.seeds == "3 seeds" and field not in row.settings
-    rows = report(results(old, last(**{field: other})), (BETTER,))
+def test_seeds_of_other_images_are_not_put_together():
+    """Images of one's own that were replaced under their name: other seeds would hide it."""
+    first, second = last(data_digest="ab12"), last(data_digest="cd34")
+    rows = report(results(first, second.assign(seed=second["seed"] + 3)), (BETTER,))
     assert [row.statistic.seeds for row in rows] == ["3 seeds"] * 2
-    assert sum(row.settings.endswith(said) for row in rows) == 1
-    assert len(experiments(results(old, last(**{field: other}))[SWEEP], (field,))) == 1
 
 
 def test_an_experiment_has_the_curves_and_details_of_its_own_trials():

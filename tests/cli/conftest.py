@@ -35,11 +35,13 @@ def write(storage: Path) -> Callable[..., SweepStore]:
         size: int = 2,
         epochs: tuple[int, ...] = EPOCHS,
         details: bool = False,
+        series: tuple[float, ...] = (),
         failed: Iterable[TrialSpec] = (),
+        stopped: Iterable[TrialSpec] = (),
         more: dict[str, Any] | None = None,
     ) -> SweepStore:
         store = SweepStore(Storage.open(folder or storage), name)
-        specs, failed = list(specs), list(failed)
+        specs, failed, stopped = list(specs), list(failed), list(stopped)
         for start in range(0, len(specs), size):
             bundle = specs[start : start + size]
             label = bundle_id(bundle)
@@ -56,17 +58,20 @@ def write(storage: Path) -> Callable[..., SweepStore]:
             ]
             store.write_metrics(label, epochs[0], epochs[-1], rows)
             if details:
-                series = [
-                    {**{key: row[key] for key in ("trial_id", "effective_epoch")}, "quantity": "log_q", "item": "0"}
-                    | {"values": [row["elbo_test"], 1.0]}
+                quantity = {"quantity": "log_q", "item": "0"}
+                lines = [
+                    {**{key: row[key] for key in ("trial_id", "effective_epoch")}, **quantity}
+                    | {"values": list(series) or [row["elbo_test"], 1.0]}
                     for row in rows
                 ]
-                store.write_details(label, epochs[0], epochs[-1], series)
+                store.write_details(label, epochs[0], epochs[-1], lines)
             counts: dict[str, Any] = {"sweep": name, "bundle_id": label, "params_z": 10, "params_rest": 990}
             done = [
                 trial_row(spec, status="failed", error="the loss is not finite", failed_epoch=7, **counts)
                 if spec in failed
-                else trial_row(spec, status="completed", wall_seconds=float(size), **counts)
+                else trial_row(
+                    spec, status="stopped" if spec in stopped else "completed", wall_seconds=float(size), **counts
+                )
                 for spec in bundle
             ]
             store.commit_trials(label, done)

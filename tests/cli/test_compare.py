@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from vaegen_ray import trial
+from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.trial import TrialSpec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -45,7 +48,7 @@ def test_one_number_that_differs_is_found(write: Callable, vaegen: Run) -> None:
     assert code == 1 and (column, rows, trials) == ("elbo_test", "1", "1")
     assert float(largest) == pytest.approx(-1e-6 * elbo(odd, 100), rel=0.01) and float(relative) == pytest.approx(1e-6)
     assert (trial, epoch) == (odd.trial_id, "100")
-    assert "2 that both measured, with equal means" in out, "at the last epoch all are equal"
+    assert "2 that both have, with equal means of the same seeds" in out, "at the last epoch all are equal"
     assert vaegen("compare", "a", "b", "--tolerance", "1e-5")[0] == 0
     assert vaegen("compare", "a", "b", "--tolerance", "1e-7")[0] == 1
 
@@ -79,7 +82,7 @@ def test_is_b_better_where_seeds_pair(write: Callable, vaegen: Run) -> None:
     write("a", specs(epochs=300), elbo)
     write("b", specs(learning_rate=2e-3), lambda spec, epoch: elbo(spec, epoch) + gains[spec.seed] * (spec.nc == 8))
     code, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test")
-    assert code == 1 and "none that both measured; A and B have nothing in common in learning_rate" in out
+    assert code == 1 and "none that both have; A and B have nothing in common in learning_rate" in out
     code, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test", "--ignore", "learning_rate")
     half = stats.sem(list(gains.values())) * stats.t.ppf(0.975, 2)
     assert code == 1 and words(out, "8") == ["8", "3", "-20.643", "1.00", "±", f"{half:.2f}", "*"]
@@ -107,6 +110,88 @@ def test_one_seed_has_no_interval(write: Callable, vaegen: Run) -> None:
     assert "±" not in words(out, "16") and "undecided at 2" in out
 
 
+def test_of_seeds_that_both_have_the_means_are_equal(write: Callable, vaegen: Run) -> None:
+    write("a", specs(range(3)), elbo)
+    write("b", specs(range(5)), elbo)
+    code, out, _ = vaegen("compare", "a", "b")
+    assert code == 1 and "6 in both, 0 in A alone, 4 in B alone" in out
+    assert "2 that both have, with equal means of the same seeds" in out
+
+
+def test_what_separates_the_sides_is_what_no_trial_shares(write: Callable, vaegen: Run) -> None:
+    """Streams are absent on both sides, and there on one."""
+    write("a", specs(), elbo)
+    stream = base_stream("digits", "smoke", n_train=500)
+    write("b", specs(learning_rate=2e-3) + specs(learning_rate=2e-3, method="dmaapx", stream=stream), elbo)
+    _, out, _ = vaegen("compare", "a", "b")
+    assert "have nothing in common in learning_rate (see --ignore)" in out
+
+
+def test_a_side_without_completed_trials_has_no_points(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo, failed=specs())
+    write("b", specs(range(3, 6)), elbo)
+    code, out, _ = vaegen("compare", "a", "b")
+    assert code == 1 and "points  none; no trial of A is completed" in out
+
+
+def test_what_one_side_did_not_measure_is_no_difference_of_means(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo)
+    write("b", specs(), elbo, more={"fid": 3.0})
+    _, out, _ = vaegen("compare", "a", "b", "--metrics", "fid,elbo_test")
+    assert "2 that both have, with equal means of the same seeds" in out and "fid: not measured by both" in out
+    _, out, _ = vaegen("compare", "a", "b", "--metrics", "fid")
+    assert "with means that differ" not in out and "equal means" not in out and "fid: not measured by both" in out
+
+
+def test_seeds_are_those_of_each_metric(write: Callable, vaegen: Run) -> None:
+    write("a", specs(), elbo)
+    gains = {0: 1.0, 1: 1.2, 2: float("nan")}
+    write("b", specs(learning_rate=2e-3), lambda spec, epoch: elbo(spec, epoch) + gains[spec.seed], more={"fid": 1.0})
+    write("c", specs(), elbo, more={"fid": 3.0})
+    _, out, _ = vaegen("compare", "c", "b", "--metrics", "elbo_test,fid", "--ignore", "learning_rate")
+    (head,) = (line for line in out.splitlines() if line.strip().startswith("nc"))
+    assert "elbo_test seeds" in head and "fid seeds" in head
+    nc, of_elbo, *_, of_fid, _, fid = (word for word in words(out, "16") if word not in ("±", "*"))
+    assert (nc, of_elbo, of_fid, float(fid)) == ("16", "2", "3", -2.0)
+
+
+def test_trials_of_two_numerics_are_not_taken_for_each_other(
+    write: Callable, vaegen: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a", specs(), elbo)
+    monkeypatch.setattr(trial, "NUMERICS_VERSION", trial.NUMERICS_VERSION + 1)
+    write("b", specs(), lambda spec, epoch: elbo(spec, epoch) + 1)
+    code, out, _ = vaegen("compare", "a", "b", "--metrics", "elbo_test")
+    assert code == 1 and "0 in both, 6 in A alone, 6 in B alone" in out and words(out, "8")[3] == "1"
+    write("a", specs(), elbo)
+    code, out, err = vaegen("compare", "a", "b")
+    assert (code, out) == (2, "") and "trials of one seed that differ in numerics_version" in err
+
+
+def test_every_place_of_a_series_counts(write: Callable, vaegen: Run) -> None:
+    """The fixture's series are the ELBO and 1; a large number that is equal excuses no small one."""
+    write("a", specs(), elbo, details=True, series=(1e-3, 1e6))
+    write("b", specs(), elbo, details=True, series=(2e-3, 1e6 + 1))
+    write("c", specs(), elbo, details=True, series=(float("inf"), 1e6))
+    code, out, _ = vaegen("compare", "a", "b", "--tolerance", "1e-3")
+    assert code == 1 and words(out, "log_q")[1:5] == ["12", "6", "0.001", "0.5"]
+    code, out, err = vaegen("compare", "a", "c", "--tolerance", "0.5")
+    assert (code, err) == (1, "") and words(out, "log_q")[1:5] == ["12", "6", "inf", "-"]
+    assert vaegen("compare", "c", "c")[::2] == (0, "")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null"])
+def test_a_row_without_a_specification_is_one_line(write: Callable, vaegen: Run, storage: Path, text: str) -> None:
+    write("a", specs(), elbo)
+    write("b", specs(range(3, 4)), elbo)
+    (path,) = (storage / "b" / "trials").iterdir()
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("spec_json")
+    pq.write_table(table.set_column(place, table.schema.field(place), [[text] * len(table)]), path)
+    code, out, err = vaegen("compare", "a", "b")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "no specification in JSON" in err
+
+
 def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Run) -> None:
     write("a", specs(), elbo)
     write("b", specs(range(3, 6)), elbo)
@@ -123,8 +208,8 @@ def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Ru
         (["a", "empty"], "is committed yet"),
         (["a"], "required: B"),
         (["a", "a", "--tolerance", "1"], "'1'"),
-        (["a", "a", "--metrics", "ncc"], "got ncc"),
-        (["a", "a", "--ignore", "elbo_test"], "got elbo_test"),
+        (["a", "a", "--metrics", "ncc"], "got 'ncc'"),
+        (["a", "a", "--ignore", "elbo_test"], "got 'elbo_test'"),
         (["a", "a", "--storage-b", "ftp://host/x"], "ftp"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vaegen_ray.cli import main
@@ -53,7 +54,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
         (tmp_path / "runs" / name / "trials").mkdir(parents=True)
     (tmp_path / "others" / "elsewhere" / "trials").mkdir(parents=True)
     path = f"{command.parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "VAEGEN_STORAGE": str(tmp_path / "runs"), "OTHERS": str(tmp_path / "others")}
+    data = {"VAEGEN_DATA": str(tmp_path / "data")}
+    return {
+        **os.environ,
+        **data,
+        "PATH": path,
+        "VAEGEN_STORAGE": str(tmp_path / "runs"),
+        "OTHERS": str(tmp_path / "others"),
+    }
 
 
 def asked(shell: list[str], environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +95,17 @@ def test_bash(environment: dict[str, str], line: str, wanted: set[str]) -> None:
     done = asked(["bash", "--norc", "-c", BASH], environment, LINE=line.replace("$OTHERS", environment["OTHERS"]))
     assert done.stderr.startswith("complete ") and len(done.stderr.splitlines()) == 1, done.stderr
     assert {word.strip() for word in done.stdout.splitlines() if word.strip()} == wanted
+
+
+@needs_bash
+def test_data_sets_of_your_own_are_completed(environment: dict[str, str], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(8, dtype=np.uint8).reshape(8, 1, 8).repeat(8, axis=1))
+    asked(["vaegen", "datasets", "--add", "of_mine", str(tmp_path / "x.npy")], environment)
+    for line in ("vaegen doctor --dataset of_", "vaegen datasets --get of_", "vaegen samples --dataset of_"):
+        done = asked(["bash", "--norc", "-c", BASH], environment, LINE=line)
+        assert done.stdout.split() == ["of_mine"]
+    done = asked(["bash", "--norc", "-c", BASH], environment, LINE="vaegen datasets --data-dir /nowhere --get of_")
+    assert done.stdout.split() == []
 
 
 @needs_bash

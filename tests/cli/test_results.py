@@ -3,17 +3,20 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from vaegen_ray import trial
 from vaegen_ray.sweep.base import base_stream
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.trial import TrialSpec, bundle_id
 
 Run = Callable[..., tuple[int, str, str]]
 NOISE = {0: 0.0, 1: -2.0, 2: -1.0}
@@ -86,7 +89,9 @@ def test_what_is_not_finite_is_left_out_and_counted(write: Callable, vaegen: Run
     assert (row["elbo_test"], row["elbo_test_seeds"], row["generalization_gap_seeds"]) == ("-0.5", "2", "3")
     assert (row["fid"], row["fid_seeds"]) == ("", "0") and "no trial has fid here" in err
     _, out, _ = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test,generalization_gap")
-    assert out.splitlines()[1].split()[2:6] == ["-0.5", "±", "6.4", "(2)"]
+    head, line = out.splitlines()
+    assert line.split()[2:6] == ["-0.5", "±", "6.4", "(2)"]
+    assert head.index("elbo_test") + len("elbo_test") == line.index("(2)") + 3, "numbers stand to the right"
 
 
 def test_epochs(written: None, vaegen: Run) -> None:
@@ -136,6 +141,22 @@ def test_a_file_is_not_replaced_unless_it_is_said(written: None, vaegen: Run, tm
     assert file.read_text() != "mine" and list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_replaced(written: None, vaegen: Run, tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    {"folder": place.mkdir, "pipe": lambda: os.mkfifo(place), "device": lambda: place.symlink_to("/dev/null")}[what]()
+    before = place.lstat()
+    for options in ((), ("--force",)):
+        code, out, err = vaegen("results", "s", "--format", "csv", "--output", str(place), *options)
+        assert (code, out) == (2, "") and "no folder, pipe or device" in err and place.lstat() == before
+
+
+@pytest.mark.parametrize("file", ["new/", "..", "."])
+def test_a_file_needs_a_name(written: None, vaegen: Run, file: str) -> None:
+    code, out, err = vaegen("results", "s", "--format", "csv", "--output", file)
+    assert (code, out) == (2, "") and "--output must end with the name of a file" in err
+
+
 def test_of_a_stream_the_parts_that_differ_are_shown(write: Callable, vaegen: Run) -> None:
     streams = [base_stream("digits", "smoke", n_train=n) for n in (100, 200)]
     specs = [spec(seed=seed, method="dmaapx", stream=stream) for stream in streams for seed in range(2)]
@@ -145,6 +166,79 @@ def test_of_a_stream_the_parts_that_differ_are_shown(write: Callable, vaegen: Ru
         (head,) = (line.split() for line in out.splitlines() if line.startswith(("dataset  method", "method")))
         at = head.index("stream.n_train")
         assert code == 0 and {line.split()[at] for line in out.splitlines()[-3:]} == {"100", "200", "-"}
+
+
+def test_trials_of_one_group_that_differ_are_said_whatever_their_seeds(write: Callable, vaegen: Run) -> None:
+    """Seed 0 has one size and seed 1 another: the interval is over sizes as much as over seeds."""
+    write("s", [spec(8, 0, mz=1), spec(8, 1, mz=2)], lambda trial, _: -10.0 * trial.mz)
+    _, _, err = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test")
+    assert "trials of one group differ in mz\n" in err and "in 1 of 1 groups seeds differ in them too" in err
+
+
+def test_seeds_with_other_trials_are_said(write: Callable, vaegen: Run) -> None:
+    """As in a sweep under way, where the last seed lacks the large sizes yet."""
+    grid = [spec(nc, seed, mz=mz) for nc in (8, 16) for seed in range(3) for mz in (1, 2)]
+    write("s", grid, elbo)
+    ask = ("results", "s", "--by", "nc", "--metrics", "elbo_test")
+    assert "seeds differ" not in vaegen(*ask)[2]
+    write("t", grid[:-1], elbo)
+    assert (
+        "in 1 of 2 groups seeds differ in them too: not all have the same trials" in vaegen("results", "t", *ask[2:])[2]
+    )
+
+
+def test_trials_of_two_numerics_are_not_averaged(write: Callable, vaegen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("s", [spec(8, seed) for seed in range(2)], lambda *_: -10.0)
+    monkeypatch.setattr(trial, "NUMERICS_VERSION", trial.NUMERICS_VERSION + 1)
+    write("s", [spec(8, seed) for seed in range(2)], lambda *_: -30.0)
+    found = rows(vaegen("results", "s", "--csv")[1])
+    versions = [str(trial.NUMERICS_VERSION - 1), str(trial.NUMERICS_VERSION)]
+    assert [(row["numerics_version"], row["elbo_test"]) for row in found] == list(
+        zip(versions, ["-10.0", "-30.0"], strict=True)
+    )
+    assert "differ in numerics_version" in vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test")[2]
+
+
+def test_stopped_trials_are_left_out_and_said(write: Callable, vaegen: Run) -> None:
+    write("s", [spec(nc) for nc in (8, 16, 32)], elbo, stopped=[spec(16)], failed=[spec(32)])
+    code, out, err = vaegen("results", "s", "--csv")
+    assert code == 0 and [row["nc"] for row in rows(out)] == ["8"]
+    assert err.splitlines() == [
+        "1 of 3 trials failed and are left out",
+        "1 of 3 trials were stopped by a search and are left out",
+    ]
+    write("t", [spec(8), spec(16)], elbo, stopped=[spec(8)], failed=[spec(16)])
+    code, out, err = vaegen("results", "t")
+    assert (code, out) == (2, "") and "is completed yet" in err.splitlines()[-1]
+
+
+def test_the_best_epoch_of_no_number_is_one_line(write: Callable, vaegen: Run) -> None:
+    write("s", [spec()], lambda *_: float("nan"))
+    code, out, err = vaegen("results", "s", "--epoch", "best")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "have a elbo_test" in err
+    assert vaegen("results", "s")[1].splitlines()[1].split()[-4:] == ["-", "-", "-", "1.00"]
+
+
+def test_trials_without_any_evaluation_are_said(write: Callable, vaegen: Run, storage: Path) -> None:
+    write("s", [spec(8), spec(16)], elbo, size=1)
+    (storage / "s" / "metrics" / f"{bundle_id([spec(16)])}-000100-000300.parquet").unlink()
+    for epoch in ("best", "all", "100"):
+        _, out, err = vaegen("results", "s", "--csv", "--epoch", epoch)
+        assert {row["nc"] for row in rows(out)} == {"8"} and "1 of 2 trials have not" in err
+
+
+def test_old_files_have_the_neutral_values_of_later_fields(write: Callable, vaegen: Run, storage: Path) -> None:
+    """Else a sweep that was begun by an old version and extended by a new one falls apart into two."""
+    specs = [spec(8, seed) for seed in range(4)]
+    write("s", specs, lambda *_: -20.0)
+    path = storage / "s" / "trials" / f"{bundle_id(specs[:2])}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["split", "hidden_layers", "augment_strength"]), path)
+    query = "SELECT split, hidden_layers, augment_strength, count(*) AS n FROM results GROUP BY ALL"
+    expected = [{"split": "random", "hidden_layers": 2, "augment_strength": 1.0, "n": 8}]
+    assert json.loads(vaegen("results", "s", "--sql", query, "--format", "json")[1]) == expected
+    (row,) = rows(vaegen("results", "s", "--by", "split,hidden_layers", "--metrics", "elbo_test", "--csv")[1])
+    assert (row["split"], row["hidden_layers"], row["seeds"]) == ("random", "2", "4")
 
 
 def test_failed_trials_alone_are_an_error(write: Callable, vaegen: Run) -> None:
@@ -201,6 +295,28 @@ def test_sql_in_any_format(written: None, vaegen: Run, tmp_path: Path) -> None:
     assert out.splitlines()[0] == "failed_epoch,nc" and out.splitlines()[1] in (",8", ",16")
 
 
+def test_sums_are_numbers(written: None, vaegen: Run) -> None:
+    query = "SELECT sum(seed) AS sum, 1.5 AS half, 12345678901234567890123::HUGEINT AS huge FROM trials"
+    assert json.loads(vaegen("results", "s", "--sql", query, "--format", "json")[1]) == [
+        {"sum": 6, "half": 1.5, "huge": 12345678901234567890123}
+    ]
+
+
+def test_what_parquet_cannot_hold_is_one_line(written: None, vaegen: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    code, out, err = vaegen("results", "s", "--sql", "SELECT INTERVAL 1 MONTH AS i", "--output", str(file))
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "interval" in err and not file.exists()
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "json", "markdown"])
+def test_columns_of_one_name_are_all_shown(written: None, vaegen: Run, kind: str) -> None:
+    query = "SELECT nc, nc + 1 AS nc, 7 AS nc_1 FROM trials LIMIT 1"
+    code, out, _ = vaegen("results", "s", "--sql", query, "--format", kind)
+    assert code == 0 and all(name in out for name in ("nc", "nc_1", "nc_1_1"))
+    code, out, _ = vaegen("results", "s", "--sql", "FROM trials JOIN metrics USING (trial_id)", "--format", kind)
+    assert code == 0 and "bundle_id_1" in out
+
+
 def test_series_and_what_is_not_finite_in_text_formats(write: Callable, vaegen: Run) -> None:
     write("s", [spec(seed=0)], lambda *_: float("inf"), details=True)
     ask = ("results", "s", "--sql", "SELECT effective_epoch AS e, values FROM details ORDER BY e")
@@ -210,5 +326,7 @@ def test_series_and_what_is_not_finite_in_text_formats(write: Callable, vaegen: 
 
 def test_text_of_others_cannot_break_a_page(write: Callable, vaegen: Run) -> None:
     write("s", [spec()], elbo)
+    tag = ("results", "s", "--sql", "SELECT '<script>' AS \"<b>\", 1 < 2 AS c", "--format", "markdown")
+    assert vaegen(*tag)[1].splitlines()[::2] == ["| &lt;b> | c |", "| &lt;script> | True |"]
     ask = ("results", "s", "--sql", "SELECT 'a|b' || chr(10) || chr(27) || '[2J' AS \"x|y\"", "--format", "markdown")
     assert vaegen(*ask)[1].splitlines() == ["| x\\|y |", "| --- |", "| a\\|b\ufffd\ufffd[2J |"]

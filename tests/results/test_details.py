@@ -54,6 +54,13 @@ def test_only_what_the_committing_bundle_wrote_counts(store: SweepStore, trial, 
     assert 9.0 not in np.concatenate(list(details["values"])) and len(details) == 4
 
 
+def test_an_evaluation_in_two_files_counts_once(store: SweepStore, trial, metric):
+    fill(store, trial, metric)
+    store.write_details("b0", 10, 10, [line(0, f"pair-{i}") for i in (0, 1)])
+    details, _ = details_of(store)
+    assert len(details) == 4 and not details.duplicated(["trial_id", "effective_epoch", "quantity", "item"]).any()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.claims.over_seeds import POINT
+from vaegen_ray.claims.over_seeds import POINT, VERSIONS
 from vaegen_ray.claims.statistics import POSITIVE, NotEnoughRuns, by_seed, difference, interval_of
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import DataFormatError, SpecError
 from vaegen_ray.trial import ADDED, TrialSpec
 
 OF_TRIAL = ("status", "failed_epoch", "params_z", "params_rest", "samples_digest")
 """Columns of a trial that its specification should determine; times and machines differ from run to run."""
 EVALUATION = ("trial_id", "effective_epoch")
 SERIES = (*EVALUATION, "quantity", "item")
-VERSIONS = ("numerics_version", "stream_version")
-"""What ``spec_json`` holds beside the specification."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,10 @@ def compare_rows(a: Side, b: Side, measured: Sequence[str], tolerance: float = 0
     """
     ids_a, ids_b = set(a.trials["trial_id"]), set(b.trials["trial_id"])
     both = ids_a & ids_b
-    trials = _joined(a.trials, b.trials, ("trial_id",), both).assign(effective_epoch=np.nan)
-    metrics = _joined(a.metrics, b.metrics, EVALUATION, both)
-    details = _joined(a.details, b.details, SERIES, both)
+    trials = _joined(a.trials, b.trials, ("trial_id",), OF_TRIAL, both).assign(effective_epoch=np.nan)
+    measured = [name for name in measured if any(side.metrics[name].notna().any() for side in (a, b))]
+    metrics = _joined(a.metrics, b.metrics, EVALUATION, measured, both)
+    details = _joined(a.details, b.details, SERIES, ("values",), both)
     found = [_differences(trials, name, name, tolerance) for name in OF_TRIAL]
     found += [_differences(metrics, name, name, tolerance) for name in measured]
     found += [_differences(part, "values", str(name), tolerance) for name, part in details.groupby("quantity")]
@@ -100,9 +99,10 @@ def compare_points(
 
     Raises:
         SpecError: a point has two trials of one seed, so that it is not clear which are to be compared.
+        DataFormatError: a trial does not say what its specification is.
     """
     apart = [field.name for field in fields(TrialSpec) if field.name not in ("seed", *ignore)]
-    sides = [_by_point(side.last, apart) for side in (a, b)]
+    sides = [_by_point(side, apart) for side in (a, b)]
     for letter, points in zip("AB", sides, strict=True):
         _check_one_a_seed(letter, points, ignore)
     rows = []
@@ -121,17 +121,19 @@ def compare_points(
 
 
 def separating(a: Side, b: Side) -> list[str]:
-    """The fields in which no trial of A is like one of B."""
+    """The fields in which no completed trial of A is like one of B; both have some."""
     apart = [field.name for field in fields(TrialSpec) if field.name != "seed"]
-    values = [pd.DataFrame(list(_by_point(side.last, apart)), columns=apart) for side in (a, b)]
-    return [name for name in apart if not set(values[0][name]) & set(values[1][name])]
+    of_a, of_b = (list(zip(*_by_point(side, apart), strict=True)) for side in (a, b))
+    return [name for name, x, y in zip(apart, of_a, of_b, strict=True) if not set(x) & set(y)]
 
 
-def _joined(a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], trials: set[str]) -> pd.DataFrame:
-    """The rows of both side by side, ``_a`` and ``_b``, and ``side``, which says where a row is: both, left_only (A) or
-    right_only."""
+def _joined(
+    a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], trials: set[str]
+) -> pd.DataFrame:
+    """Columns of the rows of both side by side, ``_a`` and ``_b``, and ``side``, which says where a row is: both,
+    left_only (A) or right_only."""
     words = {key: object for key in keys if key != "effective_epoch"}
-    kept = [each[each["trial_id"].isin(trials)].astype(words) for each in (a, b)]
+    kept = [each.loc[each["trial_id"].isin(trials), [*keys, *columns]].astype(words) for each in (a, b)]
     return kept[0].merge(kept[1], on=list(keys), how="outer", suffixes=("_a", "_b"), indicator="side")
 
 
@@ -149,15 +151,12 @@ def _differences(joined: pd.DataFrame, column: str, name: str, tolerance: float)
     rows = joined[joined["side"] == "both"]
     a, b = rows[f"{column}_a"], rows[f"{column}_b"]
     if column == "values":
-        pairs = [_gap(x, y) for x, y in zip(a, b, strict=True)]
-        gaps, sizes = np.array(pairs, dtype=float).reshape(-1, 2).T
-        differ = ~(gaps <= tolerance * sizes)
+        found = [_of_series(x, y, tolerance) for x, y in zip(a, b, strict=True)]
+        differ = np.array([each is not None for each in found], dtype=bool)
+        gaps, sizes = np.array([each or (0.0, 0.0) for each in found], dtype=float).reshape(-1, 2).T
     elif pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
         x, y = a.to_numpy(dtype=float, na_value=np.nan), b.to_numpy(dtype=float, na_value=np.nan)
-        with np.errstate(invalid="ignore"):
-            same = (x == y) | (np.isnan(x) & np.isnan(y))
-            gaps, sizes = np.where(same, 0.0, abs(x - y)), np.fmax(abs(x), abs(y))
-            differ = ~same & ~(np.isfinite(gaps) & (gaps <= tolerance * sizes))
+        differ, gaps, sizes = _unequal(x, y, tolerance)
     else:
         differ = ~((a == b) | (a.isna() & b.isna())).to_numpy(dtype=bool, na_value=False)
         gaps = sizes = np.full(len(rows), np.nan)
@@ -173,32 +172,46 @@ def _said(name: str, rows: pd.DataFrame, gaps: np.ndarray, sizes: np.ndarray) ->
         "rows": len(rows),
         "trials": rows["trial_id"].nunique(),
         "largest": gaps[worst],
-        "relative": gaps[worst] / sizes[worst] if sizes[worst] > 0 else np.nan,
+        "relative": gaps[worst] / sizes[worst] if 0 < sizes[worst] < np.inf else np.nan,
         "trial_id": rows["trial_id"].iloc[worst],
         "effective_epoch": rows["effective_epoch"].iloc[worst],
     }
 
 
-def _gap(a: Any, b: Any) -> tuple[float, float]:
-    """The largest difference of two series, and the larger of the numbers there; NaN where they cannot be compared."""
+def _unequal(x: np.ndarray, y: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where two arrays differ, how far, and the larger of the numbers there; NaN where one has no number."""
+    with np.errstate(invalid="ignore"):
+        gaps, sizes = abs(x - y), np.fmax(abs(x), abs(y))
+        same = (x == y) | (np.isnan(x) & np.isnan(y)) | (np.isfinite(gaps) & (gaps <= tolerance * sizes))
+    return ~same, gaps, sizes
+
+
+def _of_series(a: Any, b: Any, tolerance: float) -> tuple[float, float] | None:
+    """The largest difference between the places of two series that differ, and the larger of the numbers there; NaN
+    where they cannot be compared, None where no place differs."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if np.array_equal(x, y, equal_nan=True):
-        return 0.0, 0.0
-    if len(x) != len(y) or (np.isnan(x) != np.isnan(y)).any():
+    if len(x) != len(y):
         return np.nan, np.nan
-    at = int(np.nanargmax(abs(x - y)))
-    return float(abs(x[at] - y[at])), float(max(abs(x[at]), abs(y[at])))
+    differ, gaps, sizes = _unequal(x, y, tolerance)
+    if not differ.any():
+        return None
+    at = int(np.argmax(gaps[differ]))  # a NaN counts as the largest
+    return float(gaps[differ][at]), float(sizes[differ][at])
 
 
-def _by_point(last: pd.DataFrame, apart: Sequence[str]) -> dict[tuple, pd.DataFrame]:
+def _by_point(side: Side, apart: Sequence[str]) -> dict[tuple, pd.DataFrame]:
     """Point -> its rows, in order; from ``spec_json``, in which fields that came later are neutral, not null."""
     points: dict[tuple, list[int]] = {}
-    for place, text in enumerate(last["spec_json"]):
-        spec = {**ADDED, **{name: part for name, part in json.loads(text).items() if name not in VERSIONS}}
+    for place, text in enumerate(side.last["spec_json"]):
+        try:
+            spec = {**ADDED, **json.loads(text)}
+        except (ValueError, TypeError, RecursionError) as error:
+            trial = side.last["trial_id"].iloc[place]
+            raise DataFormatError(f"trial {trial} in {side.where} has no specification in JSON: {error}") from None
         values = (spec.get(name) for name in apart)
         point = tuple(json.dumps(part) if isinstance(part, (list, dict)) else part for part in values)
         points.setdefault(point, []).append(place)
-    return {point: last.iloc[places] for point, places in points.items()}
+    return {point: side.last.iloc[places] for point, places in points.items()}
 
 
 def _check_one_a_seed(letter: str, points: dict[tuple, pd.DataFrame], ignore: Sequence[str]) -> None:
@@ -206,6 +219,11 @@ def _check_one_a_seed(letter: str, points: dict[tuple, pd.DataFrame], ignore: Se
         again = rows[rows["seed"].duplicated(keep=False)]
         if not again.empty:
             open_ones = [name for name in ignore if again[name].nunique(dropna=False) > 1]
+            if not open_ones:
+                raise SpecError(
+                    f"{letter} must have one trial a seed at every point; got trials of one seed that differ in "
+                    f"{' or '.join(VERSIONS)} alone, and no telling which are to be compared"
+                )
             raise SpecError(
                 f"fields to ignore must leave one trial a seed at every point; got trials of {letter} that differ in "
                 f"{', '.join(open_ones)} alone: ignore less"

@@ -22,11 +22,12 @@ from vaegen_ray.claims.claim import Claim, Results
 from vaegen_ray.claims.papers import CLAIMS, paper_of
 from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.trial import ADDED
 
 EXPERIMENT = (
-    *("dataset", "levels", "split", "n_train", "architecture", "hidden_layers", "latent_per_mz", "likelihood", "sigma"),
-    *("beta", "regulariser", "epochs", "batch_size", "learning_rate", "precision", "elbo_samples", "nc", "mz"),
+    *("dataset", "data_digest", "levels", "split", "n_train", "image_shape", "validation"),
+    *("architecture", "network_version", "hidden_layers", "latent_per_mz", "residual_kernel", "posterior_scale"),
+    *("likelihood", "sigma", "mixture_components", "beta", "regulariser"),
+    *("epochs", "batch_size", "learning_rate", "precision", "elbo_samples", "nc", "mz"),
 )
 """Fields that all trials of one experiment share, but for the axes of a claim."""
 SETTINGS = {
@@ -111,9 +112,6 @@ def experiments(results: Results, axes: tuple[str, ...] = ()) -> dict[str, Resul
         last = last[(last["status"] == "completed").to_numpy(dtype=bool, na_value=False)]
     if last.empty:
         return {}
-    last = last.assign(
-        **{name: last[name].fillna(ADDED[name]) for name in EXPERIMENT if name in ADDED and name in last}
-    )
     fixed = [name for name in EXPERIMENT if name not in axes]
     differ = [name for name in fixed if name in last and last[name].nunique(dropna=False) > 1]
     parts = [part for _, part in last.groupby(differ, dropna=False)] if differ else [last]
@@ -183,7 +181,7 @@ def as_text(rows: Sequence[Row], width: int = WIDTH) -> str:
     return "\n".join([*lines, "", _count(rows)])
 
 
-def _no_tags(text: str) -> str:
+def no_tags(text: str) -> str:
     """Text whose names, which come from files, cannot be HTML; "a < b" stays as it is."""
     return re.sub("<(?=[A-Za-z/!?])", "&lt;", text)
 
@@ -204,11 +202,11 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[
         raise SpecError(allowed("id of a claim with a reason", unknown, ids))
     lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]
     for title, members in _groups(rows).items():
-        lines += ["", f"## {_no_tags(title)}", "", *TABLE_HEAD]
+        lines += ["", f"## {no_tags(title)}", "", *TABLE_HEAD]
         for row in members:
             cells = (row.claim.statement, row.claim.section, row.measured, row.claim.paper)
             verdict = f"**{row.verdict}**: {row.reason}"
-            lines.append("| " + " | ".join(_no_tags(cell).replace("|", r"\|") for cell in (*cells, verdict)) + " |")
+            lines.append("| " + " | ".join(no_tags(cell).replace("|", r"\|") for cell in (*cells, verdict)) + " |")
         why = [row for row in members if row.verdict == FAILS and row.claim.id in reasons]
         lines += ["", "Likely reasons:", ""] if why else []
         lines += [f"- {row.claim.statement} {reasons[row.claim.id]}" for row in why]

@@ -28,7 +28,8 @@ HOLDS, FAILS, TOO_FEW = "holds", "does not hold", "not enough runs"
 VERDICTS = (HOLDS, FAILS, TOO_FEW)
 
 KNOBS = (
-    *("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "mollify_std", "asleep_samples"),
+    *("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "augment_strength"),
+    *("mollify_std", "asleep_percent", "asleep_samples", "validation_percent", "data_digest", "network_version"),
     *("split", "n_train", "epochs", "architecture", "hidden_layers", "regulariser", "beta"),
 )
 """What trials of one method and seed may differ in; named where it leaves open which of them is meant."""

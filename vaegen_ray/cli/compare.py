@@ -5,10 +5,18 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from vaegen_ray.cli.completion import field_names, metric_names, other_sweep_names, sweep_names
-from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes, names
+from vaegen_ray.cli.completers import field_names, other_sweep_names, sweep_names
+from vaegen_ray.cli.parts import (
+    Commands,
+    add_columns,
+    add_metrics,
+    add_results_storage,
+    check_columns,
+    command,
+    completes,
+)
 from vaegen_ray.cli.tables import fitted
-from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.errors import VaegenError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,21 +34,13 @@ def add(commands: Commands) -> None:
     completes(made.add_argument("b", metavar="B", help="another, or the same in --storage-b"), other_sweep_names)
     add_results_storage(made)
     made.add_argument("--storage-b", metavar="DIR_OR_URI", help="where B is [default: where A is]")
-    metrics = made.add_argument(
-        "--metrics",
-        type=names,
-        metavar="COLUMN,...",
-        help="numbers whose means are compared [default: elbo_test,generalization_gap]",
-    )
-    completes(metrics, metric_names)
-    ignore = made.add_argument(
+    add_metrics(made, "numbers whose means are compared")
+    add_columns(
+        made,
         "--ignore",
-        type=names,
-        default=(),
-        metavar="FIELD,...",
-        help="fields of a trial, beside the seed, in which A and B may differ where their means are compared",
+        field_names,
+        "fields of a trial, beside the seed, in which A and B may differ where their means are compared",
     )
-    completes(ignore, field_names)
     made.add_argument(
         "--tolerance",
         type=_tolerance,
@@ -58,12 +58,11 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.trial import TrialSpec
 
     metrics = options.metrics or over_seeds.METRICS
-    for option, given, there in (
-        ("--metrics", metrics, MEASURED),
-        ("--ignore", options.ignore, tuple(TrialSpec.__dataclass_fields__)),
+    for option, given, there, what in (
+        ("--metrics", metrics, MEASURED, "columns of what is measured"),
+        ("--ignore", options.ignore, tuple(TrialSpec.__dataclass_fields__), "fields of a trial"),
     ):
-        if wrong := [name for name in given if name not in there]:
-            raise SpecError(f"{option} must be out of {', '.join(there)}; got {', '.join(wrong)}")
+        check_columns(option, given, there, what, ", ".join(there))
     a = _side(options.storage, options.a)
     b = _side(options.storage_b or options.storage, options.b)
     rows = compare_rows(a, b, MEASURED, options.tolerance)
@@ -75,9 +74,11 @@ def run(options: argparse.Namespace) -> int:
         print(_of_rows(rows, options.tolerance))
     if rows.equal:
         return EQUAL
-    if points.empty:
+    if empty := [letter for letter, side in (("A", a), ("B", b)) if side.last.empty]:
+        print(f"points  none; no trial of {' and of '.join(empty)} is completed")
+    elif points.empty:
         apart = ", ".join(separating(a, b)) or "no field alone"
-        print(f"points  none that both measured; A and B have nothing in common in {apart} (see --ignore)")
+        print(f"points  none that both have; A and B have nothing in common in {apart} (see --ignore)")
     else:
         print(_of_points(points, fields, metrics))
     return DIFFERENT
@@ -115,13 +116,18 @@ def _of_rows(rows: "Rows", tolerance: float) -> str:
 
 
 def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, ...]") -> str:
-    """What is apart at the points that both measured, and how often B is higher."""
+    """What is apart at the points that both have, and how often B is higher."""
     from vaegen_ray.cli.shown import columns_of, plus_minus, rows_of
 
-    apart = points[[f"{name}_difference" for name in metrics]].ne(0).any(axis=1)
+    gaps = points[[f"{name}_difference" for name in metrics]].set_axis(list(metrics), axis=1)
+    lacking = [name for name in metrics if gaps[name].isna().all()]
+    notes = [f"{', '.join(lacking)}: not measured by both at any point"] if lacking else []
+    metrics = tuple(name for name in metrics if name not in lacking)
+    apart = (gaps.notna() & gaps.ne(0)).any(axis=1)
     if not apart.any():
-        return f"points  {len(points)} that both measured, with equal means"
-    said = [f"points  {len(points)} that both measured, {int(apart.sum())} with means that differ"]
+        means = ", with equal means of the same seeds" if metrics else ""
+        return "\n".join([f"points  {len(points)} that both have{means}", *notes])
+    said = [f"points  {len(points)} that both have, {int(apart.sum())} with means that differ"]
     specifications = columns_of(points, fields)
     points = points[apart]
     columns = {
@@ -129,8 +135,10 @@ def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, .
         for name, words in specifications.items()
         if len(set(words)) > 1
     }
-    columns["seeds"] = [words.replace(" seeds", "") for words in points[f"{metrics[0]}_seeds"]]
+    seeds = {name: [words.replace(" seeds", "") for words in points[f"{name}_seeds"]] for name in metrics}
+    alike = all(words == seeds[metrics[0]] for words in seeds.values())
     for name in metrics:
+        columns["seeds" if alike else f"{name} seeds"] = seeds[name]
         gaps, low, high = (points[f"{name}_{part}"] for part in ("difference", "low", "high"))
         higher, lower = low > 0, high < 0
         cells = plus_minus(gaps.tolist(), (high - gaps).tolist())
@@ -141,7 +149,7 @@ def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, .
         undecided = int(gaps.notna().sum()) - int(higher.sum()) - int(lower.sum())
         said.append(f"{name}: B is higher at {higher.sum()}, lower at {lower.sum()}, undecided at {undecided}")
     said.insert(1, "B - A, mean ± half of its 95 % interval over seeds; *: without 0")
-    return "\n".join([*said[:2], fitted(rows_of(columns)), *said[2:]])
+    return "\n".join([*said[:2], fitted(rows_of(columns)), *said[2:], *notes])
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from vaegen_ray.cli.completion import dataset_names
+from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import Commands, add_data_dir, command, completes, say
 from vaegen_ray.cli.tables import aligned
 from vaegen_ray.service import own_data

@@ -2,7 +2,7 @@
 
 import argparse
 
-from vaegen_ray.cli.completion import dataset_names
+from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import Commands, add_data_dir, add_results_storage, command, completes, say
 
 

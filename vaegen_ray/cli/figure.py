@@ -2,7 +2,7 @@
 
 import argparse
 
-from vaegen_ray.cli.completion import figure_names, sweep_names
+from vaegen_ray.cli.completers import figure_names, sweep_names
 from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes
 from vaegen_ray.errors import SpecError, allowed
 

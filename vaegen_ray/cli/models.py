@@ -2,7 +2,7 @@
 
 import argparse
 
-from vaegen_ray.cli.completion import dataset_names
+from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import add_data_dir, completes
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError

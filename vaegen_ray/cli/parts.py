@@ -1,9 +1,12 @@
 """What commands share: options, and how they say things."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from typing import Any
 
+from vaegen_ray.cli.completers import metric_names
+from vaegen_ray.errors import SpecError
 from vaegen_ray.service.options import add_import, add_storage
 
 Commands = Any
@@ -33,6 +36,31 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
     )
     add_import(parser)
+
+
+def add_columns(parser: argparse.ArgumentParser, option: str, completer: Callable[..., list[str]], help: str) -> None:
+    """Adds an option that takes comma-separated columns; nothing given is the empty tuple."""
+    completes(parser.add_argument(option, type=names, default=(), metavar="COLUMN,...", help=help), completer)
+
+
+def add_metrics(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds ``--metrics``; the default is ``over_seeds.METRICS``."""
+    add_columns(parser, "--metrics", metric_names, f"{what} [default: elbo_test,generalization_gap]")
+
+
+def check_columns(option: str, given: Iterable[str], there: Collection[str], what: str, else_see: str) -> None:
+    """Refuses names that are none of ``what`` is there.
+
+    Args:
+        else_see: what to do where no name is like the one that was given.
+
+    Raises:
+        SpecError: one is not there.
+    """
+    for name in given:
+        if name not in there:
+            near = ", ".join(get_close_matches(name, there)) or else_see
+            raise SpecError(f"{option} must be {what}, such as {near}; got {name!r}")
 
 
 def say(text: str) -> None:

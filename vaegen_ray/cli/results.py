@@ -2,11 +2,18 @@
 
 import argparse
 import sys
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from vaegen_ray.cli.completion import field_names, metric_names, sweep_names
-from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes, names
+from vaegen_ray.cli.completers import field_names, sweep_names
+from vaegen_ray.cli.parts import (
+    Commands,
+    add_columns,
+    add_metrics,
+    add_results_storage,
+    check_columns,
+    command,
+    completes,
+)
 from vaegen_ray.errors import SpecError, VaegenError
 
 if TYPE_CHECKING:
@@ -24,20 +31,13 @@ def add(commands: Commands) -> None:
     made = command(commands, "results", run, "what a sweep found, over the seeds, by SQL, or as a file")
     completes(made.add_argument("sweep", metavar="SWEEP", help="such as double_descent"), sweep_names)
     add_results_storage(made)
-    by = made.add_argument(
+    add_columns(
+        made,
         "--by",
-        type=names,
-        metavar="COLUMN,...",
-        help="a row for each value of these columns [default: dataset, method, nc, mz and what else trials differ in]",
+        field_names,
+        "a row for each value of these columns [default: dataset, method, nc, mz and what else trials differ in]",
     )
-    completes(by, field_names)
-    metrics = made.add_argument(
-        "--metrics",
-        type=names,
-        metavar="COLUMN,...",
-        help="numbers to average, each with its 95 %% interval over seeds [default: elbo_test,generalization_gap]",
-    )
-    completes(metrics, metric_names)
+    add_metrics(made, "numbers to average, each with its 95 %% interval over seeds")
     made.add_argument(
         "--epoch",
         type=_epoch,
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints or writes the rows that were asked for."""
     from vaegen_ray.cli import shown
     from vaegen_ray.results import export, query
+    from vaegen_ray.results.schema import COMPLETED, FAILED, STOPPED
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import safe_name
 
@@ -77,10 +78,11 @@ def run(options: argparse.Namespace) -> int:
         rows = sql.run(options.sql, results, details)
         words = shown.of_query(rows)
     else:
-        failed = int((results.trials["status"] == "failed").sum())
-        if failed:
-            notes.append(f"{failed} of {len(results.trials)} trials failed and are left out")
-        if failed == len(results.trials):
+        counts = results.trials["status"].value_counts()
+        for status, happened in ((FAILED, "failed"), (STOPPED, "were stopped by a search")):
+            if number := counts.get(status, 0):
+                notes.append(f"{number} of {len(results.trials)} trials {happened} and are left out")
+        if not counts.get(COMPLETED, 0):
             _say(notes)
             raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
         frame, words, more = _groups(options, results)
@@ -107,7 +109,7 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
     from vaegen_ray.cli import shown
 
     rows, notes = _evaluations(results, "last" if options.epoch is None else options.epoch)
-    rows = over_seeds.filled(rows)
+    rows = over_seeds.with_versions(rows)
     keys = list(options.by or over_seeds.differing(rows))
     if options.epoch == "all" and "effective_epoch" not in keys:
         keys.append("effective_epoch")
@@ -125,31 +127,30 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
 
 def _evaluations(results: "Results", epoch: str | float) -> "tuple[pd.DataFrame, list[str]]":
     """A row for each completed trial, or evaluation of it, that ``--epoch`` asks for; and who is left out."""
+    last = results.last()
     if epoch == "last":
-        return results.last(), []
+        return last, []
     curves = results.curves()
     if epoch == "all":
-        return curves, []
-    if epoch == "best":
+        chosen, what = curves, "an evaluation"
+    elif epoch == "best":
         best = curves.dropna(subset=BEST).sort_values(BEST, kind="stable").drop_duplicates("trial_id", keep="last")
         chosen, what = best.sort_index(), f"a {BEST}"
     else:
         chosen, what = curves[curves["effective_epoch"] == epoch], f"an evaluation at epoch {epoch:g}"
+    if chosen.empty and isinstance(epoch, str):
+        raise SpecError(f"--epoch {epoch} needs completed trials that have {what}; there is none (see --epoch last)")
     if chosen.empty:
         there = ", ".join(f"{each:g}" for each in sorted(curves["effective_epoch"].unique()))
         raise SpecError(f"--epoch must be one at which a trial was evaluated, {there or 'none yet'}; got {epoch:g}")
-    trials = curves["trial_id"].nunique()
-    lacking = trials - chosen["trial_id"].nunique()
-    return chosen, [f"{lacking} of {trials} trials have not {what} and are left out"] if lacking else []
+    lacking = len(last) - chosen["trial_id"].nunique()
+    return chosen, [f"{lacking} of {len(last)} trials have not {what} and are left out"] if lacking else []
 
 
 def _check_columns(option: str, columns: list[str], rows: "pd.DataFrame", *, numbers: bool = False) -> None:
     there = [name for name in rows if not numbers or rows[name].dtype.kind in "if"]
-    for name in columns:
-        if name not in there:
-            near = ", ".join(get_close_matches(name, there)) or "see vaegen results SWEEP --sql 'DESCRIBE results'"
-            kind = "columns of numbers" if numbers else "columns of results"
-            raise SpecError(f"{option} must be {kind}, such as {near}; got {name!r}")
+    what = "columns of numbers" if numbers else "columns of results"
+    check_columns(option, columns, there, what, "see vaegen results SWEEP --sql 'DESCRIBE results'")
 
 
 def _format(options: argparse.Namespace, of_ending: Any) -> str:

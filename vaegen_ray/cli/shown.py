@@ -3,14 +3,16 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.claims.over_seeds import mixed, unbalanced
+from vaegen_ray.claims.report import no_tags
 from vaegen_ray.cli.tables import fitted
 from vaegen_ray.errors import printable
-from vaegen_ray.trial import TrialSpec
 
 CELL = 60
 """Characters of a text that a table shows."""
@@ -32,9 +34,9 @@ class Shown:
 
     def markdown(self) -> str:
         """For a page."""
-        head, *rows = ([" ".join(printable(cell).replace("|", "\\|").split()) for cell in row] for row in self.rows)
+        head, *rows = ([_cell(text) for text in row] for row in self.rows)
         lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-        above = f"{printable(', '.join(self.same))}\n\n" if self.same else ""
+        above = f"{_cell(', '.join(self.same))}\n\n" if self.same else ""
         return above + "\n".join(lines) + "\n"
 
 
@@ -43,7 +45,7 @@ def of_extremes(groups: pd.DataFrame, keys: Sequence[str]) -> Shown:
     columns = columns_of(groups, keys)
     for name in groups.columns.drop(list(keys)):
         form = {"seeds": "{}", "params_total": "{:,.0f}"}.get(name, "{:.2f}")
-        columns[name] = groups[name].map(form.format).tolist()
+        columns[name] = ["-" if pd.isna(value) else form.format(value) for value in groups[name]]
     return Shown(rows_of(columns))
 
 
@@ -75,11 +77,11 @@ def notes_of(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metr
         notes.append(f"{lone} of {len(groups)} groups have one seed, and no interval")
     if empty := [name for name in metrics if not seeds[name].any()]:
         notes.append(f"no trial has {', '.join(empty)} here")
-    if (groups["trials"] > groups["seeds"]).any():
-        others = [field.name for field in fields(TrialSpec) if field.name not in (*keys, "seed")]
-        mixed = rows.groupby(list(keys), dropna=False, observed=True)[others].nunique(dropna=False).max()
-        names = ", ".join(name for name in others if mixed[name] > 1)
-        notes.append(f"trials of one group differ in {names}; those of one seed are averaged first")
+    if others := mixed(rows, keys):
+        first = "; those of one seed are averaged first" if (groups["trials"] > groups["seeds"]).any() else ""
+        notes.append(f"trials of one group differ in {', '.join(others)}{first}")
+    if others and "seed" not in keys and (uneven := unbalanced(rows, keys, others)):
+        notes.append(f"in {uneven} of {len(groups)} groups seeds differ in them too: not all have the same trials")
     return notes
 
 
@@ -140,8 +142,14 @@ def _parts(value: object) -> dict[str, object]:
         else:
             found[path] = part
 
-    walk("", json.loads(value))
+    with suppress(ValueError, RecursionError):  # a text that only looks like it
+        walk("", json.loads(value))
     return found
+
+
+def _cell(text: str) -> str:
+    """Text in a table of Markdown, whatever file it came from."""
+    return no_tags(" ".join(printable(text).split())).replace("|", "\\|")
 
 
 def word(value: object) -> str:

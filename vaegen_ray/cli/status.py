@@ -7,10 +7,10 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from vaegen_ray.cli.completion import sweep_names
+from vaegen_ray.cli.completers import sweep_names
 from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes
 from vaegen_ray.cli.tables import fitted
-from vaegen_ray.errors import printable
+from vaegen_ray.errors import StorageError, printable
 from vaegen_ray.service.options import at_least
 from vaegen_ray.service.progress import clock
 
@@ -40,23 +40,32 @@ def run(options: argparse.Namespace) -> int:
 
     storage = Storage.open(options.storage, create=False)
     if options.watch is None:
-        print(_said(options, storage))
+        _look(options, storage, "")
         return 0
+    before = CLEAR if sys.stdout.isatty() else ""
     try:
+        _look(options, storage, before)
         while True:
-            said = _said(options, storage)
-            print(f"{CLEAR}{said}" if sys.stdout.isatty() else said, flush=True)
             time.sleep(options.watch)
+            try:
+                _look(options, storage, before)
+            except StorageError as error:  # a storage may be away for a while, and a sweep be put aside
+                print(printable(str(error)), file=sys.stderr)
     except KeyboardInterrupt:
         return 0
 
 
-def _said(options: argparse.Namespace, storage: "Storage") -> str:
+def _look(options: argparse.Namespace, storage: "Storage", before: str) -> None:
+    """Reads the files and says what they say, and below it what could not be read."""
     from vaegen_ray.service.status import status_of, statuses
 
     found = [status_of(storage, options.sweep)] if options.sweep else statuses(storage)
+    print(f"{before}{_said(options, found, storage)}", flush=True)
     for note in (note for each in found for note in each.notes):
         print(printable(note), file=sys.stderr)
+
+
+def _said(options: argparse.Namespace, found: "list[SweepStatus]", storage: "Storage") -> str:
     if options.json:
         values = [each.as_dict() for each in found]
         return json.dumps(values[0] if options.sweep else values)
@@ -138,6 +147,7 @@ def _end(status: "SweepStatus") -> str:
     """When it ends, by the clock of this machine."""
     if status.expected_end is None:
         return "-"
-    end, now = datetime.fromtimestamp(status.expected_end), datetime.now()
+    now = datetime.now()
+    end = max(now, datetime.fromtimestamp(max(0.0, status.expected_end)))
     day = "" if end.date() == now.date() else f"{end:%d %b} "
-    return f"{day}{end:%H:%M}, in {clock(max(0.0, (end - now).total_seconds()))}"
+    return f"{day}{end:%H:%M}, in {clock((end - now).total_seconds())}"

@@ -54,9 +54,9 @@ def aligned(rows: Iterable[Sequence[str]], width: int | None = None, *, heads: i
 
 
 def _is_number(text: str) -> bool:
-    """Also of an interval, ``-20.14 ± 0.58``, and where there is none, ``-``."""
+    """Also of an interval, ``-20.14 ± 0.58``, with how many seeds it is of, ``(2)``, and where there is none, ``-``."""
     try:
-        float(text.partition(" ±")[0].replace(",", ""))
+        float(text.partition(" ±")[0].partition(" (")[0].replace(",", ""))
     except ValueError:
         return text in ("", "-")
     return True

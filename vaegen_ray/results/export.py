@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -39,9 +40,16 @@ def as_json(rows: pa.Table) -> str:
 
 
 def as_parquet(rows: pa.Table) -> bytes:
-    """A Parquet file."""
+    """A Parquet file.
+
+    Raises:
+        SpecError: Parquet has no type for a column, such as an interval of SQL.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink)
+    try:
+        pq.write_table(rows, sink)
+    except pa.ArrowException as error:
+        raise SpecError(f"columns of a Parquet file must have a type that it knows (use CAST); got {error}") from None
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -58,15 +66,20 @@ def write(file: str, data: bytes, *, replace: bool) -> str:
         replace: whether a file may be there already.
 
     Raises:
-        SpecError: there is one, or the name is none of a file.
+        SpecError: there is one, the name is none of a file, or what has it is none (a folder, a pipe, a device).
         StorageError: it cannot be written.
     """
     folder, name = os.path.split(file)
+    if name in ("", ".", ".."):
+        raise SpecError(f"--output must end with the name of a file; got {file!r}")
     storage = Storage.open(folder or ".", create=False)
+    where = storage.where(name)
+    if storage.is_local and os.path.exists(where) and not os.path.isfile(where):
+        raise SpecError(f"--output must be a file, no folder, pipe or device; got {where}")
     if not replace and storage.exists(name):
-        raise SpecError(f"--output must be a new file, or needs --force to replace it; got {storage.where(name)}")
+        raise SpecError(f"--output must be a new file, or needs --force to replace it; got {where}")
     storage.write(name, data)
-    return storage.where(name)
+    return where
 
 
 def _exact(rows: pa.Table) -> pd.DataFrame:
@@ -83,9 +96,11 @@ def _plain(value: Any) -> Any:
     """The value as strict JSON has it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):  # what SQL makes of a sum of whole numbers, or of 1.5
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list) or type(value) is tuple:  # a tuple is an entry of a map
         return [_plain(each) for each in value]
     return value if value is None or isinstance(value, (bool, int, str)) else _word(value)
 

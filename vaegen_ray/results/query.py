@@ -3,7 +3,8 @@
     results = load("runs/double_descent")
     results.last().groupby("nc")["elbo_test"].mean()
 
-Every row comes once and in an order that does not depend on how trials were packed into bundles.
+Every row comes once and in an order that does not depend on how trials were packed into bundles. Fields that trials got
+later than a file was written have their neutral values there, as in the trials' ids.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vaegen_ray.errors import StorageError
 from vaegen_ray.results.parquet import decoded_schema, read_folder
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.trial import ADDED
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def load_details(
     keys = ["trial_id", "effective_epoch", "quantity", "item"]
     mine = details.merge(trials[["trial_id", "bundle_id"]], on=["trial_id", "bundle_id"])
     notes = tuple(f"{storage.where(f'{folder}/{name}')} was skipped: {reason}" for name, reason in corrupt.items())
-    return mine.sort_values(keys).reset_index(drop=True), notes
+    return mine.drop_duplicates(keys).sort_values(keys).reset_index(drop=True), notes
 
 
 def _check_is_sweep(storage: Storage, folder: str) -> None:
@@ -106,8 +108,8 @@ def _check_is_sweep(storage: Storage, folder: str) -> None:
         return bool({"trials", "metrics"} & set(storage.folders(place))) or "sweep.json" in storage.list(place)
 
     if not is_sweep(folder):
-        sweeps = [name for name in storage.folders(folder) if is_sweep(f"{folder}/{name}" if folder else name)]
-        hint = f"sweeps there: {', '.join(sweeps)}" if sweeps else "it has no trials/, metrics/ or sweep.json"
+        sweeps = ", ".join(name for name in storage.folders() if is_sweep(name))
+        hint = f"sweeps in {storage.where()}: {sweeps}" if sweeps else "it has no trials/, metrics/ or sweep.json"
         raise StorageError(f"no results of a sweep in {storage.where(folder)}; {hint}")
 
 
@@ -124,6 +126,10 @@ def joined(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:
 
 def unique_trials(table: pa.Table) -> pd.DataFrame:
     """One row a trial, by rising id: a completed one before a failed one, then the one that finished later."""
+    for name, neutral in ADDED.items():
+        if neutral is not None and table[name].null_count:
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.schema.field(place), pc.fill_null(table[name], neutral))
     frame = table.to_pandas()
     frame["completed"] = frame["status"] == COMPLETED
     frame = frame.sort_values(["trial_id", "completed", "finished_at", "bundle_id"], na_position="first")

@@ -9,6 +9,7 @@ The tables hold the rows that ``results.query`` gives, not the files. A query on
 can reach neither files nor the network nor its own settings.
 """
 
+from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -37,7 +38,7 @@ JOINED = f"""
 
 
 def run(query: str, results: Results, details: pd.DataFrame) -> pa.Table:
-    """The rows that a query gives.
+    """The rows that a query gives; of columns of one name the later ones get a number, ``nc``, ``nc_1``.
 
     Args:
         query: one statement that reads: SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW.
@@ -65,7 +66,7 @@ def run(query: str, results: Results, details: pd.DataFrame) -> pa.Table:
         database.execute("SET lock_configuration = true")
         try:
             _check([each.type for each in database.extract_statements(query)], duckdb.StatementType.SELECT)
-            return database.sql(query).to_arrow_table()
+            return _named_once(database.sql(query).to_arrow_table())
         except duckdb.Error as error:
             raise SpecError(f"--sql: {_one_line(error)}") from None
 
@@ -79,6 +80,14 @@ def _check(kinds: list[Any], select: Any) -> None:
 def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """The frame with the types of the files; a NaN is null again."""
     return pa.Table.from_pandas(frame, schema=schema.remove_metadata(), preserve_index=False)
+
+
+def _named_once(table: pa.Table) -> pa.Table:
+    names: list[str] = []
+    for name in table.column_names:
+        free = name if name not in names else next(f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in names)
+        names.append(free)
+    return table.rename_columns(names)
 
 
 def _one_line(error: Exception) -> str:
