@@ -130,6 +130,12 @@ def test_a_name_must_be_a_name(name):
 def test_a_name_belongs_to_one_data_set():
     register_dataset("mine", two_sets)
     register_dataset("mine", two_sets)  # the same again, as when a cell of a notebook runs twice
+
+    def imported() -> tuple[np.ndarray, ...]:
+        return two_sets()
+
+    imported.__module__ = "my_sweep"  # as when `python my_sweep.py` imports my_sweep.py once more
+    register_dataset("mine", imported)
     with pytest.raises(SpecError, match="the name of a data set must be new; got 'mine', which is your own, 8x8"):
         register_dataset("mine", lambda: (images(60), images(20, 2)))
     with pytest.raises(SpecError, match="got 'digits', which is handwritten digits"):

@@ -4,14 +4,13 @@
                          NAME.json    what the catalog says of it, and the digest of the images; the commit mark
 
 From then on every sweep takes ``--dataset NAME``. What can be added: an ``.npz`` with ``train`` and ``test``, or with
-``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG or JPEG files, which may
-have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the test
-set. No pickle is opened.
+``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG, JPEG or BMP files, which
+may have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the
+test set. No pickle is opened.
 """
 
 import json
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,28 @@ from vaegen_ray.data import catalog, own
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, in_one_line
+from vaegen_ray.stream import check_data_digest
 
 FOLDER = "own"
 """Folder of the data directory."""
 TEST_PERCENT = 20
 """Part of images that come without a test set."""
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-_FACTS = (
-    "title",
-    "n_train",
-    "n_test",
-    "shape",
-    "native_levels",
-    "levels",
-    "default_levels",
-    "image_size",
-    "likelihood",
-)
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Pictures whose pixels are 8 bits a colour; Pillow cuts those of more off at 255."""
+_FACTS: dict[str, type] = {
+    "title": str,
+    "n_train": int,
+    "n_test": int,
+    "shape": list,
+    "native_levels": int,
+    "levels": list,
+    "default_levels": int,
+    "image_size": int,
+    "likelihood": str,
+}
+"""What a description says of the entry, and what it is in JSON."""
 _discovered: set[str] = set()
 """Entries of the catalog that come from the data directory that was looked into last."""
 
@@ -73,6 +76,7 @@ def add(
         DataFormatError: it does not hold images.
     """
     check_name("a data set", name)
+    discover(data_dir)
     if name in CATALOG:
         hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
@@ -91,7 +95,9 @@ def add(
     try:
         _write(folder, entry, arrays)
     except OSError as error:
-        raise SpecError(f"--data-dir must be a folder that can be written; got {folder}: {error}") from None
+        raise SpecError(
+            f"the data directory must be a folder that can be written, with room; got {folder}: {error}"
+        ) from None
     discover(data_dir)
     return CATALOG[name]
 
@@ -103,6 +109,7 @@ def remove(name: str, data_dir: str | Path | None = None) -> None:
         SpecError: none of this name was added.
     """
     folder = _folder(data_dir)
+    discover(data_dir)
     if name not in _discovered:
         listed = ", ".join(sorted(_discovered)) or "none"
         raise SpecError(f"a data set to remove must have been added to {folder}, which has {listed}; got {name!r}")
@@ -149,18 +156,23 @@ def _write(folder: Path, entry: DatasetInfo, arrays: Arrays) -> None:
         (".json", lambda file: file.write(json.dumps(described, indent=1).encode())),
     ):
         temporary = folder / f".{entry.name}{suffix}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / f"{entry.name}{suffix}")
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, folder / f"{entry.name}{suffix}")
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _entry(path: Path) -> DatasetInfo:
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    facts: dict[str, Any] = {
-        name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in _FACTS
-    }
+    for name, kind in _FACTS.items():
+        if type(values[name]) is not kind:
+            raise ValueError(f"{name} must be of type {kind.__name__}; got {values[name]!r}")
+    facts = {name: tuple(values[name]) if kind is list else values[name] for name, kind in _FACTS.items()}
+    check_data_digest(values["digest"])
     check_name("a data set", path.stem)
     file = path.with_suffix(".npz")
     return DatasetInfo(
@@ -195,7 +207,7 @@ def _read(source: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, by name, or the pictures of a folder.
 
     Raises:
-        DataMissingError: there is no such file.
+        DataMissingError: there is no such file, or it cannot be read.
         DataFormatError: it is not what NumPy writes, or has an array of Python objects.
     """
     if not source.exists():
@@ -207,38 +219,57 @@ def _read(source: Path) -> dict[str, np.ndarray]:
         return {"images": _pictures(source)}
     try:
         read = np.load(source, allow_pickle=False)
-        return {"images": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        if isinstance(read, np.ndarray):
+            return {"images": read}
+        with read:
+            return {name: read[name] for name in read.files}
+    except PermissionError as error:
+        raise DataMissingError(f"{source} must be a file that can be read; got: {in_one_line(error)}") from None
+    except Exception as error:  # of a damaged file NumPy, zipfile and zlib raise almost anything
         raise DataFormatError(
-            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, or an array of "
-            f"Python objects, which is a pickle and is not opened"
+            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, a damaged file, or "
+            f"an array of Python objects, which is a pickle and is not opened ({in_one_line(error)})"
         ) from None
 
 
 def _pictures(folder: Path) -> np.ndarray:
     """The pictures below a folder, by name: uint8 [N, C, H, W], grey where all are."""
-    from PIL import Image, UnidentifiedImageError
-
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not paths:
         raise DataFormatError(f"{folder} must hold pictures ({', '.join(PICTURES)}); got none")
     opened = []
     for path in paths:
-        try:
-            with Image.open(path) as picture:
-                opened.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise DataFormatError(f"{path} must be a picture; got: {error}") from None
+        opened.append(_picture(path))
         if opened[-1].shape[:2] != opened[0].shape[:2]:
-            sizes = [f"{path.name} of {h}x{w}" for path, (h, w) in zip((paths[0], path), _sides(opened), strict=True)]
+            both = ((paths[0], opened[0]), (path, opened[-1]))
+            sizes = [f"{one.relative_to(folder)} of {'x'.join(map(str, image.shape[:2]))}" for one, image in both]
             raise DataFormatError(f"pictures of a folder must have one size; got {' and '.join(sizes)}")
     colour = any(image.ndim == 3 for image in opened)
     as_one = [np.repeat(image[..., None], 3, axis=2) if colour and image.ndim == 2 else image for image in opened]
     return _channels_first(np.stack(as_one))
 
 
-def _sides(opened: list[np.ndarray]) -> list[tuple[int, ...]]:
-    return [opened[0].shape[:2], opened[-1].shape[:2]]
+def _picture(path: Path) -> np.ndarray:
+    """A picture: uint8 [H, W] where it is grey, otherwise [H, W, 3].
+
+    Raises:
+        DataFormatError: it is none, or has what would be lost: more than 8 bits a colour, or transparent pixels.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            mode, alpha = picture.mode, 255
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                alpha = int(np.asarray(picture.convert("RGBA"))[..., 3].min())
+            pixels = np.asarray(picture.convert("L" if mode in ("1", "L", "LA") else "RGB"))
+    except Exception as error:  # of a damaged file Pillow raises almost anything
+        raise DataFormatError(f"{path} must be a picture; got: {in_one_line(error)}") from None
+    if mode not in _MODES:
+        raise DataFormatError(f"{path} must have 8 bits a colour; got a picture of mode {mode} (scale it to 0 .. 255)")
+    if alpha < 255:
+        raise DataFormatError(f"{path} must have no transparent pixels; got some (put it on a background)")
+    return pixels
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
@@ -265,8 +296,9 @@ def _divided(source: Path, parts: dict[str, np.ndarray], test_percent: int) -> A
     if "images" not in parts:
         return _arrays_of(source, parts)
     images, labels = _channels_first(parts["images"]), parts.get("labels")
-    if len(images) < 2 or (labels is not None and len(labels) != len(images)):
-        got = f"{len(images)} images" + ("" if labels is None else f" and {len(labels)} labels")
+    n = images.shape[0] if images.ndim else 0
+    if n < 2 or (labels is not None and labels.shape[:1] != (n,)):
+        got = f"{n} images" + ("" if labels is None else f" and {labels.size} labels")
         raise DataFormatError(f"{source} must hold at least 2 images, and as many labels or none; got {got}")
     order = fixed_order(len(images))
     kept = len(images) - max(1, len(images) * test_percent // 100)
