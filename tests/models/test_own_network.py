@@ -1,5 +1,6 @@
 """Networks of your own: one that holds the contract of bundles, and each way to break it, found at the start."""
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from unittest.mock import patch
@@ -14,7 +15,8 @@ from vaegen_ray.models import own
 from vaegen_ray.models.contract import check_network
 from vaegen_ray.models.layout import Layer, flops_per_image, likelihood_channels, params_total, params_z
 from vaegen_ray.models.networks import ConvolutionalNetwork, OwnPart
-from vaegen_ray.models.own import register_network
+from vaegen_ray.models.own import OwnNetwork, register_network
+from vaegen_ray.service.runner import check_networks
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.cost import CPU_CORE
 from vaegen_ray.sweep.spec import Sweep
@@ -162,6 +164,28 @@ class Broken(Encoder):
         return self.layers["posterior"](x.flatten(2))
 
 
+class Misspelt(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hiden(x))
+
+
+class Pair(Encoder):
+    """Means and standard deviations apart."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(x).chunk(2, dim=-1)
+
+
+class NoGradient(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+class OtherConstructor(Encoder):
+    def __init__(self) -> None:
+        raise AssertionError("it is never called")
+
+
 class NotFinite(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) / 0
@@ -207,6 +231,16 @@ class TouchesNothing(Encoder):
         (BatchInEvaluation, "in evaluation an image's output of mine must not depend on the images beside it"),
         (Wide, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got \(3, 4, 7\)"),
         (Broken, r"the encoder of mine must take \(3, 4, 1, 8, 8\); got an error: "),
+        (
+            Misspelt,
+            r"must take \(3, 4, 1, 8, 8\); got an error: AttributeError: .*'hiden'.*\(test_own_network.py, line \d+",
+        ),
+        (Pair, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got tuple"),
+        (NoGradient, "the encoder of mine must let gradients reach its weights; got an output without any"),
+        (
+            OtherConstructor,
+            "mine must be built by OwnPart's constructor from layers_of; got an error: TypeError: .*init",
+        ),
         (NotFinite, "the encoder of mine must give finite numbers at the start"),
         (
             ExtraWeights,
@@ -248,6 +282,29 @@ def test_its_own_check_is_asked():
     check_network(spec_of("mine", nc=10))
     with pytest.raises(SpecError, match="nc of mine must be <= 10; got 12"):
         check_network(spec_of("mine"))
+
+
+def test_its_own_check_is_asked_about_every_size():
+    """Not only about the smallest, in which it is tried."""
+
+    def only_small(spec: TrialSpec) -> None:
+        if spec.nc > 12:
+            raise SpecError(f"nc of mine must be <= 12; got {spec.nc}")
+
+    register_network("mine", Encoder, Decoder, check=only_small)
+    check_networks(Sweep(name="s", trials=(spec_of("mine"),)))
+    with pytest.raises(SpecError, match="nc of mine must be <= 12; got 16"):
+        check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
+
+
+def test_code_that_fails_for_one_size_is_named(monkeypatch):
+    layers_of = Encoder.layers_of
+    monkeypatch.setattr(Encoder, "layers_of", staticmethod(lambda spec: layers_of(spec) if spec.nc < 16 else 1 / 0))
+    register_network("mine", Encoder, Decoder)
+    with pytest.raises(
+        SpecError, match="layers_of of mine must return .*; got an error: ZeroDivisionError: .*test_own"
+    ):
+        check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
 
 
 # -- names and versions -----------------------------------------------------------------------------------------------
@@ -304,3 +361,41 @@ def test_the_source_names_the_text_of_both_classes():
         for i, encoder in enumerate((Encoder, Coupled, Dropout, Wide))
     }
     assert len(sources) == 4 and all(len(source) == 8 for source in sources)
+
+
+HELPED = """
+from vaegen_ray.models.networks import OwnPart
+import {module}
+
+def width():
+    return {width}
+
+class Base(OwnPart):
+    @staticmethod
+    def layers_of(spec):
+        return width(), {module}.depth()
+
+class Part(Base):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [(("width", "8", "9"), True), (("beside", "1", "2"), True), (("unused", "1", "2"), False)],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_source_names_what_the_classes_use_and_nothing_else(change, differs, tmp_path, monkeypatch):
+    """A function that says the layers is as much the network as its classes; a preset of the same file is not."""
+    monkeypatch.syspath_prepend(tmp_path)
+    sources = []
+    for i, value in enumerate(change[1:]):
+        given = {"width": "8", "beside": "1", "unused": "1"} | {change[0]: value}
+        (tmp_path / f"beside_{change[0]}{i}.py").write_text(f"def depth():\n    return {given['beside']}\n")
+        text = HELPED.format(module=f"beside_{change[0]}{i}", width=given["width"]) + f"\nUNUSED = {given['unused']}\n"
+        text = text.replace(f"import beside_{change[0]}{i}", f"import beside_{change[0]}{i} as beside")
+        text = text.replace(f"beside_{change[0]}{i}.depth", "beside.depth")
+        (tmp_path / f"helped_{change[0]}{i}.py").write_text(text)
+        part = importlib.import_module(f"helped_{change[0]}{i}").Part
+        sources.append(OwnNetwork(name="mine", encoder=part, decoder=part).source)
+    assert all(sources) and (sources[0] != sources[1]) == differs
