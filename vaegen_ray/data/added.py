@@ -171,7 +171,9 @@ def _entry(path: Path) -> DatasetInfo:
     for name, kind in _FACTS.items():
         if type(values[name]) is not kind:
             raise ValueError(f"{name} must be of type {kind.__name__}; got {values[name]!r}")
-    facts = {name: tuple(values[name]) if kind is list else values[name] for name, kind in _FACTS.items()}
+    facts: dict[str, Any] = {
+        name: tuple(values[name]) if kind is list else values[name] for name, kind in _FACTS.items()
+    }
     check_data_digest(values["digest"])
     check_name("a data set", path.stem)
     file = path.with_suffix(".npz")
