@@ -1,5 +1,6 @@
 """The pages of docs/: they build without a broken link or anchor, and load nothing from elsewhere."""
 
+import html
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
     found = {address for page in pages for address in LOADED.findall(page.read_text(encoding="utf-8"))}
     found |= {address for sheet in tmp_path.rglob("*.css") for address in IMPORTED.findall(sheet.read_text())}
     assert found == set()
+    texts = [html.unescape(re.sub("<[^>]+>", "", page.read_text(encoding="utf-8"))) for page in pages]
+    assert not [text for text in texts if "--8" in text], "what a page includes is there, and no mark of it"
     tutorial = (tmp_path / "tutorial.html").read_text(encoding="utf-8")
     assert "GatedEncoder" in tutorial, "the whole file of the example"
     reference = (tmp_path / "reference" / "models.html").read_text(encoding="utf-8")

@@ -113,7 +113,8 @@ def test_pixels_beyond_the_levels_are_refused():
         ({"levels": 1}, "levels of mine must be a whole number from 2 to 256; got 1"),
         ({"default_levels": 17}, "default_levels of mine must be one of 2, 256; got 17"),
         ({"likelihood": "poisson"}, "likelihood of mine must be one of .*; got 'poisson'"),
-        ({"image_size": 7}, "image_size of mine must be >= 8, the side of the images; got 7"),
+        ({"image_size": 7}, "image_size of mine must be a whole number >= 8, the side of the images; got 7"),
+        ({"image_size": 9.5}, "image_size of mine must be a whole number >= 8, the side of the images; got 9.5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, said):

@@ -95,8 +95,10 @@ def entry_of(
     if likelihood not in LIKELIHOODS:
         raise SpecError(allowed(f"likelihood of {name}", likelihood, LIKELIHOODS))
     size = -(-max(height, width) // 4) * 4 if image_size is None else image_size
-    if size < max(height, width):
-        raise SpecError(f"image_size of {name} must be >= {max(height, width)}, the side of the images; got {size!r}")
+    if type(size) is not int or size < max(height, width):
+        raise SpecError(
+            f"image_size of {name} must be a whole number >= {max(height, width)}, the side of the images; got {size!r}"
+        )
     return DatasetInfo(
         name=name,
         title=title or f"your own, {height}x{width}",
