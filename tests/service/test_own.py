@@ -190,6 +190,21 @@ def test_a_file_that_cannot_be_imported(name, said, tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_sweep_that_an_imported_file_would_start_is_not_started(tmp_path, monkeypatch, capsys):
+    """As of a script without ``if __name__``: it sees the same arguments, and would run in place of the one typed."""
+    script = tmp_path / "unguarded.py"
+    started = tmp_path / "started"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom vaegen_ray.service.main import main\n"
+        f"sys.exit(main(lambda options: Path({str(started)!r}).touch(), 'a sweep'))\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--import", str(script), "--storage", str(tmp_path), "--dry-run"])
+    assert main(lambda options: started.touch(), "a sweep") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "which ends the program (put what it runs as a script behind if __name__" in line
+    assert not started.exists()
+
+
 def test_a_relative_path_is_meant_from_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     write(tmp_path / "files" / "net_c.py")

@@ -64,8 +64,12 @@ class OwnNetwork:
 
 def _follow(part: Any, seen: dict[int, Any]) -> None:
     """Adds a class or function of your own to those seen, and what its bases, methods and text name."""
-    part = part.fget if isinstance(part, property) else getattr(part, "__func__", part)
-    part = inspect.unwrap(part) if callable(part) else part
+    if isinstance(part, property):
+        part = part.fget
+    if isinstance(part, (staticmethod, classmethod)):
+        part = part.__func__
+    if isinstance(part, FunctionType):
+        part = inspect.unwrap(part)
     if id(part) in seen or not isinstance(part, (type, FunctionType)) or not is_yours(part.__module__):
         return
     seen[id(part)] = part

@@ -14,6 +14,8 @@ from vaegen_ray.trial import LIKELIHOODS
 
 _OF_ADD = {"levels": None, "binarise": False, "likelihood": None, "title": "", "test_percent": added.TEST_PERCENT}
 """Options that go with ``--add`` alone, and what they are where they are not given."""
+_running: set[Path] = set()
+"""Files that are being imported."""
 
 
 def import_files(argv: Sequence[str] | None) -> None:
@@ -36,6 +38,8 @@ def _import_file(path: Path, given: str) -> None:
         raise SpecError(f"{IMPORT} must be a Python file; got {given!r}, which is looked for as {path}")
     loaded = sys.modules.get(path.stem)
     if loaded is not None and Path(getattr(loaded, "__file__", None) or ".").resolve() == path:
+        if path in _running:
+            raise SystemExit  # it starts a sweep in passing; said below, by what imports it
         return
     other = importlib.util.find_spec(path.stem) if loaded is None and path.stem.isidentifier() else None
     if loaded is not None or (other is not None and other.origin and Path(other.origin).resolve() != path):
@@ -45,6 +49,7 @@ def _import_file(path: Path, given: str) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None, path
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    _running.add(path)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -54,6 +59,8 @@ def _import_file(path: Path, given: str) -> None:
         ends = 'ends the program (put what it runs as a script behind if __name__ == "__main__")'
         what = ends if isinstance(error, SystemExit) else f"raises {in_one_line(error)}"
         raise SpecError(f"{IMPORT} must be a file that runs to its end; got {given!r}, which {what}") from error
+    finally:
+        _running.discard(path)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
