@@ -1,6 +1,5 @@
 """Networks of your own: one that holds the contract of bundles, and each way to break it, found at the start."""
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from unittest.mock import patch
@@ -15,7 +14,7 @@ from vaegen_ray.models import own
 from vaegen_ray.models.contract import check_network
 from vaegen_ray.models.layout import Layer, flops_per_image, likelihood_channels, params_total, params_z
 from vaegen_ray.models.networks import ConvolutionalNetwork, OwnPart
-from vaegen_ray.models.own import OwnNetwork, register_network
+from vaegen_ray.models.own import register_network
 from vaegen_ray.service.runner import check_networks
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.cost import CPU_CORE
@@ -181,6 +180,20 @@ class NoGradient(Encoder):
         return super().forward(x).detach()
 
 
+class NotAlone(Encoder):
+    """Loses the dimension of the members where there is one member alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hidden(x).squeeze(0))
+
+
+class NotBackwards(Encoder):
+    """Changes what the gradient of tanh needs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hidden(x).mul_(2))
+
+
 class OtherConstructor(Encoder):
     def __init__(self) -> None:
         raise AssertionError("it is never called")
@@ -237,6 +250,11 @@ class TouchesNothing(Encoder):
         ),
         (Pair, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got tuple"),
         (NoGradient, "the encoder of mine must let gradients reach its weights; got an output without any"),
+        (NotAlone, "mine must work alone and in a bundle, .*; got an error: RuntimeError: .*test_own_network.py, line"),
+        (
+            NotBackwards,
+            "mine must work .*, forwards and backwards; got an error: RuntimeError: one of the variables",
+        ),
         (
             OtherConstructor,
             "mine must be built by OwnPart's constructor from layers_of; got an error: TypeError: .*init",
@@ -361,41 +379,3 @@ def test_the_source_names_the_text_of_both_classes():
         for i, encoder in enumerate((Encoder, Coupled, Dropout, Wide))
     }
     assert len(sources) == 4 and all(len(source) == 8 for source in sources)
-
-
-HELPED = """
-from vaegen_ray.models.networks import OwnPart
-import {module}
-
-def width():
-    return {width}
-
-class Base(OwnPart):
-    @staticmethod
-    def layers_of(spec):
-        return width(), {module}.depth()
-
-class Part(Base):
-    pass
-"""
-
-
-@pytest.mark.parametrize(
-    ("change", "differs"),
-    [(("width", "8", "9"), True), (("beside", "1", "2"), True), (("unused", "1", "2"), False)],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_the_source_names_what_the_classes_use_and_nothing_else(change, differs, tmp_path, monkeypatch):
-    """A function that says the layers is as much the network as its classes; a preset of the same file is not."""
-    monkeypatch.syspath_prepend(tmp_path)
-    sources = []
-    for i, value in enumerate(change[1:]):
-        given = {"width": "8", "beside": "1", "unused": "1"} | {change[0]: value}
-        (tmp_path / f"beside_{change[0]}{i}.py").write_text(f"def depth():\n    return {given['beside']}\n")
-        text = HELPED.format(module=f"beside_{change[0]}{i}", width=given["width"]) + f"\nUNUSED = {given['unused']}\n"
-        text = text.replace(f"import beside_{change[0]}{i}", f"import beside_{change[0]}{i} as beside")
-        text = text.replace(f"beside_{change[0]}{i}.depth", "beside.depth")
-        (tmp_path / f"helped_{change[0]}{i}.py").write_text(text)
-        part = importlib.import_module(f"helped_{change[0]}{i}").Part
-        sources.append(OwnNetwork(name="mine", encoder=part, decoder=part).source)
-    assert all(sources) and (sources[0] != sources[1]) == differs

@@ -20,18 +20,16 @@ import numpy as np
 from vaegen_ray.architectures import check_name
 from vaegen_ray.data import catalog, own
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
+from vaegen_ray.data.image_files import channels_first, read_arrays
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, in_one_line
+from vaegen_ray.errors import DataFormatError, SpecError
 from vaegen_ray.stream import check_data_digest
 
 FOLDER = "own"
 """Folder of the data directory."""
 TEST_PERCENT = 20
 """Part of images that come without a test set."""
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Pictures whose pixels are 8 bits a colour; Pillow cuts those of more off at 255."""
 _FACTS: dict[str, type] = {
     "title": str,
     "n_train": int,
@@ -81,7 +79,7 @@ def add(
         hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
     source = Path(source).expanduser()
-    parts = _read(source)
+    parts = read_arrays(source)
     if not 1 <= test_percent <= 99:
         raise SpecError(f"the test set must be 1 to 99 percent of the images; got {test_percent!r}")
     arrays = _divided(source, parts, test_percent)
@@ -196,7 +194,7 @@ def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
         DataMissingError: there is no such file.
         DataFormatError: they are others.
     """
-    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, _read(file))), levels)
+    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, read_arrays(file))), levels)
     if (now := own.digest(arrays, levels)) != before:
         raise DataFormatError(
             f"{file} must hold the images that were added as {name}, digest {before}; got {now} (remove and add it "
@@ -205,99 +203,19 @@ def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
     return own.in_order(arrays)
 
 
-def _read(source: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by name, or the pictures of a folder.
-
-    Raises:
-        DataMissingError: there is no such file, or it cannot be read.
-        DataFormatError: it is not what NumPy writes, or has an array of Python objects.
-    """
-    if not source.exists():
-        raise DataMissingError(f"there is no file or folder {source}; give an .npz, an .npy, or a folder of pictures")
-    if source.is_dir():
-        inner = [source / part for part in ("train", "test")]
-        if all(folder.is_dir() for folder in inner):
-            return {folder.name: _pictures(folder) for folder in inner}
-        return {"images": _pictures(source)}
-    try:
-        read = np.load(source, allow_pickle=False)
-        if isinstance(read, np.ndarray):
-            return {"images": read}
-        with read:
-            return {name: read[name] for name in read.files}
-    except PermissionError as error:
-        raise DataMissingError(f"{source} must be a file that can be read; got: {in_one_line(error)}") from None
-    except Exception as error:  # of a damaged file NumPy, zipfile and zlib raise almost anything
-        raise DataFormatError(
-            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, a damaged file, or "
-            f"an array of Python objects, which is a pickle and is not opened ({in_one_line(error)})"
-        ) from None
-
-
-def _pictures(folder: Path) -> np.ndarray:
-    """The pictures below a folder, by name: uint8 [N, C, H, W], grey where all are."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
-    if not paths:
-        raise DataFormatError(f"{folder} must hold pictures ({', '.join(PICTURES)}); got none")
-    opened = []
-    for path in paths:
-        opened.append(_picture(path))
-        if opened[-1].shape[:2] != opened[0].shape[:2]:
-            both = ((paths[0], opened[0]), (path, opened[-1]))
-            sizes = [f"{one.relative_to(folder)} of {'x'.join(map(str, image.shape[:2]))}" for one, image in both]
-            raise DataFormatError(f"pictures of a folder must have one size; got {' and '.join(sizes)}")
-    colour = any(image.ndim == 3 for image in opened)
-    as_one = [np.repeat(image[..., None], 3, axis=2) if colour and image.ndim == 2 else image for image in opened]
-    return _channels_first(np.stack(as_one))
-
-
-def _picture(path: Path) -> np.ndarray:
-    """A picture: uint8 [H, W] where it is grey, otherwise [H, W, 3].
-
-    Raises:
-        DataFormatError: it is none, or has what would be lost: more than 8 bits a colour, or transparent pixels.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            mode, alpha = picture.mode, 255
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                alpha = int(np.asarray(picture.convert("RGBA"))[..., 3].min())
-            pixels = np.asarray(picture.convert("L" if mode in ("1", "L", "LA") else "RGB"))
-    except Exception as error:  # of a damaged file Pillow raises almost anything
-        raise DataFormatError(f"{path} must be a picture; got: {in_one_line(error)}") from None
-    if mode not in _MODES:
-        raise DataFormatError(f"{path} must have 8 bits a colour; got a picture of mode {mode} (scale it to 0 .. 255)")
-    if alpha < 255:
-        raise DataFormatError(f"{path} must have no transparent pixels; got some (put it on a background)")
-    return pixels
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """[N, H, W] and [N, H, W, C] as [N, C, H, W]; truth values as 0 and 1."""
-    if images.dtype == np.bool_:
-        images = images.astype(np.uint8)
-    if images.ndim == 3:
-        return np.ascontiguousarray(images[:, None])
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return images
-
-
 def _arrays_of(source: Path, parts: dict[str, np.ndarray]) -> Arrays:
     """The training and the test set of a file that has both."""
     if not {"train", "test"} <= set(parts):
         listed = ", ".join(sorted(parts)) or "nothing"
         raise DataFormatError(f"{source} must hold the arrays train and test, or images; got {listed}")
-    return Arrays(_channels_first(parts["train"]), _channels_first(parts["test"]), parts.get("test_labels"))
+    return Arrays(channels_first(parts["train"]), channels_first(parts["test"]), parts.get("test_labels"))
 
 
 def _divided(source: Path, parts: dict[str, np.ndarray], test_percent: int) -> Arrays:
     """Training and test set; images alone are divided."""
     if "images" not in parts:
         return _arrays_of(source, parts)
-    images, labels = _channels_first(parts["images"]), parts.get("labels")
+    images, labels = channels_first(parts["images"]), parts.get("labels")
     n = images.shape[0] if images.ndim else 0
     if n < 2 or (labels is not None and labels.shape[:1] != (n,)):
         got = f"{n} images" + ("" if labels is None else f" and {labels.size} labels")
