@@ -1,8 +1,8 @@
 """A data set and a network of your own, swept: does a gated network generalise better than a plain one?
 
 Everything is in this file; the package is not edited. The data are 8x8 patches of the two photographs that scikit-learn
-brings along, the training patches from one and the test patches from the other. The network is fully connected with
-gates, h' = tanh(a) * sigmoid(b). Copy the file, and replace the two parts by yours.
+brings along, other ones to train on than to test on. The network is fully connected with gates,
+h' = tanh(a) * sigmoid(b). Copy the file, and replace the two parts by yours.
 """
 
 import argparse
@@ -109,13 +109,13 @@ def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options: both networks, every beta, every seed."""
     chosen = preset(options.preset, PRESETS)
     trials = []
-    for architecture in ("fully_connected", "gated"):
+    for architecture in (options.architecture,) if options.architecture else ("fully_connected", "gated"):
         given = {
-            "architecture": architecture,
             "latent_per_mz": 8,
             "learning_rate": 3e-4,
             **chosen["training"],
             **of_every_trial(options),
+            "architecture": architecture,
         }
         base = base_spec(options.dataset or "patches", **given)
         trials += [

@@ -3,6 +3,16 @@
 The command line prints the message alone and exits with code 2; a traceback therefore always means a fault of ours.
 """
 
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of installed packages."""
+_OTHERS = (f"{Path(__file__).parent}{os.sep}", f"{sysconfig.get_path('stdlib')}{os.sep}", "<")
+"""Where the names of files begin that are not code of a user; nor are those of installed packages."""
+
 
 class VaegenError(Exception):
     """An error that the user can mend."""
@@ -33,3 +43,15 @@ def allowed(what: str, got: object, choices: object) -> str:
     """The usual message: ``what must be one of a, b, c; got x``."""
     listed = ", ".join(str(c) for c in choices) if isinstance(choices, (list, tuple, dict, set, frozenset)) else choices
     return f"{what} must be one of {listed}; got {got!r}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """What a user's files or code raised: kind, reason, and the line of the user's own code, if there is one."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    yours = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_OTHERS) and not INSTALLED & set(Path(frame.filename).parts)
+    ]
+    return f"{said} ({Path(yours[-1].filename).name}, line {yours[-1].lineno})" if yours else said

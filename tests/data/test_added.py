@@ -1,6 +1,7 @@
 """Images of a file under a name: ``vaegen datasets --add``."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -90,7 +91,7 @@ def test_pictures_of_several_sizes_or_none_are_refused(tmp_path):
     with pytest.raises(DataFormatError, match=r"must have one size; got a.png of 8x8 and b.png of 9x9"):
         added.add("mine", folder, tmp_path / "data")
     (folder / "b.png").write_bytes(b"no picture")
-    with pytest.raises(DataFormatError, match=r"b.png must be a picture; got: cannot identify"):
+    with pytest.raises(DataFormatError, match=r"b.png must be a picture; got: .*cannot identify"):
         added.add("mine", folder, tmp_path / "data")
 
 
@@ -101,12 +102,24 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     np.savez(tmp_path / "labels.npz", images=images(5), labels=np.arange(4))
     np.savez(tmp_path / "float.npz", images=images(5) / 255)
     (tmp_path / "text.npz").write_text("no arrays")
+    np.save(tmp_path / "scalar.npy", np.uint8(5))
+    np.savez(tmp_path / "scalar.npz", images=images(5), labels=3)
+    np.savez_compressed(tmp_path / "damaged.npz", train=images(30), test=images(5))
+    damaged = bytearray((tmp_path / "damaged.npz").read_bytes())
+    damaged[100:102] = b"\xff\xff"
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 8, 8), }" % 10**13
+    (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([118, 0]) + header.ljust(117) + b"\n")
     for name, kind, said in (
         ("objects.npz", DataFormatError, "a pickle and is not opened"),
         ("text.npz", DataFormatError, "must be an .npz or .npy that NumPy wrote"),
         ("half.npz", DataFormatError, "must hold the arrays train and test, or images; got train"),
         ("one.npz", DataFormatError, "at least 2 images, and as many labels or none; got 1 images"),
         ("labels.npz", DataFormatError, "got 5 images and 4 labels"),
+        ("scalar.npy", DataFormatError, "at least 2 images, and as many labels or none; got 0 images"),
+        ("scalar.npz", DataFormatError, "got 5 images and 1 labels"),
+        ("damaged.npz", DataFormatError, "got something else, a damaged file, or .*while decompressing"),
+        ("huge.npy", DataFormatError, "got something else, a damaged file, or"),
         ("float.npz", DataFormatError, "must be a uint8 array; got float64 .*scale to 0 .. 255"),
         ("absent.npz", DataMissingError, "there is no file or folder .*absent.npz"),
     ):
@@ -114,6 +127,60 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
             added.add("mine", tmp_path / name, tmp_path / "data")
         assert "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        (Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "must have 8 bits a colour; got a picture of mode I;16"),
+        (Image.new("RGBA", (8, 8), (9, 9, 9, 0)), "must have no transparent pixels; got some"),
+        (Image.new("LA", (8, 8), (9, 254)), "must have no transparent pixels; got some"),
+    ],
+    ids=lambda value: getattr(value, "mode", ""),
+)
+def test_pictures_that_would_lose_something_are_refused(picture, said, tmp_path):
+    """Pillow makes one white of all brighter than 255, and shows what transparent pixels hide."""
+    picture.save(tmp_path / "a.png")
+    Image.new("L", (8, 8)).save(tmp_path / "b.png")
+    with pytest.raises(DataFormatError, match=f"a.png {said}"):
+        added.add("mine", tmp_path, tmp_path / "data")
+
+
+def test_opaque_pictures_keep_their_pixels(tmp_path):
+    grey = images(2, shape=(8, 8))
+    for i, each in enumerate(grey):
+        alpha = np.full_like(each, 255)
+        Image.fromarray(np.stack([each, alpha], axis=-1), "LA").save(tmp_path / f"{i}.png")
+    added.add("mine", tmp_path, tmp_path / "data", test_percent=50)
+    split = catalog.load("mine", data_dir=tmp_path / "data")
+    kept = {image.tobytes() for part in (split.train, split.test) for image in part.images}
+    assert kept == {image.tobytes() for image in grey}
+
+
+def test_what_another_process_added_is_neither_replaced_nor_left_behind(file, tmp_path):
+    """Without having looked into the data directory before, as from Python."""
+    added.add("mine", file, tmp_path / "data")
+    there = (tmp_path / "data" / "own" / "mine.npz").read_bytes()
+    added.discover(tmp_path / "elsewhere")
+    np.savez(tmp_path / "other.npz", train=images(30, 7), test=images(10, 8))
+    with pytest.raises(SpecError, match="the name of a data set must be new; got 'mine'"):
+        added.add("mine", tmp_path / "other.npz", tmp_path / "data")
+    assert (tmp_path / "data" / "own" / "mine.npz").read_bytes() == there
+    added.discover(tmp_path / "data")
+    with pytest.raises(SpecError, match="must have been added to .*elsewhere.*, which has none; got 'mine'"):
+        added.remove("mine", tmp_path / "elsewhere")
+    added.remove("mine", tmp_path / "data")
+    assert list((tmp_path / "data" / "own").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_half_written(file, tmp_path, monkeypatch):
+    def full(file: object, **arrays: np.ndarray) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(SpecError, match="must be a folder that can be written, with room; got .*No space left"):
+        added.add("mine", file, tmp_path / "data")
+    assert list((tmp_path / "data" / "own").iterdir()) == [] and "mine" not in catalog.CATALOG
 
 
 def test_a_name_that_is_taken_says_how_to_free_it(file, tmp_path):
@@ -146,8 +213,12 @@ def test_descriptions_that_are_none_are_skipped_and_said(file, tmp_path):
     (folder / "list.json").write_text("[]")
     (folder / "digits.json").write_text((folder / "mine.json").read_text())
     (folder / "less.json").write_text(json.dumps({"title": "less"}))
+    facts = json.loads((folder / "mine.json").read_text())
+    for name, wrong in (("type", {"n_train": "30"}), ("shape", {"shape": None}), ("version", {"digest": "../x"})):
+        (folder / f"wrong_{name}.json").write_text(json.dumps(facts | wrong))
     notes = added.discover(tmp_path / "data")
-    assert [Path(note.split()[0]).name for note in notes] == ["broken.json", "digits.json", "less.json", "list.json"]
+    skipped = ["broken", "digits", "less", "list", "wrong_shape", "wrong_type", "wrong_version"]
+    assert [Path(note.split()[0]).stem for note in notes] == skipped
     assert "mine" in catalog.CATALOG
 
 
@@ -161,6 +232,22 @@ def test_the_command_line_adds_lists_and_removes(file, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: the name of a data set must be new; got 'mine'")
     assert main(["datasets", "--remove", "mine", *where]) == 0
     assert main(["datasets", "--get", "mine", *where]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--add", "mine", "FILE", "--get", "digits"], "only one of --get, --add and --remove .*; got --get and --add"),
+        (["--remove", "mine", "--add", "mine", "FILE"], "got --add and --remove"),
+        (["--test-percent", "30"], "--test-percent goes with --add NAME PATH alone"),
+        (["--remove", "mine", "--binarise"], "--binarise goes with --add"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(options, said, file, tmp_path, capsys):
+    given = [str(file) if option == "FILE" else option for option in options]
+    assert main(["datasets", *given, "--data-dir", str(tmp_path / "data")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(said, line) and not (tmp_path / "data").exists()
 
 
 def test_test_images_that_are_trained_on_are_told(tmp_path, capsys):

@@ -113,7 +113,8 @@ def test_pixels_beyond_the_levels_are_refused():
         ({"levels": 1}, "levels of mine must be a whole number from 2 to 256; got 1"),
         ({"default_levels": 17}, "default_levels of mine must be one of 2, 256; got 17"),
         ({"likelihood": "poisson"}, "likelihood of mine must be one of .*; got 'poisson'"),
-        ({"image_size": 7}, "image_size of mine must be >= 8, the side of the images; got 7"),
+        ({"image_size": 7}, "image_size of mine must be a whole number >= 8, the side of the images; got 7"),
+        ({"image_size": 9.5}, "image_size of mine must be a whole number >= 8, the side of the images; got 9.5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, said):
@@ -130,6 +131,12 @@ def test_a_name_must_be_a_name(name):
 def test_a_name_belongs_to_one_data_set():
     register_dataset("mine", two_sets)
     register_dataset("mine", two_sets)  # the same again, as when a cell of a notebook runs twice
+
+    def imported() -> tuple[np.ndarray, ...]:
+        return two_sets()
+
+    imported.__module__ = "my_sweep"  # as when `python my_sweep.py` imports my_sweep.py once more
+    register_dataset("mine", imported)
     with pytest.raises(SpecError, match="the name of a data set must be new; got 'mine', which is your own, 8x8"):
         register_dataset("mine", lambda: (images(60), images(20, 2)))
     with pytest.raises(SpecError, match="got 'digits', which is handwritten digits"):

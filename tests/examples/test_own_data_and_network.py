@@ -97,6 +97,11 @@ def test_the_notebook_of_the_pages_reads_them(swept: Path, monkeypatch: pytest.M
     assert first.data["text/plain"] == "(8, 32, ())"
 
 
+def test_one_network_alone_can_be_asked_for(tmp_path: Path) -> None:
+    said = run(EXAMPLE, "--preset", "smoke", "--architecture", "gated", "--dry-run", "--storage", tmp_path)
+    assert "4 declared, 4 to train" in said and "gated" in said and "fully_connected" not in said
+
+
 def test_again_there_is_nothing_to_train(swept: Path) -> None:
     assert "nothing to train: all 8 VAEs" in run(EXAMPLE, "--preset", "smoke", "--storage", swept)
 

@@ -15,6 +15,7 @@ from vaegen_ray.models.contract import check_network
 from vaegen_ray.models.layout import Layer, flops_per_image, likelihood_channels, params_total, params_z
 from vaegen_ray.models.networks import ConvolutionalNetwork, OwnPart
 from vaegen_ray.models.own import register_network
+from vaegen_ray.service.runner import check_networks
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.cost import CPU_CORE
 from vaegen_ray.sweep.spec import Sweep
@@ -162,6 +163,42 @@ class Broken(Encoder):
         return self.layers["posterior"](x.flatten(2))
 
 
+class Misspelt(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hiden(x))
+
+
+class Pair(Encoder):
+    """Means and standard deviations apart."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(x).chunk(2, dim=-1)
+
+
+class NoGradient(Encoder):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+class NotAlone(Encoder):
+    """Loses the dimension of the members where there is one member alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hidden(x).squeeze(0))
+
+
+class NotBackwards(Encoder):
+    """Changes what the gradient of tanh needs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers["posterior"](self.hidden(x).mul_(2))
+
+
+class OtherConstructor(Encoder):
+    def __init__(self) -> None:
+        raise AssertionError("it is never called")
+
+
 class NotFinite(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) / 0
@@ -207,6 +244,21 @@ class TouchesNothing(Encoder):
         (BatchInEvaluation, "in evaluation an image's output of mine must not depend on the images beside it"),
         (Wide, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got \(3, 4, 7\)"),
         (Broken, r"the encoder of mine must take \(3, 4, 1, 8, 8\); got an error: "),
+        (
+            Misspelt,
+            r"must take \(3, 4, 1, 8, 8\); got an error: AttributeError: .*'hiden'.*\(test_own_network.py, line \d+",
+        ),
+        (Pair, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got tuple"),
+        (NoGradient, "the encoder of mine must let gradients reach its weights; got an output without any"),
+        (NotAlone, "mine must work alone and in a bundle, .*; got an error: RuntimeError: .*test_own_network.py, line"),
+        (
+            NotBackwards,
+            "mine must work .*, forwards and backwards; got an error: RuntimeError: one of the variables",
+        ),
+        (
+            OtherConstructor,
+            "mine must be built by OwnPart's constructor from layers_of; got an error: TypeError: .*init",
+        ),
         (NotFinite, "the encoder of mine must give finite numbers at the start"),
         (
             ExtraWeights,
@@ -248,6 +300,29 @@ def test_its_own_check_is_asked():
     check_network(spec_of("mine", nc=10))
     with pytest.raises(SpecError, match="nc of mine must be <= 10; got 12"):
         check_network(spec_of("mine"))
+
+
+def test_its_own_check_is_asked_about_every_size():
+    """Not only about the smallest, in which it is tried."""
+
+    def only_small(spec: TrialSpec) -> None:
+        if spec.nc > 12:
+            raise SpecError(f"nc of mine must be <= 12; got {spec.nc}")
+
+    register_network("mine", Encoder, Decoder, check=only_small)
+    check_networks(Sweep(name="s", trials=(spec_of("mine"),)))
+    with pytest.raises(SpecError, match="nc of mine must be <= 12; got 16"):
+        check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
+
+
+def test_code_that_fails_for_one_size_is_named(monkeypatch):
+    layers_of = Encoder.layers_of
+    monkeypatch.setattr(Encoder, "layers_of", staticmethod(lambda spec: layers_of(spec) if spec.nc < 16 else 1 / 0))
+    register_network("mine", Encoder, Decoder)
+    with pytest.raises(
+        SpecError, match="layers_of of mine must return .*; got an error: ZeroDivisionError: .*test_own"
+    ):
+        check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
 
 
 # -- names and versions -----------------------------------------------------------------------------------------------

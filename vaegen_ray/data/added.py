@@ -4,14 +4,13 @@
                          NAME.json    what the catalog says of it, and the digest of the images; the commit mark
 
 From then on every sweep takes ``--dataset NAME``. What can be added: an ``.npz`` with ``train`` and ``test``, or with
-``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG or JPEG files, which may
-have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the test
-set. No pickle is opened.
+``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG, JPEG or BMP files, which
+may have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the
+test set. No pickle is opened.
 """
 
 import json
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,26 +20,28 @@ import numpy as np
 from vaegen_ray.architectures import check_name
 from vaegen_ray.data import catalog, own
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
+from vaegen_ray.data.image_files import channels_first, read_arrays
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
+from vaegen_ray.errors import DataFormatError, SpecError
+from vaegen_ray.stream import check_data_digest
 
 FOLDER = "own"
 """Folder of the data directory."""
 TEST_PERCENT = 20
 """Part of images that come without a test set."""
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-_FACTS = (
-    "title",
-    "n_train",
-    "n_test",
-    "shape",
-    "native_levels",
-    "levels",
-    "default_levels",
-    "image_size",
-    "likelihood",
-)
+_FACTS: dict[str, type] = {
+    "title": str,
+    "n_train": int,
+    "n_test": int,
+    "shape": list,
+    "native_levels": int,
+    "levels": list,
+    "default_levels": int,
+    "image_size": int,
+    "likelihood": str,
+}
+"""What a description says of the entry, and what it is in JSON."""
 _discovered: set[str] = set()
 """Entries of the catalog that come from the data directory that was looked into last."""
 
@@ -73,11 +74,12 @@ def add(
         DataFormatError: it does not hold images.
     """
     check_name("a data set", name)
+    discover(data_dir)
     if name in CATALOG:
         hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
     source = Path(source).expanduser()
-    parts = _read(source)
+    parts = read_arrays(source)
     if not 1 <= test_percent <= 99:
         raise SpecError(f"the test set must be 1 to 99 percent of the images; got {test_percent!r}")
     arrays = _divided(source, parts, test_percent)
@@ -91,7 +93,9 @@ def add(
     try:
         _write(folder, entry, arrays)
     except OSError as error:
-        raise SpecError(f"--data-dir must be a folder that can be written; got {folder}: {error}") from None
+        raise SpecError(
+            f"the data directory must be a folder that can be written, with room; got {folder}: {error}"
+        ) from None
     discover(data_dir)
     return CATALOG[name]
 
@@ -103,6 +107,7 @@ def remove(name: str, data_dir: str | Path | None = None) -> None:
         SpecError: none of this name was added.
     """
     folder = _folder(data_dir)
+    discover(data_dir)
     if name not in _discovered:
         listed = ", ".join(sorted(_discovered)) or "none"
         raise SpecError(f"a data set to remove must have been added to {folder}, which has {listed}; got {name!r}")
@@ -149,18 +154,25 @@ def _write(folder: Path, entry: DatasetInfo, arrays: Arrays) -> None:
         (".json", lambda file: file.write(json.dumps(described, indent=1).encode())),
     ):
         temporary = folder / f".{entry.name}{suffix}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / f"{entry.name}{suffix}")
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, folder / f"{entry.name}{suffix}")
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _entry(path: Path) -> DatasetInfo:
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, kind in _FACTS.items():
+        if type(values[name]) is not kind:
+            raise ValueError(f"{name} must be of type {kind.__name__}; got {values[name]!r}")
     facts: dict[str, Any] = {
-        name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in _FACTS
+        name: tuple(values[name]) if kind is list else values[name] for name, kind in _FACTS.items()
     }
+    check_data_digest(values["digest"])
     check_name("a data set", path.stem)
     file = path.with_suffix(".npz")
     return DatasetInfo(
@@ -182,7 +194,7 @@ def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
         DataMissingError: there is no such file.
         DataFormatError: they are others.
     """
-    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, _read(file))), levels)
+    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, read_arrays(file))), levels)
     if (now := own.digest(arrays, levels)) != before:
         raise DataFormatError(
             f"{file} must hold the images that were added as {name}, digest {before}; got {now} (remove and add it "
@@ -191,82 +203,22 @@ def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
     return own.in_order(arrays)
 
 
-def _read(source: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by name, or the pictures of a folder.
-
-    Raises:
-        DataMissingError: there is no such file.
-        DataFormatError: it is not what NumPy writes, or has an array of Python objects.
-    """
-    if not source.exists():
-        raise DataMissingError(f"there is no file or folder {source}; give an .npz, an .npy, or a folder of pictures")
-    if source.is_dir():
-        inner = [source / part for part in ("train", "test")]
-        if all(folder.is_dir() for folder in inner):
-            return {folder.name: _pictures(folder) for folder in inner}
-        return {"images": _pictures(source)}
-    try:
-        read = np.load(source, allow_pickle=False)
-        return {"images": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise DataFormatError(
-            f"{source} must be an .npz or .npy that NumPy wrote, or a folder; got something else, or an array of "
-            f"Python objects, which is a pickle and is not opened"
-        ) from None
-
-
-def _pictures(folder: Path) -> np.ndarray:
-    """The pictures below a folder, by name: uint8 [N, C, H, W], grey where all are."""
-    from PIL import Image, UnidentifiedImageError
-
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
-    if not paths:
-        raise DataFormatError(f"{folder} must hold pictures ({', '.join(PICTURES)}); got none")
-    opened = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                opened.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise DataFormatError(f"{path} must be a picture; got: {error}") from None
-        if opened[-1].shape[:2] != opened[0].shape[:2]:
-            sizes = [f"{path.name} of {h}x{w}" for path, (h, w) in zip((paths[0], path), _sides(opened), strict=True)]
-            raise DataFormatError(f"pictures of a folder must have one size; got {' and '.join(sizes)}")
-    colour = any(image.ndim == 3 for image in opened)
-    as_one = [np.repeat(image[..., None], 3, axis=2) if colour and image.ndim == 2 else image for image in opened]
-    return _channels_first(np.stack(as_one))
-
-
-def _sides(opened: list[np.ndarray]) -> list[tuple[int, ...]]:
-    return [opened[0].shape[:2], opened[-1].shape[:2]]
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """[N, H, W] and [N, H, W, C] as [N, C, H, W]; truth values as 0 and 1."""
-    if images.dtype == np.bool_:
-        images = images.astype(np.uint8)
-    if images.ndim == 3:
-        return np.ascontiguousarray(images[:, None])
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return images
-
-
 def _arrays_of(source: Path, parts: dict[str, np.ndarray]) -> Arrays:
     """The training and the test set of a file that has both."""
     if not {"train", "test"} <= set(parts):
         listed = ", ".join(sorted(parts)) or "nothing"
         raise DataFormatError(f"{source} must hold the arrays train and test, or images; got {listed}")
-    return Arrays(_channels_first(parts["train"]), _channels_first(parts["test"]), parts.get("test_labels"))
+    return Arrays(channels_first(parts["train"]), channels_first(parts["test"]), parts.get("test_labels"))
 
 
 def _divided(source: Path, parts: dict[str, np.ndarray], test_percent: int) -> Arrays:
     """Training and test set; images alone are divided."""
     if "images" not in parts:
         return _arrays_of(source, parts)
-    images, labels = _channels_first(parts["images"]), parts.get("labels")
-    if len(images) < 2 or (labels is not None and len(labels) != len(images)):
-        got = f"{len(images)} images" + ("" if labels is None else f" and {len(labels)} labels")
+    images, labels = channels_first(parts["images"]), parts.get("labels")
+    n = images.shape[0] if images.ndim else 0
+    if n < 2 or (labels is not None and labels.shape[:1] != (n,)):
+        got = f"{n} images" + ("" if labels is None else f" and {labels.size} labels")
         raise DataFormatError(f"{source} must hold at least 2 images, and as many labels or none; got {got}")
     order = fixed_order(len(images))
     kept = len(images) - max(1, len(images) * test_percent // 100)

@@ -22,7 +22,7 @@ from vaegen_ray.architectures import check_name
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, VaegenError, allowed
 from vaegen_ray.trial import LIKELIHOODS
 
 Load = Callable[[], Arrays | tuple[np.ndarray, ...]]
@@ -61,10 +61,12 @@ def register_dataset(
     arrays = _load(name, load, levels)
     entry = entry_of(name, arrays, levels, title, default_levels, likelihood, image_size)
     entry = replace(
-        entry, read=partial(_same_again, name, load, levels, entry.digest), where=getattr(load, "__module__", "")
+        entry,
+        read=partial(_same_again, name, load, levels, entry.digest),
+        where=getattr(load, "__module__", None) or "",
     )
     known = CATALOG.get(name)
-    if known is not None and (known.digest != entry.digest or replace(known, read=None) != replace(entry, read=None)):
+    if known is not None and replace(known, read=None, where="") != replace(entry, read=None, where=""):
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {known.title}")
     CATALOG[name] = entry
     return entry
@@ -93,8 +95,10 @@ def entry_of(
     if likelihood not in LIKELIHOODS:
         raise SpecError(allowed(f"likelihood of {name}", likelihood, LIKELIHOODS))
     size = -(-max(height, width) // 4) * 4 if image_size is None else image_size
-    if size < max(height, width):
-        raise SpecError(f"image_size of {name} must be >= {max(height, width)}, the side of the images; got {size!r}")
+    if type(size) is not int or size < max(height, width):
+        raise SpecError(
+            f"image_size of {name} must be a whole number >= {max(height, width)}, the side of the images; got {size!r}"
+        )
     return DatasetInfo(
         name=name,
         title=title or f"your own, {height}x{width}",
@@ -154,6 +158,8 @@ def in_order(arrays: Arrays) -> Arrays:
 def _load(name: str, load: Load, levels: int) -> Arrays:
     try:
         loaded = load()
+    except VaegenError:
+        raise
     except OSError as error:
         raise DataMissingError(f"the loader of {name} could not read its images: {error}") from error
     return checked(name, loaded, levels)

@@ -6,12 +6,14 @@ are, together and alone, the same. In evaluation an image's output does not depe
 of the package hold all of it, and so must yours.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, VaegenError, in_one_line
 from vaegen_ray.models.layout import decoder_layers, encoder_layers, likelihood_channels, params_total
 from vaegen_ray.models.networks import OwnPart
 from vaegen_ray.models.own import network_of
@@ -30,25 +32,51 @@ def check_network(spec: TrialSpec) -> None:
         SpecError: what it does not hold, in one line.
     """
     network, name = network_of(spec), spec.architecture
-    if network.check is not None:
-        network.check(spec)
+    check_size(spec)
     for part, kind in (("encoder", network.encoder), ("decoder", network.decoder)):
         if not issubclass(kind, OwnPart):
             raise SpecError(f"the {part} of {name} must be a subclass of OwnPart; got {kind.__name__}")
     specs = [replace(spec, seed=seed) for seed in range(MEMBERS)]
-    together, alone = VAE(specs), [VAE([each]) for each in specs]
+    with _one_line(f"{name} must be built by OwnPart's constructor from layers_of"):
+        together, alone = VAE(specs), [VAE([each]) for each in specs]
     _check_weights(together, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x = torch.rand(MEMBERS, IMAGES, *spec.image_shape)
         z = torch.randn(MEMBERS, IMAGES, spec.latent_dim)
         _check_shapes(together.eval(), x, z, name)
-        for training in (False, True):  # statistics of a BatchNorm are as they began, in all, while evaluation is tried
-            for vae in (together, *alone):
-                vae.train(training)
-            for part, given in (("encoder", x), ("decoder", z)):
-                _check_members(together, alone, part, given, name)
-        _check_images(together.eval(), x, z, name)
+        with _one_line(f"{name} must work alone and in a bundle, forwards and backwards"):
+            for training in (False, True):  # statistics of a BatchNorm are as they began while evaluation is tried
+                for vae in (together, *alone):
+                    vae.train(training)
+                for part, given in (("encoder", x), ("decoder", z)):
+                    _check_members(together, alone, part, given, name)
+            _check_images(together.eval(), x, z, name)
+
+
+def check_size(spec: TrialSpec) -> None:
+    """Asks the network of your own that a trial names whether it can be built for the trial.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    network = network_of(spec)
+    with _one_line(f"check of {spec.architecture} must raise a SpecError or nothing"):
+        if network.check is not None:
+            network.check(spec)
+    with _one_line(f"layers_of of {spec.architecture} must return a tuple of Layers"):
+        params_total(spec)
+
+
+@contextmanager
+def _one_line(rule: str) -> Iterator[None]:
+    """What code of yours raises, in one line."""
+    try:
+        yield
+    except VaegenError:
+        raise
+    except Exception as error:
+        raise SpecError(f"{rule}; got an error: {in_one_line(error)}") from error
 
 
 def _check_weights(vae: VAE, name: str) -> None:
@@ -79,13 +107,11 @@ def _check_shapes(vae: VAE, x: Tensor, z: Tensor, name: str) -> None:
         "decoder": (z, (MEMBERS, IMAGES, likelihood_channels(spec), *spec.image_shape[1:]), "[M, B, K, H, W]"),
     }
     for part, (given, shape, letters) in wanted.items():
-        try:
+        with _one_line(f"the {part} of {name} must take {tuple(given.shape)}"):
             got = _part(vae, part)(given)
-        except (RuntimeError, IndexError, KeyError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SpecError(f"the {part} of {name} must take {tuple(given.shape)}; got an error: {reason}") from error
-        if tuple(got.shape) != shape:
-            raise SpecError(f"the {part} of {name} must give {letters}, here {shape}; got {tuple(got.shape)}")
+        if not isinstance(got, Tensor) or tuple(got.shape) != shape:
+            what = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
+            raise SpecError(f"the {part} of {name} must give {letters}, here {shape}; got {what}")
         if not torch.isfinite(got).all():
             raise SpecError(f"the {part} of {name} must give finite numbers at the start; got some that are not")
 
@@ -94,13 +120,15 @@ def _check_members(together: VAE, alone: list[VAE], part: str, given: Tensor, na
     """A member among others against the same member alone: output, and gradient of every weight."""
     mode = "training" if together.training else "evaluation"
     network = _part(together, part)
-    if not _close(network(given), network(given)):
+    output = network(given)
+    if not _close(output, network(given)):
         raise SpecError(
             f"the {part} of {name} must give the same output for the same input in {mode}; got two that differ (no "
             f"dropout, and no random numbers of its own)"
         )
+    if not output.requires_grad:
+        raise SpecError(f"the {part} of {name} must let gradients reach its weights; got an output without any")
     together.zero_grad()
-    output = network(given)
     output.square().mean(dim=tuple(range(1, output.dim()))).sum().backward()
     ours = dict(network.named_parameters())
     for member, single in enumerate(alone):

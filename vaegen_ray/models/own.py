@@ -14,12 +14,16 @@ Workers get the classes from the process that starts the sweep. Needs no torch.
 
 import hashlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.architectures import ARCHITECTURES, check_name
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import INSTALLED, SpecError
 from vaegen_ray.stream import whole
 from vaegen_ray.trial import TrialSpec
 
@@ -43,15 +47,57 @@ class OwnNetwork:
 
     @property
     def source(self) -> str:
-        """8 hexadecimal digits that name the text of the classes; empty where it is not known."""
-        made = hashlib.blake2b(digest_size=4)
+        """8 hexadecimal digits that name the text of the classes, and of the functions and classes of yours that they
+        use; empty where it is not known."""
         try:
-            for kind in (*self.encoder.__mro__, *self.decoder.__mro__):
-                if kind.__module__.partition(".")[0] not in ("vaegen_ray", "torch", "builtins"):
-                    made.update(inspect.getsource(kind).encode() + b"\0")
+            texts = [inspect.getsource(self.encoder), inspect.getsource(self.decoder)]
         except (OSError, TypeError):
             return ""
-        return made.hexdigest()
+        seen: dict[int, Any] = {}
+        for kind in (self.encoder, self.decoder):
+            _follow(kind, seen)
+        for part in seen.values():
+            with suppress(OSError, TypeError):  # what a dataclass makes has no text
+                texts.append(inspect.getsource(part))
+        return hashlib.blake2b("\0".join(sorted(texts)).encode(), digest_size=4).hexdigest()
+
+
+def _follow(part: Any, seen: dict[int, Any]) -> None:
+    """Adds a class or function of your own to those seen, and what its bases, methods and text name."""
+    if isinstance(part, property):
+        part = part.fget
+    if isinstance(part, (staticmethod, classmethod)):
+        part = part.__func__
+    if isinstance(part, FunctionType):
+        part = inspect.unwrap(part)
+    if id(part) in seen or not isinstance(part, (type, FunctionType)) or not is_yours(part.__module__):
+        return
+    seen[id(part)] = part
+    for each in (*part.__bases__, *vars(part).values()) if isinstance(part, type) else _globals_of(part):
+        _follow(each, seen)
+
+
+def _globals_of(function: FunctionType) -> Iterator[Any]:
+    """What the names in a function stand for outside of it, those of ``module.name`` included."""
+    codes = [function.__code__]
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    names = {name for code in codes for name in code.co_names}
+    for name in names & function.__globals__.keys():
+        value = function.__globals__[name]
+        if not isinstance(value, ModuleType):
+            yield value
+        elif is_yours(value.__name__):
+            yield from (vars(value)[each] for each in names & vars(value).keys())
+
+
+def is_yours(module: str | None) -> bool:
+    """Whether a module is code of a user: neither installed nor of Python, torch or this package."""
+    top = (module or "").partition(".")[0]
+    if top in ("vaegen_ray", "torch") or top in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is None or not INSTALLED & set(Path(file).resolve().parts)
 
 
 _REGISTERED: dict[str, OwnNetwork] = {}

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from vaegen_ray.data import added, catalog
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, VaegenError, in_one_line
 from vaegen_ray.service.options import IMPORT, OneLineParser, add_import, at_least
 from vaegen_ray.trial import LIKELIHOODS
+
+_OF_ADD = {"levels": None, "binarise": False, "likelihood": None, "title": "", "test_percent": added.TEST_PERCENT}
+"""Options that go with ``--add`` alone, and what they are where they are not given."""
+_running: set[Path] = set()
+"""Files that are being imported."""
 
 
 def import_files(argv: Sequence[str] | None) -> None:
@@ -20,7 +25,7 @@ def import_files(argv: Sequence[str] | None) -> None:
         argv: the arguments; those of the process when None.
 
     Raises:
-        SpecError: one is no Python file, or has the name of another module.
+        SpecError: one is no Python file, has the name of another module, or cannot be run.
     """
     first = OneLineParser(add_help=False, allow_abbrev=False)
     add_import(first)
@@ -30,31 +35,44 @@ def import_files(argv: Sequence[str] | None) -> None:
 
 def _import_file(path: Path, given: str) -> None:
     if path.suffix != ".py" or not path.is_file():
-        raise SpecError(f"{IMPORT} must be a Python file; got {given!r}")
+        raise SpecError(f"{IMPORT} must be a Python file; got {given!r}, which is looked for as {path}")
     loaded = sys.modules.get(path.stem)
-    if loaded is not None:
-        if Path(getattr(loaded, "__file__", None) or ".").resolve() == path:
-            return
+    if loaded is not None and Path(getattr(loaded, "__file__", None) or ".").resolve() == path:
+        if path in _running:
+            raise SystemExit  # it starts a sweep in passing; said below, by what imports it
+        return
+    other = importlib.util.find_spec(path.stem) if loaded is None and path.stem.isidentifier() else None
+    if loaded is not None or (other is not None and other.origin and Path(other.origin).resolve() != path):
         raise SpecError(f"{IMPORT} must be a file whose name no other module has; got {given!r} (rename it)")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None, path
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    _running.add(path)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[path.stem]  # given again, it is run again
+        if isinstance(error, (VaegenError, KeyboardInterrupt)):
+            raise
+        ends = 'ends the program (put what it runs as a script behind if __name__ == "__main__")'
+        what = ends if isinstance(error, SystemExit) else f"raises {in_one_line(error)}"
+        raise SpecError(f"{IMPORT} must be a file that runs to its end; got {given!r}, which {what}") from error
+    finally:
+        _running.discard(path)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``vaegen datasets`` that are about your own."""
     group = parser.add_argument_group("your own", "images of a file, under a name that every sweep takes as --dataset")
-    what = group.add_mutually_exclusive_group()
-    what.add_argument(
+    group.add_argument(
         "--add",
         nargs=2,
         metavar=("NAME", "PATH"),
         help="copy the images of an .npz (train and test, or images), an .npy, or a folder of pictures",
     )
-    what.add_argument("--remove", metavar="NAME", help="delete what was added; results on it stay")
+    group.add_argument("--remove", metavar="NAME", help="delete what was added; results on it stay")
     group.add_argument(
         "--levels",
         type=at_least(2),
@@ -74,7 +92,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def change(options: argparse.Namespace, say: Callable[[str], Any]) -> bool:
-    """Does what ``--add`` or ``--remove`` asks for; False where neither was given."""
+    """Does what ``--add`` or ``--remove`` asks for; False where neither was given.
+
+    Raises:
+        SpecError: two things are asked for at once, or an option of ``--add`` is given without it.
+    """
+    asked = [name for name in ("--get", "--add", "--remove") if getattr(options, name[2:])]
+    if len(asked) > 1:
+        raise SpecError(f"only one of --get, --add and --remove can be done at once; got {' and '.join(asked)}")
+    given = [name for name, usual in _OF_ADD.items() if getattr(options, name) != usual]
+    if given and not options.add:
+        raise SpecError(f"--{given[0].replace('_', '-')} goes with --add NAME PATH alone; got it without")
     if options.remove:
         added.remove(options.remove, options.data_dir)
         say(f"{options.remove} is removed; results on it stay")

@@ -111,17 +111,20 @@ def ray_and_images(
 
 
 def check_networks(sweep: Sweep) -> None:
-    """Tries the networks of your own in the smallest size that the sweep has of each.
+    """Asks the networks of your own about every size that the sweep has of each, and tries them in the smallest one.
 
     Raises:
-        SpecError: one does not hold what bundles need.
+        SpecError: one cannot be built, or does not hold what bundles need.
     """
     if not sweep.networks:
         return
-    from vaegen_ray.models.contract import check_network
+    from vaegen_ray.models.contract import check_network, check_size
 
     for network in sweep.networks:
-        check_network(min((s for s in sweep.trials if s.architecture == network.name), key=params_total))
+        shapes = {s.shape_key: s for s in sweep.trials if s.architecture == network.name}
+        for spec in shapes.values():
+            check_size(spec)
+        check_network(min(shapes.values(), key=params_total))
 
 
 def _check_packages(sweep: Sweep) -> None:

@@ -3,32 +3,35 @@
     driver: pack(networks) -> bytes -> the object store -> worker: unpack(bytes) -> registered there
 
 What workers run is therefore what the driver has, in local mode, in a job and on a cluster that has never seen the
-file. Modules beside the file of a network travel too; installed packages must be installed on every node. Nothing of
-this is ever read from the storage, which may be written by others.
+file. Modules beside the files of a network and of its bases travel too, and so does the package that it is in;
+installed packages must be installed on every node. Nothing of this is ever read from the storage, which may be written
+by others.
 """
 
 import sys
-import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import VaegenError, in_one_line
 from vaegen_ray.models import own
 from vaegen_ray.models.own import OwnNetwork
+from vaegen_ray.service.cluster import reason_of
 
 CHECK_SECONDS = 300.0
 """Longest wait for a worker of the cluster that tries the networks."""
 
 
 def pack(networks: tuple[OwnNetwork, ...]) -> bytes:
-    """The networks as bytes, with the modules that they come from.
+    """The networks as bytes, with the modules that they come from; no bytes where there are none.
 
     Raises:
         VaegenError: one holds something that cannot leave its process.
     """
     from ray import cloudpickle
 
+    if not networks:
+        return b""
     modules = _modules_of(networks)
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
@@ -37,7 +40,7 @@ def pack(networks: tuple[OwnNetwork, ...]) -> bytes:
     except Exception as error:  # whatever the objects in a user's module raise
         names = ", ".join(network.name for network in networks)
         raise VaegenError(
-            f"{names} must consist of what can be sent to other processes; got: {_line(error)}"
+            f"{names} must consist of what can be sent to other processes; got: {in_one_line(error)}"
         ) from error
     finally:
         for module in modules:
@@ -48,55 +51,56 @@ def unpack(packed: bytes) -> None:
     """Registers networks in a worker.
 
     Raises:
-        VaegenError: a package that they import is not there.
+        VaegenError: a package that they import is not there, or another version of it.
     """
     from ray import cloudpickle
 
+    if not packed:
+        return
     try:
-        own.install(cloudpickle.loads(packed))
-    except ImportError as error:
+        networks = cloudpickle.loads(packed)
+    except Exception as error:  # an ImportError, or whatever another version of a package raises
         raise VaegenError(
-            f"a worker cannot import what a network of your own needs: {_line(error)}; install it on every node, or "
-            f"put the module beside the file of the network"
+            f"a worker cannot import what a network of your own needs: {in_one_line(error)}; install it on every node, "
+            f"in the version that is here, or put the module beside the file of the network"
         ) from error
+    own.install(networks)
 
 
 def check_on_cluster(packed: bytes, address: str | None) -> None:
-    """Tries the networks in a worker of a cluster, before anything is trained; on this machine there is no need.
+    """Tries networks in a worker of a cluster, before anything is trained; on this machine there is no need.
 
     Raises:
         VaegenError: the worker cannot have them.
     """
-    if address in (None, "local"):
+    if not packed or address in (None, "local"):
         return
     import ray
-    from ray.exceptions import GetTimeoutError, RayTaskError
+    from ray.exceptions import GetTimeoutError, RayError
 
     task = ray.remote(num_cpus=0, max_retries=0)(unpack)
     try:
         ray.get(task.remote(packed), timeout=CHECK_SECONDS)
-    except RayTaskError as error:
-        raise VaegenError(_line(error.cause)) from None
     except GetTimeoutError:
         pass  # no node is up yet; those that come say it themselves
+    except RayError as error:
+        raise VaegenError(reason_of(error)) from None
 
 
 def _modules_of(networks: Iterable[OwnNetwork]) -> list[ModuleType]:
-    """The modules of networks, and those beside their files, as far as they are not installed."""
-    kinds = [kind for network in networks for kind in (network.encoder, network.decoder)]
-    files = [getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in kinds]
-    folders = {Path(file).resolve().parent for file in files if file}
-    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")}
+    """The modules of networks and of their bases, and those beside their files, as far as they are not installed."""
+    kinds = [kind for network in networks for part in (network.encoder, network.decoder) for kind in part.__mro__]
+    names = {kind.__module__ for kind in kinds if own.is_yours(kind.__module__)}
+    files = [_file_of(sys.modules.get(name)) for each in names for name in (each, each.partition(".")[0])]
+    folders = {file.parent for file in files if file}
     found = []
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not file or name == "__main__" or name.partition(".")[0] == "vaegen_ray":
-            continue
-        parents = set(Path(file).resolve().parents)
-        if parents & folders and not parents & installed and module.__name__ == name:
+        file = None if name == "__main__" or not own.is_yours(name) else _file_of(module)
+        if file and folders & set(file.parents) and module.__name__ == name:
             found.append(module)
     return found
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _file_of(module: ModuleType | None) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file else None
