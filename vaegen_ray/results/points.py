@@ -6,11 +6,10 @@ of a point of its space; others in the folder (of another space, other epochs) a
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
-from vaegen_ray.errors import SpecError, StorageError
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
@@ -54,18 +53,18 @@ def history(store: SweepStore, search: Search) -> History:
     if not (store.storage.exists(f"{store.name}/sweep.json") or "trials" in store.storage.folders(store.name)):
         return known
     results = query.load(store.storage, store.name)
-    points: dict[tuple, tuple[Any, Point]] = {}
-    """When the last trial of a point was committed, and the point."""
+    points: dict[tuple, Point] = {}
+    """In the order in which the last trial of each was committed."""
     for row in results.trials.sort_values("finished_at").to_dict("records"):
         spec = _spec(row["spec_json"])
         point = search.point_of(spec) if spec and spec.trial_id == row["trial_id"] else None
         if point is not None:
             known.statuses[row["trial_id"]] = row["status"]
             points.pop(same(point), None)
-            points[same(point)] = row["finished_at"], point
+            points[same(point)] = point
     known.elbos = _elbos(results.metrics)
     begun = {}
-    for key, (_, point) in points.items():
+    for key, point in points.items():
         tried = judged(search, point, known)
         if tried.status == BEGUN:
             begun[key] = tried
@@ -109,9 +108,9 @@ def _declared(store: SweepStore) -> list[TrialSpec]:
 
 
 def _spec(spec_json: str) -> TrialSpec | None:
-    """The trial of a row; None for one of another version."""
+    """The trial of a row, versions of the numerics left out; None where there can be no such trial."""
     try:
-        values = json.loads(spec_json)
-        return TrialSpec.from_dict({k: v for k, v in values.items() if not k.endswith("_version")})
-    except (SpecError, ValueError, TypeError):
+        values = json.loads(spec_json).items()
+        return TrialSpec.from_dict({name: part for name, part in values if name in TrialSpec.__dataclass_fields__})
+    except (TypeError, AttributeError, ValueError):
         return None

@@ -99,6 +99,7 @@ class Course:
             self._given_up.append(tried)
             return
         self._take(tried, elbos)
+        self._judge(tried)
         last = self._search.fields["epochs"]
         for spec in self._search.specs(tried.point):
             if last in self.known.elbos.get(spec.trial_id, {}):
