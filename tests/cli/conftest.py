@@ -36,10 +36,11 @@ def write(storage: Path) -> Callable[..., SweepStore]:
         epochs: tuple[int, ...] = EPOCHS,
         details: bool = False,
         failed: Iterable[TrialSpec] = (),
+        stopped: Iterable[TrialSpec] = (),
         more: dict[str, Any] | None = None,
     ) -> SweepStore:
         store = SweepStore(Storage.open(folder or storage), name)
-        specs, failed = list(specs), list(failed)
+        specs, failed, stopped = list(specs), list(failed), list(stopped)
         for start in range(0, len(specs), size):
             bundle = specs[start : start + size]
             label = bundle_id(bundle)
@@ -66,7 +67,9 @@ def write(storage: Path) -> Callable[..., SweepStore]:
             done = [
                 trial_row(spec, status="failed", error="the loss is not finite", failed_epoch=7, **counts)
                 if spec in failed
-                else trial_row(spec, status="completed", wall_seconds=float(size), **counts)
+                else trial_row(
+                    spec, status="stopped" if spec in stopped else "completed", wall_seconds=float(size), **counts
+                )
                 for spec in bundle
             ]
             store.commit_trials(label, done)

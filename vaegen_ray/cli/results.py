@@ -77,10 +77,11 @@ def run(options: argparse.Namespace) -> int:
         rows = sql.run(options.sql, results, details)
         words = shown.of_query(rows)
     else:
-        failed = int((results.trials["status"] == "failed").sum())
-        if failed:
-            notes.append(f"{failed} of {len(results.trials)} trials failed and are left out")
-        if failed == len(results.trials):
+        counts = results.trials["status"].value_counts()
+        for status, words in (("failed", "failed"), ("stopped", "were stopped by a search")):
+            if status in counts:
+                notes.append(f"{counts[status]} of {len(results.trials)} trials {words} and are left out")
+        if "completed" not in counts:
             _say(notes)
             raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
         frame, words, more = _groups(options, results)

@@ -43,8 +43,11 @@ class History:
         return tuple(spec for spec in search.specs(point) if spec.trial_id not in self.statuses)
 
 
-def history(store: SweepStore, search: Search) -> History:
+def history(store: SweepStore, search: Search, *, retry_failed: bool = False) -> History:
     """What the storage knows of a search; nothing, where it has not begun.
+
+    Args:
+        retry_failed: failed trials do not count, so they are to do again.
 
     Raises:
         StorageError: the storage cannot be read.
@@ -58,7 +61,7 @@ def history(store: SweepStore, search: Search) -> History:
     for row in results.trials.sort_values("finished_at").to_dict("records"):
         spec = _spec(row["spec_json"])
         point = search.point_of(spec) if spec and spec.trial_id == row["trial_id"] else None
-        if point is not None:
+        if point is not None and not (retry_failed and row["status"] == FAILED):
             known.statuses[row["trial_id"]] = row["status"]
             points.pop(same(point), None)
             points[same(point)] = point
@@ -71,7 +74,7 @@ def history(store: SweepStore, search: Search) -> History:
         else:
             known.done.append(tried)
     finished = {same(tried.point) for tried in known.done}
-    suggested = [point for spec in _declared(store) if (point := search.point_of(spec)) is not None]
+    suggested = [point for spec in declared_trials(store) if (point := search.point_of(spec)) is not None]
     order = {same(point): Tried(point=point) for point in suggested if same(point) not in finished}
     known.begun = list((order | begun).values())
     return known
@@ -99,7 +102,7 @@ def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
     return found
 
 
-def _declared(store: SweepStore) -> list[TrialSpec]:
+def declared_trials(store: SweepStore) -> list[TrialSpec]:
     """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
     try:
         return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]

@@ -73,9 +73,7 @@ class Course:
             tried = Tried(point=suggest(self._search, [*self.known.done, *self._given_up, *self._running.values()]))
         self._running[name] = tried
         begun = [*self._given_up, *self._running.values(), *self.waiting]
-        specs = [spec for each in self.known.done + begun for spec in self._search.specs(each.point)]
-        listed = {"trials": [spec.as_dict() for spec in specs], "trial_ids": [spec.trial_id for spec in specs]}
-        self._store.write_sweep_json({**self._description, **listed})
+        self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
         return self.known.todo(self._search, tried.point)
 
     def report(self, name: str, elbos: Report, *, whole: bool) -> bool:
