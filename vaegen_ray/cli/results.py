@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
         words = shown.of_query(rows)
     else:
         counts = results.trials["status"].value_counts()
-        for status, words in (("failed", "failed"), ("stopped", "were stopped by a search")):
+        for status, ended in (("failed", "failed"), ("stopped", "were stopped by a search")):
             if status in counts:
-                notes.append(f"{counts[status]} of {len(results.trials)} trials {words} and are left out")
+                notes.append(f"{counts[status]} of {len(results.trials)} trials {ended} and are left out")
         if "completed" not in counts:
             _say(notes)
             raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
