@@ -10,6 +10,7 @@ import torch
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.points import history
 from vaegen_ray.results.query import load
 from vaegen_ray.results.schema import trial_row
@@ -181,6 +182,29 @@ def test_a_point_that_fails_is_known_and_not_tried_again(split: Split, tmp_path:
         1e-3: COMPLETE,
         1e30: FAILED,
     }
+
+
+def test_rows_that_cannot_be_read_now_are_read_by_the_next_run(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a point is lost while the storage is away: the point is neither repeated nor an error."""
+
+    def away(*_: object) -> None:
+        raise StorageError("the storage is away")
+
+    search, store = search_of(points=4), store_of(tmp_path)
+    course, worker = course_of(search, store), worker_of(store, split)
+    points = []
+    for number in range(4):
+        bundle = course.begin(str(number))
+        points.append(same(search.point_of(bundle[0])))
+        worker.start(bundle)
+        while not worker.finished:
+            worker.advance(math.inf)
+        with monkeypatch.context() as patched:
+            patched.setattr("vaegen_ray.service.course.history", away)
+            course.end(str(number), [] if number == 1 else worker.progress["validation"])
+    assert len(set(points)) == 4 and [point for point, *_ in tried(store, search)] == points
 
 
 def test_begun_points_come_first_and_more_seeds_train_only_what_is_missing(split: Split, tmp_path: Path) -> None:

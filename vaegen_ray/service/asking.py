@@ -44,7 +44,7 @@ class Asking(Searcher):
         return {"bundle": self._asked - 1, "specs": [spec.as_dict() for spec in bundle]}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        self._course.end(trial_id, None if error or result is None else result["validation"])
+        self._course.end(trial_id, None if error or not result else result["validation"])
 
     def save(self, checkpoint_path: str) -> None:
         pass
