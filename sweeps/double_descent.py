@@ -9,9 +9,10 @@ import argparse
 import sys
 
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.service.declare import base_of
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_stream_options, names_of, of_every_trial, of_the_stream, whole_numbers
-from vaegen_ray.sweep.base import base_spec, base_stream, rising_epochs
+from vaegen_ray.service.options import add_stream_options, names_of, of_the_stream, whole_numbers
+from vaegen_ray.sweep.base import base_stream, rising_epochs
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec
 
@@ -60,10 +61,7 @@ def declare(options: argparse.Namespace) -> Sweep:
     turn = options.turn or (chosen["turn"] if chosen["turn"] in nc else max(nc))
     if turn not in nc:
         raise SpecError(allowed("--turn", turn, nc))
-    training = (
-        chosen["training"] if options.dataset in (None, chosen["dataset"]) else {"epochs": chosen["training"]["epochs"]}
-    )
-    base = base_spec(options.dataset or chosen["dataset"], **{**training, **of_every_trial(options)})
+    base = base_of(options, chosen)
     evaluate_at = rising_epochs(base["epochs"])
     sources = {
         "normal": {},

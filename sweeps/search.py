@@ -9,10 +9,10 @@ what is maximised, alone or against the number of parameters. The test ELBO is m
 import argparse
 import sys
 
+from vaegen_ray.service.declare import base_of
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least, of_every_trial
+from vaegen_ray.service.options import at_least
 from vaegen_ray.service.search import run
-from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
 from vaegen_ray.sweep.space import space_of
 from vaegen_ray.sweep.spec import preset
@@ -50,9 +50,7 @@ VALIDATION_PART = 5
 def declare(options: argparse.Namespace) -> Search:
     """The search, from the options."""
     chosen = preset(options.preset, PRESETS)
-    dataset = options.dataset or chosen["dataset"]
-    training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
-    base = base_spec(dataset, **{**training, **of_every_trial(options)})
+    base = base_of(options, chosen)
     space = space_of(chosen["space"], options.space or "")
     validation = options.validation or base["n_train"] // VALIDATION_PART
     epochs = base["epochs"]
@@ -73,24 +71,25 @@ def declare(options: argparse.Namespace) -> Search:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this sweep has beyond the shared options."""
-    parser.add_argument(
-        "--points", type=at_least(1), metavar="N", help="points in all [default: 60; smoke 6, paper 200]"
-    )
+    parser.add_argument("--points", type=at_least(1), metavar="N", help="points in all [default: by preset]")
     parser.add_argument(
         "--space",
         metavar="LIST",
-        help="dimensions in place of the preset's, such as nc=4:64:log,beta=1,augmentation=none|tuned",
+        help="dimensions in place of the preset's, such as nc=4:64:log,beta=1,augmentation=none|tuned [default: none]",
     )
     parser.add_argument(
-        "--sampler", choices=SAMPLERS, default="tpe", help="what suggests points [default: %(default)s]"
+        "--sampler", choices=SAMPLERS, default=Search.sampler, help="what suggests points [default: %(default)s]"
     )
     parser.add_argument(
-        "--scheduler", choices=SCHEDULERS, default="none", help="what stops points early [default: %(default)s]"
+        "--scheduler",
+        choices=SCHEDULERS,
+        default=Search.scheduler,
+        help="what stops points early [default: %(default)s]",
     )
     parser.add_argument(
         "--objectives",
         choices=OBJECTIVES,
-        default="elbo",
+        default=Search.objectives,
         help="the ELBO on validation, or it against the number of parameters [default: %(default)s]",
     )
     parser.add_argument(
@@ -106,7 +105,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="points at a time; fewer know more of each other [default: as many as devices]",
     )
     parser.add_argument(
-        "--search-seed", type=at_least(0), default=0, metavar="N", help="seed of the sampler [default: %(default)s]"
+        "--search-seed",
+        type=at_least(0),
+        default=Search.search_seed,
+        metavar="N",
+        help="seed of the sampler [default: %(default)s]",
     )
 
 

@@ -1,5 +1,6 @@
 """The benchmarks compare equal work, and their arithmetic is right. No times are asserted."""
 
+import importlib.util
 import math
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion.sampling import ShardMaker
+from vaegen_ray.errors import SpecError
 from vaegen_ray.measures import Amortization
 from vaegen_ray.models.layout import flops_per_image, params_total
 from vaegen_ray.results.query import load
@@ -187,3 +189,52 @@ def test_the_stopwatch_counts_every_call_of_a_function():
     watch.watch(owner, "work", "step")
     assert (owner.work(), owner.work()) == (1, 2)
     assert set(watch.seconds) == {"step"} and watch.seconds["step"] >= 0
+
+
+@pytest.fixture(scope="module")
+def search_benchmark():
+    path = Path(scale.__file__).with_name("search.py")  # by its path: a sweep has the same name
+    spec = importlib.util.spec_from_file_location("search_benchmark", path)
+    module = sys.modules["search_benchmark"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def problem_of(search_benchmark, *words):
+    options = parser("a benchmark")
+    search_benchmark.sweep.add_options(options)
+    return search_benchmark.problem_of(options.parse_args(["--preset", "smoke", *words]))
+
+
+def test_both_sides_of_the_search_benchmark_try_as_many_points_and_choose_by_validation(search_benchmark, monkeypatch):
+    """Where the test ELBO is the best the validation ELBO is the worst, and every fifth width fails."""
+    search = problem_of(search_benchmark, "--points", "12", "--space", "nc=4:64,augmentation=none")
+    last = search.fields["epochs"]
+
+    def train(self, point):
+        curve = {} if point["nc"] % 5 == 0 else {last: -abs(point["nc"] - 30.0)}
+        return search_benchmark.Trained(curve, abs(point["nc"] - 30.0))
+
+    monkeypatch.setattr(search_benchmark.Problem, "train", train)
+    for seed in range(3):
+        sides = [
+            search_benchmark.searched(
+                search_benchmark.Problem(search, None), replace(search, sampler=side, search_seed=seed)
+            )
+            for side in search_benchmark.SIDES
+        ]
+        points = [[tuple(tried.point.items()) for tried, _ in done] for done in sides]
+        assert [len(set(each)) for each in points] == [12, 12]
+        assert points[0][:4] == points[1][:4] and points[0] != points[1]  # TPE begins at random, with a third
+        for done in sides:
+            best, trained = search_benchmark.best_of(done)
+            assert best.value == max(tried.value for tried, _ in done if tried.value is not None) == -trained.elbo_test
+    assert search_benchmark.best_of([]) is None
+
+
+@pytest.mark.parametrize(
+    "words", [("--scheduler", "asha"), ("--objectives", "elbo,parameters"), ("--sampler", "nsga2")]
+)
+def test_the_search_benchmark_ignores_no_option(words, search_benchmark):
+    with pytest.raises(SpecError, match=words[1]):
+        problem_of(search_benchmark, *words)

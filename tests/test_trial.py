@@ -176,7 +176,7 @@ BAD = {
     "sigma": (0, -1.0, float("inf"), "x", None),
     "learning_rate": (0, -1.0, float("nan"), "x", None),
     "validation": (-1, 2.0, True, "3", None),
-    "augment_strength": (0, -1.0, float("inf"), "x", None),
+    "augment_strength": (0, -1.0, 100.5, float("inf"), "x", None),
     "augment_probability": (0, 1.01, float("nan"), "x", None),
     "mollify_std": (0, -1.0, float("inf"), "x", None),
     **dict.fromkeys(("real_percent", "asleep_percent", "validation_percent"), (0, 100, 1.0, True, None)),

@@ -135,8 +135,8 @@ class TrialSpec:
     validation_percent: int = 10
     """early_stopping: the last part of the training set, which is not trained on."""
     validation: int = 0
-    """Images at the end of the training set that are not trained on, so that the ELBO on them (``elbo_validation``, at
-    beta = 1) can choose between trials."""
+    """Images at the end of D_train that are not trained on, so that the ELBO on them (``elbo_validation``, at beta = 1)
+    can choose between trials. ``elbo_train`` and the generalization gap are of all of D_train, these included."""
     seed: int = 0
     """Root of all random streams of this trial."""
     epochs: int = 300
@@ -190,8 +190,9 @@ class TrialSpec:
         if not (isinstance(self.beta, (int, float)) and 0 <= self.beta <= MAX_BETA):
             raise SpecError(f"beta must be a number from 0 to {MAX_BETA:g}; got {self.beta!r}")
         object.__setattr__(self, "beta", abs(float(self.beta)))  # -0.0 is 0.0
-        if self.augment_probability > 1:
-            raise SpecError(f"augment_probability must be <= 1; got {self.augment_probability!r}")
+        for name, most in (("augment_probability", 1), ("augment_strength", 100)):
+            if getattr(self, name) > most:
+                raise SpecError(f"{name} must be <= {most}; got {getattr(self, name)!r}")
         if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
             raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):

@@ -41,6 +41,18 @@ def written(write: Callable) -> None:
     write("s", [spec(nc, seed) for nc in (8, 16) for seed in range(3)], elbo)
 
 
+def test_what_a_search_stopped_is_no_result(write: Callable, vaegen: Run) -> None:
+    trials = [spec(8, seed) for seed in range(3)]
+    write("s", trials, elbo, failed=trials[:1], stopped=trials[1:2])
+    code, out, err = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test", "--csv")
+    assert code == 0 and [row["trials"] for row in rows(out)] == ["1"]
+    assert "1 of 3 trials failed and are left out" in err
+    assert "1 of 3 trials were stopped by a search and are left out" in err
+    write("t", trials[1:2], elbo, stopped=trials)
+    code, out, err = vaegen("results", "t")
+    assert (code, out) == (2, "") and "no trial of t in" in err and "Traceback" not in err
+
+
 def test_intervals_are_those_of_student(written: None, vaegen: Run) -> None:
     code, out, err = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test", "--csv")
     assert code == 0 and "95 % interval" in err

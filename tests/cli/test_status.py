@@ -88,6 +88,15 @@ def test_a_sweep_with_all_trials_is_finished_whatever_was_heard(write: Callable,
         assert of(vaegen, "s")["state"] == "finished"
 
 
+def test_what_a_search_stopped_is_done_and_its_budget_is_what_is_declared(write: Callable, vaegen: Run) -> None:
+    store = write("s", specs(4), lambda *_: -1.0, failed=specs(1), stopped=specs(3)[1:])
+    got = of(vaegen, "s")
+    assert [got[name] for name in ("state", "declared", "done", "failed", "left")] == ["finished", 4, 3, 1, 0]
+    store.write_sweep_json({"trials": [spec.as_dict() for spec in specs(4)], "planned": 10})
+    got = of(vaegen, "s")
+    assert [got[name] for name in ("state", "declared", "done", "failed", "left")] == ["stopped", 10, 3, 1, 6]
+
+
 def test_all_there_is_to_say(half: SweepStore, vaegen: Run) -> None:
     pool = {"samplers": 2, "shards": 61, "readers": 3, "images_per_second": 1234.5, "waited_seconds": 61.0}
     half.write_status(

@@ -70,6 +70,21 @@ def test_a_sweep_is_finished_when_all_is_committed(growing: Any) -> None:
     assert (seen.state, seen.done, seen.left) == (FINISHED, 6, 0)
 
 
+def test_what_a_search_stopped_is_done_and_its_budget_is_what_is_declared(growing: Any) -> None:
+    store, add = growing
+    for number in range(2):
+        add(number)
+    name = bundle_id(BUNDLES[2])
+    rows = [trial_row(spec, sweep=SWEEP, bundle_id=name, status="stopped") for spec in BUNDLES[2]]
+    store.commit_trials(name, rows)
+    seen = watched(store).summary()
+    assert (seen.state, seen.done, seen.failed, seen.left) == (FINISHED, 6, 0, 0)
+    store.write_sweep_json({**store.read_sweep_json(), "planned": 20})
+    store.write_status(status())
+    seen = watched(store).summary()
+    assert (seen.state, seen.declared, seen.done, seen.left) == (RUNNING, 20, 6, 14)
+
+
 def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
     store, add = growing
     add(0)

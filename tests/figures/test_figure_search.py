@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures.search import draw
@@ -17,7 +18,8 @@ def rows() -> pd.DataFrame:
         made += [
             {
                 "status": "completed", "dataset": "digits", "n_train": 100, "validation": 20, "epochs": 9,
-                "likelihood": "bernoulli", "nc": nc, "mz": 1, "batch_size": 50, "hidden_layers": 2,
+                "architecture": "fully_connected", "levels": 2, "likelihood": "bernoulli", "precision": "float32",
+                "nc": nc, "mz": 1, "batch_size": 50, "hidden_layers": 2,
                 "beta": beta, "learning_rate": 1e-3, "method": "normal",
                 "augment_probability": 0.1, "augment_strength": 1.0, "seed": seed, "params_total": 10 * nc + number,
                 "elbo_validation": -30.0 + np.log(nc) + 0.1 * seed - 30 * (number == 3), "elbo_test": -29.0,
@@ -48,6 +50,19 @@ def test_stopped_points_stand_in_the_order_and_count_for_nothing(rows: pd.DataFr
     assert lines["best"][-1, 1] == pytest.approx(kept.groupby("params_total")["elbo_validation"].mean().max())
 
 
+def test_a_point_without_all_its_seeds_is_left_out_and_counted(rows: pd.DataFrame) -> None:
+    """Its second seed failed; the first alone would be the best point of all."""
+    best = rows["nc"] == 20
+    rows.loc[best, "elbo_validation"] = 0.0
+    made = draw(rows[~(best & (rows["seed"] == 1))])
+    figures = made["search"], draw(rows)["search"]
+    lines = {line.get_gid(): line.get_xydata() for axes in made["search"].axes for line in axes.lines}
+    assert len(lines["best"]) == 11 and lines["best"][-1, 1] < -20 and "| 0.00 |" not in made["search_table"]
+    words, all_words = (" ".join(each.get_text() for each in figure.findobj(Text)) for figure in figures)
+    assert "Left out: points without 2 completed seeds, 1" in words and "mean of 2 seeds" in words
+    assert "Left out" not in all_words
+
+
 def test_the_table_ranks_by_validation(rows: pd.DataFrame) -> None:
     table = draw(rows)["search_table"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
@@ -59,5 +74,7 @@ def test_the_table_ranks_by_validation(rows: pd.DataFrame) -> None:
 def test_rows_of_two_searches_or_of_none_are_refused(rows: pd.DataFrame) -> None:
     with pytest.raises(SpecError, match="share one epochs"):
         draw(rows.assign(epochs=[9, 8] * 12))
+    with pytest.raises(SpecError, match="share one architecture"):
+        draw(rows.assign(architecture=["fully_connected", "mine"] * 12))
     with pytest.raises(VaegenError, match="at least one completed trial"):
         draw(rows[:0])

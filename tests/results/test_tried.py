@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from vaegen_ray.results.tried import front, importances, points_of, searched
+from vaegen_ray.sweep.space import NAMES
 
 
 def rows(**columns) -> pd.DataFrame:
@@ -28,6 +29,17 @@ def test_the_front_of_known_points():
         {"params_total": [10, 20, 20, 30, 5, 40, 10], "elbo_validation": [-5.0, -4.0, -4.5, -4.0, -9.0, -3.0, -5.0]}
     )
     assert list(front(points)) == [True, True, False, False, True, True, True]
+
+
+def test_a_point_without_an_elbo_is_on_no_front():
+    points = pd.DataFrame({"params_total": [1, 10, 20], "elbo_validation": [np.nan, -5.0, -4.0]})
+    assert list(front(points)) == [False, True, True]
+
+
+def test_every_dimension_of_a_space_tells_points_apart():
+    for name in NAMES:
+        changed = {"method": ["normal", "aug_tuned"]} if name == "augmentation" else {name: [0.25, 0.5]}
+        assert len(points_of(rows(**changed, elbo_validation=[-1.0, -2.0]))) == 2
 
 
 def test_nothing_dominates_a_point_of_the_front_and_something_every_other():

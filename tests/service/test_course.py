@@ -10,8 +10,10 @@ import torch
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import ImageSet, Split
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.points import history
 from vaegen_ray.results.query import load
+from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.asking import rule_of
@@ -20,6 +22,7 @@ from vaegen_ray.service.worker import Worker
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.sweep.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, same
 from vaegen_ray.sweep.space import space_of
+from vaegen_ray.trial import bundle_id
 
 SPACE = "nc=2:16:log,learning_rate=1e-4:3e-2:log,augmentation=none|tuned,augment_strength=0.5|1"
 
@@ -39,10 +42,17 @@ def store_of(folder: Path) -> SweepStore:
     return SweepStore(Storage.open(folder), "search")
 
 
+def course_of(search: Search, store: SweepStore) -> Course:
+    return Course(search, store, rule_of(search.scheduler, 3), {}, "test")
+
+
+def worker_of(store: SweepStore, split: Split, **how: float) -> Worker:
+    return Worker(store, lambda _: split, device=torch.device("cpu"), code_version="test", **how)
+
+
 def drive(search: Search, store: SweepStore, split: Split, points: int = 99, lost: bool = False) -> Course:
     """Tries at most so many points; with ``lost``, the last report of every point is lost."""
-    course = Course(search, store, rule_of(search.scheduler, 3), {}, "test")
-    worker = Worker(store, lambda _: split, device=torch.device("cpu"), code_version="test")
+    course, worker = course_of(search, store), worker_of(store, split)
     for number in range(min(points, course.left)):
         worker.start(course.begin(str(number)))
         while True:
@@ -73,6 +83,64 @@ def test_what_is_remembered_is_what_the_rows_say_and_a_search_goes_on_as_if_it_h
         drive(search, store_of(tmp_path / "parts"), split, points)
     assert tried(store_of(tmp_path / "parts"), search) == expected
     assert drive(search, store_of(tmp_path / "parts"), split).left == 0
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha", "median"])
+def test_a_kill_between_an_evaluation_and_its_report_changes_no_point(
+    scheduler: str, split: Split, tmp_path: Path
+) -> None:
+    """Rows and a checkpoint are written, the driver was not told: what is stopped is what would have been."""
+    search = search_of(scheduler=scheduler, points=9)
+    drive(search, store_of(tmp_path / "whole"), split)
+    store, starts = store_of(tmp_path / "killed"), 0
+    while (course := course_of(search, store)).left:
+        starts += 1
+        restored = bool(store.checkpoints())
+        worker = worker_of(store, split, checkpoint_seconds=0)
+        worker.start(course.begin("0"))
+        worker.advance(math.inf)
+        told = worker.progress
+        if restored and not course.report("0", told["validation"], whole=told["whole"]):
+            worker.advance(math.inf)
+    assert starts > search.points and store.checkpoints() == []
+    assert tried(store, search) == tried(store_of(tmp_path / "whole"), search)
+
+
+def test_points_of_another_rule_and_of_none_are_judged_and_gone_on_with(split: Split, tmp_path: Path) -> None:
+    """They went on after evaluations at which this rule would have stopped them."""
+    store = store_of(tmp_path)
+    for scheduler, points in (("none", 7), ("median", 9), ("asha", 11), ("median", 12)):
+        drive(search_of(scheduler=scheduler, points=points), store, split)
+        assert len(tried(store, search_of(points=12))) == points
+
+
+def test_the_rule_is_told_what_came_with_the_end(split: Split, tmp_path: Path) -> None:
+    """Reports that a restarted driver has not heard come with the last one: the next point is judged by them too."""
+    search, seen = search_of(scheduler="asha", points=2), []
+    course = Course(search, store_of(tmp_path), lambda *told: bool(seen.append(told[1:])), {}, "test")
+    worker = worker_of(store_of(tmp_path), split)
+    worker.start(course.begin("0"))
+    while not worker.finished:
+        worker.advance(math.inf)
+    course.end("0", worker.progress["validation"])
+    values = course.known.done[0].curve
+    assert seen == [(0, values[1]), (1, values[3])]
+
+
+def test_points_of_a_network_of_your_own_are_remembered(tmp_path: Path) -> None:
+    search, store = search_of(points=2), store_of(tmp_path)
+    search = replace(search, fields={**search.fields, "architecture": "mine", "network_version": 3})
+    point = {"nc": 4, "learning_rate": 1e-3, "augmentation": "none"}
+    specs = search.specs(point)
+    name = bundle_id(specs)
+    store.write_metrics(
+        name,
+        6,
+        6,
+        [{"trial_id": spec.trial_id, "effective_epoch": 6, "elbo_validation": -20.0 - spec.seed} for spec in specs],
+    )
+    store.commit_trials(name, [trial_row(spec, sweep="search", bundle_id=name, status="completed") for spec in specs])
+    assert tried(store, search) == [(same(point), COMPLETE, {6: -20.5})]
 
 
 def test_no_suggestion_looks_at_the_test_images(split: Split, tmp_path: Path) -> None:
@@ -114,6 +182,29 @@ def test_a_point_that_fails_is_known_and_not_tried_again(split: Split, tmp_path:
         1e-3: COMPLETE,
         1e30: FAILED,
     }
+
+
+def test_rows_that_cannot_be_read_now_are_read_by_the_next_run(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a point is lost while the storage is away: the point is neither repeated nor an error."""
+
+    def away(*_: object) -> None:
+        raise StorageError("the storage is away")
+
+    search, store = search_of(points=4), store_of(tmp_path)
+    course, worker = course_of(search, store), worker_of(store, split)
+    points = []
+    for number in range(4):
+        bundle = course.begin(str(number))
+        points.append(same(search.point_of(bundle[0])))
+        worker.start(bundle)
+        while not worker.finished:
+            worker.advance(math.inf)
+        with monkeypatch.context() as patched:
+            patched.setattr("vaegen_ray.service.course.history", away)
+            course.end(str(number), [] if number == 1 else worker.progress["validation"])
+    assert len(set(points)) == 4 and [point for point, *_ in tried(store, search)] == points
 
 
 def test_begun_points_come_first_and_more_seeds_train_only_what_is_missing(split: Split, tmp_path: Path) -> None:

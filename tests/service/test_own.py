@@ -246,6 +246,8 @@ def test_what_changed_since_the_last_start_is_said(tmp_path):
     import_files(write(tmp_path / "net_b.py"))
     sweep = declared(images)
     assert changes(sweep, store) == []
+    store.storage.write(f"{store.name}/sweep.json", b"{")
+    assert changes(sweep, store) == []
     (network,) = sweep.networks
     trials = [spec.as_dict() for spec in sweep.trials]
     store.write_sweep_json({"trials": trials, "networks": {"mine": [1, network.source]}})

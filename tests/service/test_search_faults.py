@@ -77,7 +77,14 @@ CASES = [
     ),
     *(
         pytest.param("asha", "driver", point, count, marks=pytest.mark.slow)
-        for point, count in (("mark", 1), ("marked", 1), ("marked", 2), ("metrics", 6), ("committed", 2))
+        for point, count in (
+            *(("mark", 1), ("marked", 1), ("marked", 2), ("metrics", 6), ("committed", 2)),
+            *(("saved", 1), ("saved", 3), ("saved", 5)),  # evaluated and saved, and the driver has not heard of it
+        )
+    ),
+    *(
+        pytest.param("asha", "worker", point, count, marks=pytest.mark.slow)
+        for point, count in (("written", 3), ("saved", 4))
     ),
 ]
 

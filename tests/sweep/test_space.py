@@ -53,6 +53,13 @@ def test_the_size_is_the_number_of_points_and_each_is_held():
     assert all(point in points for point in drawn) and {point["augmentation"] for point in drawn} == {"none", "tuned"}
 
 
+def test_corners_are_points_with_every_augmentation():
+    space = space_of(f"nc=2:4,{AUGMENTED}")
+    assert all(space.holds(point) for point in space.corners) and len(space.corners) == 4
+    assert space.corners[-1] == {"nc": 4, "augment_probability": 1.0, "augment_strength": 1.5, "augmentation": "tuned"}
+    assert space_of("nc=2:4,mz=3").corners == [{"nc": 2, "mz": 3}, {"nc": 4, "mz": 3}]
+
+
 def test_what_is_not_a_point_of_the_space():
     space = space_of(f"nc=2|4,{AUGMENTED}")
     assert not space.holds({"nc": 3, "augmentation": "none"}) and not space.holds({"nc": 2})
@@ -77,6 +84,7 @@ def test_a_point_in_words():
         ("nc=1:100000", "nc of a space must have from 2 to 1000 values; got '1:100000'"),
         ("nc=a:8", "nc of a space must be of whole numbers; got 'a'"),
         ("nc=1.5", "nc of a space must be of whole numbers; got '1.5'"),
+        ("nc=1|1" + 400 * "0", "nc of a space must be of whole numbers; got '10"),
         ("beta=inf|1", "beta of a space must be of numbers; got 'inf'"),
         ("beta=1|1", "beta of a space must have each value once; got '1|1'"),
         ("augmentation=strong", "augmentation of a space must be one of none, naive, tuned; got 'strong'"),

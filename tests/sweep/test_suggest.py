@@ -133,6 +133,10 @@ def test_a_curve_has_the_epochs_that_all_seeds_have():
         ({"objectives": "elbo,parameters", "scheduler": "asha"}, "several objectives go without early stopping .*"),
         ({"points": 10, "space": space_of("nc=2|4")}, "points must be at most those of the space, 2; got 10"),
         ({"points": 2, "space": space_of("batch_size=50|300")}, "batch_size must be <= n_train .200.; got 300"),
+        (
+            {"points": 2, "space": space_of("augmentation=tuned|none,augment_probability=0.1|5")},
+            "augment_probability must be <= 1; got 5.0",
+        ),
     ],
 )
 def test_a_search_that_cannot_be(fields, message):

@@ -16,7 +16,7 @@ from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.live import LiveSweep, Look
-from vaegen_ray.results.schema import COMPLETED, FAILED
+from vaegen_ray.results.schema import FAILED
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import RESERVED, SweepStore, safe_name
 from vaegen_ray.trial import TrialSpec
@@ -38,6 +38,8 @@ class Declared:
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The specifications as they are written, by trial."""
     figures: tuple[str, ...] = ()
+    planned: int = 0
+    """Trials of a search, which names them as they begin; 0 for sweeps, which name them all."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Preset, versions, machine: what else is worth showing."""
 
@@ -49,6 +51,7 @@ class Summary:
     name: str
     state: str
     done: int
+    """Committed and not failed; a trial that a search stopped is done."""
     failed: int
     declared: int | None
     """None where there is no ``sweep.json``."""
@@ -109,8 +112,8 @@ class WatchedSweep:
         return f"{self._declaration[0]} {self.look().version}"
 
     def rows(self) -> tuple[pd.DataFrame, list[str]]:
-        """A row a declared trial that has begun, with its last metrics; ``status`` is ``completed``, ``failed`` or
-        ``under way``. And the fields in which the trials of the sweep differ."""
+        """A row a declared trial that has begun, with its last metrics; ``status`` is ``completed``, ``failed``,
+        ``stopped`` or ``under way``. And the fields in which the trials of the sweep differ."""
         declared, look = self.declared(), self.look()
         key = (self._declaration[0], look.version)
         with self._lock:
@@ -129,9 +132,9 @@ class WatchedSweep:
         made = Summary(
             name=self.store.name,
             state=STOPPED,
-            done=int(counts.get(COMPLETED, 0)),
+            done=len(trials) - int(counts.get(FAILED, 0)),
             failed=int(counts.get(FAILED, 0)),
-            declared=None if declared is None else len(declared),
+            declared=None if declared is None else max(len(declared), self.declared().planned),
             vaes_per_hour=_number(status, "vaes_per_minute", 60),
             heard=_number(status, "time"),
             pools=tuple(status.get("pools") or ()),
@@ -221,6 +224,7 @@ def _declared(value: Any) -> Declared:
         ]
         trials = with_derived(pd.DataFrame({"trial_id": ids}).join(pd.DataFrame(columns)))
         named = [name for name in value.get("figures", ()) if isinstance(name, str)]
+        planned = int(value.get("planned") or 0)
     except (LookupError, TypeError, AttributeError, ValueError):
         return Declared()
     machine, options, devices = (value.get(key) or {} for key in ("machine", "options", "devices"))
@@ -231,7 +235,11 @@ def _declared(value: Any) -> Declared:
         "code": value.get("code_version"),
     }
     return Declared(
-        trials, dict(zip(ids, specs, strict=True)), tuple(named), {name: fact for name, fact in facts.items() if fact}
+        trials,
+        dict(zip(ids, specs, strict=True)),
+        tuple(named),
+        planned,
+        {name: fact for name, fact in facts.items() if fact},
     )
 
 

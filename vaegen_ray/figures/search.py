@@ -23,6 +23,8 @@ NAMES = {
 }
 """Columns as the axes call them."""
 LOGARITHMIC = ("nc", "mz", "beta", "learning_rate", "batch_size")
+SAME = ("dataset", "n_train", "validation", "architecture", "levels", "likelihood", "epochs", "precision")
+"""Columns that all trials of a search share."""
 VALUE = "Validation ELBO (nats an image)"
 LISTED = 10
 """Points of the table."""
@@ -32,7 +34,7 @@ lower edge, so that the best ones can be told apart."""
 
 
 def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, Figure | str]":
-    """The picture ``search`` and the table ``search_table``.
+    """The picture ``search`` and the table ``search_table``, of the points all of whose seeds are completed.
 
     Args:
         rows: a row a completed trial of one search.
@@ -42,9 +44,13 @@ def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, 
         VaegenError: no completed trial with a finite ELBO.
         SpecError: a column is missing, or the rows mix searches.
     """
-    rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), ("validation", "params_total", *OF_A_POINT))
-    require_one(rows, ("dataset", "n_train", "validation", "epochs", "likelihood"))
+    rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), (*SAME, "params_total", *OF_A_POINT))
+    require_one(rows, SAME)
     points = points_of(rows)
+    seeds = int(points["seeds"].max())
+    if parts := int((points["seeds"] < seeds).sum()):  # a seed failed, or is still to come: no mean to compare
+        points = points[points["seeds"] == seeds].reset_index(drop=True)
+        left_out = "; ".join(filter(None, (left_out, f"Left out: points without {seeds} completed seeds, {parts}")))
     halted = points_of(stopped) if stopped is not None and len(stopped) else points.iloc[:0]
     weights = importances(points)
     figure, panels = style.new_figure(height=6.2, panels=2, rows=2)
@@ -52,7 +58,7 @@ def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, 
     _importances(panels[1], weights)
     _best_two(figure, panels[2], points, list(weights) or searched(points))
     _front(panels[3], points)
-    first, seeds = rows.iloc[0], int(points["seeds"].max())
+    first = rows.iloc[0]
     style.head(
         figure,
         "Adaptive search for the ELBO on images that no trial is trained on",

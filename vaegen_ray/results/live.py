@@ -36,7 +36,7 @@ class Look:
     """What a sweep holds at one moment."""
 
     trials: pd.DataFrame
-    """A row a finished trial, completed or failed; as ``query.Results.trials`` without ``spec_json``."""
+    """A row a finished trial, whatever its status; as ``query.Results.trials`` without ``spec_json``."""
     last: pd.DataFrame
     """A row a trial with evaluations, finished or not: its last metrics, sorted by ``trial_id``; columns:
     ``schema.METRICS``."""

@@ -6,11 +6,10 @@ of a point of its space; others in the folder (of another space, other epochs) a
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
-from vaegen_ray.errors import SpecError, StorageError
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
@@ -44,8 +43,11 @@ class History:
         return tuple(spec for spec in search.specs(point) if spec.trial_id not in self.statuses)
 
 
-def history(store: SweepStore, search: Search) -> History:
+def history(store: SweepStore, search: Search, *, retry_failed: bool = False) -> History:
     """What the storage knows of a search; nothing, where it has not begun.
+
+    Args:
+        retry_failed: failed trials do not count, so they are to do again.
 
     Raises:
         StorageError: the storage cannot be read.
@@ -54,25 +56,25 @@ def history(store: SweepStore, search: Search) -> History:
     if not (store.storage.exists(f"{store.name}/sweep.json") or "trials" in store.storage.folders(store.name)):
         return known
     results = query.load(store.storage, store.name)
-    points: dict[tuple, tuple[Any, Point]] = {}
-    """When the last trial of a point was committed, and the point."""
+    points: dict[tuple, Point] = {}
+    """In the order in which the last trial of each was committed."""
     for row in results.trials.sort_values("finished_at").to_dict("records"):
         spec = _spec(row["spec_json"])
         point = search.point_of(spec) if spec and spec.trial_id == row["trial_id"] else None
-        if point is not None:
+        if point is not None and not (retry_failed and row["status"] == FAILED):
             known.statuses[row["trial_id"]] = row["status"]
             points.pop(same(point), None)
-            points[same(point)] = row["finished_at"], point
+            points[same(point)] = point
     known.elbos = _elbos(results.metrics)
     begun = {}
-    for key, (_, point) in points.items():
+    for key, point in points.items():
         tried = judged(search, point, known)
         if tried.status == BEGUN:
             begun[key] = tried
         else:
             known.done.append(tried)
     finished = {same(tried.point) for tried in known.done}
-    suggested = [point for spec in _declared(store) if (point := search.point_of(spec)) is not None]
+    suggested = [point for spec in declared_trials(store) if (point := search.point_of(spec)) is not None]
     order = {same(point): Tried(point=point) for point in suggested if same(point) not in finished}
     known.begun = list((order | begun).values())
     return known
@@ -100,7 +102,7 @@ def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
     return found
 
 
-def _declared(store: SweepStore) -> list[TrialSpec]:
+def declared_trials(store: SweepStore) -> list[TrialSpec]:
     """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
     try:
         return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]
@@ -109,9 +111,9 @@ def _declared(store: SweepStore) -> list[TrialSpec]:
 
 
 def _spec(spec_json: str) -> TrialSpec | None:
-    """The trial of a row; None for one of another version."""
+    """The trial of a row, versions of the numerics left out; None where there can be no such trial."""
     try:
-        values = json.loads(spec_json)
-        return TrialSpec.from_dict({k: v for k, v in values.items() if not k.endswith("_version")})
-    except (SpecError, ValueError, TypeError):
+        values = json.loads(spec_json).items()
+        return TrialSpec.from_dict({name: part for name, part in values if name in TrialSpec.__dataclass_fields__})
+    except (TypeError, AttributeError, ValueError):
         return None

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-OF_A_POINT = (
-    *("nc", "mz", "batch_size", "hidden_layers", "beta", "learning_rate"),
-    *("method", "augment_probability", "augment_strength"),
-)
+from vaegen_ray.sweep.space import NAMES
+
+OF_A_POINT = tuple("method" if name == "augmentation" else name for name in NAMES)
 """Columns of trials in which the points of a search may differ."""
 FEWEST = 10
 """Points from which on it is said which columns mattered."""
@@ -39,11 +38,11 @@ def searched(points: pd.DataFrame) -> list[str]:
 
 def front(points: pd.DataFrame) -> NDArray[np.bool_]:
     """The Pareto front, [points]: no other point has a larger ``elbo_validation`` with as few parameters, or fewer
-    parameters with as large a one."""
+    parameters with as large a one. Equal points stand on it together, one without an ELBO never."""
     elbo, size = (points[name].to_numpy(dtype=float) for name in ("elbo_validation", "params_total"))
     no_worse = (elbo[:, None] >= elbo) & (size[:, None] <= size)  # [by, of]
     better = (elbo[:, None] > elbo) | (size[:, None] < size)
-    return ~(no_worse & better).any(0)
+    return np.isfinite(elbo) & ~(no_worse & better).any(0)
 
 
 def importances(points: pd.DataFrame) -> dict[str, float]:

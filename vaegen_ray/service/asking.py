@@ -44,7 +44,7 @@ class Asking(Searcher):
         return {"bundle": self._asked - 1, "specs": [spec.as_dict() for spec in bundle]}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        self._course.end(trial_id, None if error or result is None else result["validation"])
+        self._course.end(trial_id, None if error or not result else result["validation"])
 
     def save(self, checkpoint_path: str) -> None:
         pass
@@ -82,7 +82,10 @@ def rule_of(scheduler: str, evaluations: int) -> Rule | None:
         rule = AsyncHyperBandScheduler("rung", "elbo", "max", max_t=longest, grace_period=1, reduction_factor=REDUCTION)
     else:
         never: Any = math.inf  # it would set trials aside until others come as far
-        rule = MedianStoppingRule("rung", "elbo", "max", 1, min_samples_required=SEEN, min_time_slice=never)
+        # Not hard: it is told of points that went on although it would have stopped them (another rule, a division).
+        rule = MedianStoppingRule(
+            "rung", "elbo", "max", 1, min_samples_required=SEEN, min_time_slice=never, hard_stop=False
+        )
     known: set[str] = set()
 
     def stops(point: str, evaluation: int, elbo: float) -> bool:
@@ -91,6 +94,6 @@ def rule_of(scheduler: str, evaluations: int) -> Rule | None:
             known.add(point)
             rule.on_trial_add(None, trial)
         seen = {"rung": REDUCTION**evaluation, "elbo": elbo}
-        return rule.on_trial_result(None, trial, seen) == FIFOScheduler.STOP
+        return rule.on_trial_result(None, trial, seen) != FIFOScheduler.CONTINUE
 
     return stops

@@ -7,13 +7,17 @@ must decide on, so it is a warning.
 
 from typing import Any
 
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.sweep.spec import Sweep
 
 
 def changes(sweep: Sweep, store: SweepStore) -> list[str]:
     """Lines for the user about what changed since the sweep was started last."""
-    before = store.read_sweep_json()
+    try:
+        before = store.read_sweep_json()
+    except StorageError:  # damaged; it is written anew
+        return []
     if not isinstance(before, dict):
         return []
     return [*_of_data(sweep, before), *_of_networks(sweep, before)]

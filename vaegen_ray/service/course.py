@@ -9,6 +9,7 @@ in ``sweep.json`` before it is trained, so that the next run goes on with it.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.points import history, judged
 from vaegen_ray.results.schema import COMPLETED, STOPPED, trial_row
@@ -49,6 +50,7 @@ class Course:
         """Points that an earlier run has begun; they come first."""
         self._running: dict[str, Tried] = {}
         self._given_up: list[Tried] = []
+        """Points that are tried no more in this run, and are not known to be done."""
         self._judged: dict[str, int] = {}
         """How many evaluations of a point the rule has seen."""
         for tried in self.known.done:
@@ -73,9 +75,7 @@ class Course:
             tried = Tried(point=suggest(self._search, [*self.known.done, *self._given_up, *self._running.values()]))
         self._running[name] = tried
         begun = [*self._given_up, *self._running.values(), *self.waiting]
-        specs = [spec for each in self.known.done + begun for spec in self._search.specs(each.point)]
-        listed = {"trials": [spec.as_dict() for spec in specs], "trial_ids": [spec.trial_id for spec in specs]}
-        self._store.write_sweep_json({**self._description, **listed})
+        self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
         return self.known.todo(self._search, tried.point)
 
     def report(self, name: str, elbos: Report, *, whole: bool) -> bool:
@@ -99,12 +99,16 @@ class Course:
             self._given_up.append(tried)
             return
         self._take(tried, elbos)
+        self._judge(tried)
         last = self._search.fields["epochs"]
         for spec in self._search.specs(tried.point):
             if last in self.known.elbos.get(spec.trial_id, {}):
                 self.known.statuses.setdefault(spec.trial_id, COMPLETED)
-        if len(self.known.todo(self._search, tried.point)):  # a seed failed, or a report was lost: the rows know
-            self.known = history(self._store, self._search)
+        if self.known.todo(self._search, tried.point):  # a seed failed, or a report was lost: the rows know
+            try:
+                self.known = history(self._store, self._search)
+            except StorageError:  # they will be read by the next run; Tune would take an error here for the worker's
+                self._given_up.append(tried)
         else:
             self.known.done.append(judged(self._search, tried.point, self.known))
 

@@ -99,9 +99,8 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
         SpecError: an option cannot be.
     """
     chosen = preset(options.preset, choices)
-    dataset = options.dataset or chosen["dataset"]
-    training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
-    base = base_spec(dataset, **{**training, **of_every_trial(options)})
+    base = base_of(options, chosen)
+    dataset = base["dataset"]
     model = chosen.get("model") or PAPER_MODELS.get(base["architecture"], PAPER_MODELS["fully_connected"])
     sizes = {name: value if getattr(options, name) is None else getattr(options, name) for name, value in model.items()}
     evaluate_at = rising_epochs(base["epochs"], chosen.get("evaluations", 12))
@@ -116,6 +115,18 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
         diffusion_images=said["n_train"],
         seeds=range(options.seeds or chosen["seeds"]),
     )
+
+
+def base_of(options: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of every trial (``base_spec``): what the user gave, then what the preset ``chosen`` says; of another
+    data set than the preset's, that is the epochs alone.
+
+    Raises:
+        SpecError: an option cannot be.
+    """
+    dataset = options.dataset or chosen["dataset"]
+    training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
+    return base_spec(dataset, **{**training, **of_every_trial(options)})
 
 
 def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:

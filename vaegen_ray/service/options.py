@@ -168,7 +168,7 @@ def parser(description: str) -> OneLineParser:
         help="VAEs trained together as one program [default: decided from sizes and devices]",
     )
     made.add_argument(
-        "--seeds", type=at_least(1), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: 3; smoke 2]"
+        "--seeds", type=at_least(1), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: by preset]"
     )
     made.add_argument(
         "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"

@@ -43,7 +43,7 @@ from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
 from vaegen_ray.sweep.plan import describe
-from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key
+from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key, listed
 from vaegen_ray.trial import bundle_id
 
 TRIES = 4
@@ -230,9 +230,7 @@ def _train(
     device, count = cluster.devices()
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     store.prune_metrics({bundle_id(bundle) for bundle in bundles})
-    specs = sweep.trials
-    listed = {"trials": [spec.as_dict() for spec in specs], "trial_ids": [spec.trial_id for spec in specs]}
-    store.write_sweep_json({**described(sweep, store, options, device, count), **listed})
+    store.write_sweep_json({**described(sweep, store, options, device, count), **listed(sweep.trials)})
     earlier = len(sweep.trials) - len(todo)
     kept = f" ({earlier} more are done)" if earlier else ""
     print(

@@ -19,11 +19,12 @@ from vaegen_ray.claims.statistics import mean_interval
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError
 from vaegen_ray.results import query
-from vaegen_ray.results.points import History, history
+from vaegen_ray.results.points import History, declared_trials, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.results.tried import front, importances, points_of, searched
 from vaegen_ray.service import cluster
+from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
@@ -69,10 +70,11 @@ def run(search: Search, options: argparse.Namespace) -> int:
         store.forget(store.committed() - store.committed(retry_failed=True))
     store.prune_checkpoints()
     known = history(store, search)
-    for note in store.set_aside_notes:
+    for note in (*store.set_aside_notes, *changes(search.sweep, store)):
         print(note)
     if len(known.done) >= search.points:
         print(f"nothing to try: {_counted(known)} of {search.name} are in {storage.where(search.name)}")
+        _describe(search, store, known, options)
         _conclude(search, store, known)
         return 0
     with ray_and_images(search.sweep, options, absent=absent) as images:
@@ -118,6 +120,7 @@ def _search(
         f"{search.name}: {_points(course.left)} of {search.seeds} VAEs to try{earlier}, {concurrent} at a time; "
         f"results in {store.storage.where(search.name)}"
     )
+    store.write_status({"time": time.time(), "preparing": "images are loaded"})
     splits = images()
     progress = Progress(sum(queue.members), [1.0] * len(queue.members), queue.members)
     folder = tempfile.mkdtemp(prefix="vaegen-tune-")
@@ -147,6 +150,14 @@ def _tidy(search: Search, store: SweepStore, known: History) -> None:
     store.prune_metrics(kept)
     for bundle in set(store.checkpoints()) - kept:
         store.delete_checkpoint(bundle)
+
+
+def _describe(search: Search, store: SweepStore, known: History, options: argparse.Namespace) -> None:
+    """Makes ``sweep.json``, which says what is drawn, that of this search, where another one in the folder came last,
+    or where it is damaged."""
+    mine = search.listed(known.tried)
+    if {spec.trial_id for spec in declared_trials(store)} != set(mine["trial_ids"]):
+        store.write_sweep_json({**described(search.sweep, store, options, *cluster.local_devices()), **mine})
 
 
 def _counted(known: History) -> str:
@@ -192,7 +203,8 @@ def _interval(elbos: "pd.Series") -> str:
 
 def plan(search: Search, options: argparse.Namespace) -> str:
     """What a search would do, in several lines; nothing is started or written."""
-    known = history(SweepStore(Storage.open(options.storage, create=False), search.name), search)
+    store = SweepStore(Storage.open(options.storage, create=False), search.name)
+    known = history(store, search, retry_failed=options.retry_failed)
     gpus = options.gpus or (1 if options.preset == "paper" else None)
     device, count = (H200, gpus) if gpus else cluster.local_devices()
     concurrent = min(count, options.concurrent or count)

@@ -6,7 +6,7 @@ from typing import Any
 
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.parquet import read_folder
-from vaegen_ray.results.schema import COMPLETED, trials_schema
+from vaegen_ray.results.schema import FAILED, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore, sweep_names
 from vaegen_ray.service.pictures import declared
@@ -33,9 +33,9 @@ class SweepStatus:
     doing: str | None
     """What the driver prepares, in its words."""
     declared: int | None
-    """None where ``sweep.json`` does not say."""
+    """None where ``sweep.json`` does not say. A search has a budget, and names its trials as they begin."""
     done: int
-    """Committed as completed."""
+    """Committed as completed, or as stopped by a search."""
     failed: int
     """Committed as failed."""
     others: int
@@ -90,10 +90,11 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
     committed: dict[str, bool] = {}
     for table in tables.values():
         for trial, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
-            committed[trial] = committed.get(trial, False) or status == COMPLETED
+            committed[trial] = committed.get(trial, False) or status != FAILED
     mine = [ok for trial, ok in committed.items() if ids is None or trial in ids]
     heartbeat, seconds_left = _number(beat, "time"), _number(beat, "seconds_left")
-    left = None if ids is None else len(ids) - len(mine)
+    planned = None if ids is None else max(len(ids), int(_number(facts, "planned") or 0))
+    left = None if planned is None else planned - len(mine)
     doing = _text(beat, "preparing")
     silence = PREPARING_SECONDS if doing else SILENT_SECONDS
     alive = heartbeat is not None and abs(time.time() - heartbeat) < silence and not beat.get("ended")
@@ -104,7 +105,7 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
         where=storage.where(name),
         state=RUNNING if running else PREPARING if working else FINISHED if left == 0 else STOPPED,
         doing=doing if working else None,
-        declared=None if ids is None else len(ids),
+        declared=planned,
         done=sum(mine),
         failed=len(mine) - sum(mine),
         others=len(committed) - len(mine),

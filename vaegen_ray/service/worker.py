@@ -133,10 +133,12 @@ class Worker:
 
     def _train(self, bundle: Bundle, seconds: float) -> str:
         """Trains; the reason when memory has run out, or nothing."""
+        begins = self._run is None
         try:
             if self._run is None:
                 self._run = self._begin(bundle)
-            self._run.advance(seconds)
+            if not (begins and self._run.validation):  # what a checkpoint holds is told first: a search may stop there
+                self._run.advance(seconds)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

@@ -12,7 +12,7 @@ from typing import Any
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.sweep.space import OF_AUGMENTATION, Point, Space
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.sweep.spec import Sweep, listed
 from vaegen_ray.trial import TrialSpec
 
 SAMPLERS = ("tpe", "random", "nsga2")
@@ -56,8 +56,8 @@ class Search:
             raise SpecError(f"points must be at most those of the space, {self.space.size:,}; got {self.points:,}")
         if not self.fields.get("validation"):
             raise SpecError(f"a search needs images for validation; got {self.fields.get('validation')!r}")
-        for extreme in (0, -1):
-            self.specs(self._corner(extreme))
+        for corner in self.space.corners:
+            self.specs(corner)
 
     @property
     def several(self) -> bool:
@@ -87,14 +87,15 @@ class Search:
         """Parameters of a VAE at a point."""
         return params_total(self.specs(point)[0])
 
+    def listed(self, tried: Iterable["Tried"]) -> dict[str, Any]:
+        """What ``sweep.json`` says: the trials of all points so far, and how many there will be (``planned``)."""
+        trials = [spec for each in tried for spec in self.specs(each.point)]
+        return {**listed(trials), "planned": self.points * self.seeds}
+
     @property
     def sweep(self) -> Sweep:
         """The trials of one point, for what is the same at all of them: images, packages."""
-        return Sweep(name=self.name, trials=self.specs(self._corner(0)), figures=self.figures)
-
-    def _corner(self, extreme: int) -> Point:
-        kind = {each.name: each.values[extreme] for each in self.space.dimensions if each.name == "augmentation"}
-        return {each.name: each.values[extreme] for each in self.space.active(kind)}
+        return Sweep(name=self.name, trials=self.specs(self.space.corners[0]), figures=self.figures)
 
 
 def same(point: Point) -> tuple[tuple[str, Any], ...]:

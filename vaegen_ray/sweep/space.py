@@ -77,15 +77,22 @@ class Space:
     @property
     def size(self) -> int:
         """How many points there are."""
-        plain = {"augmentation": "none"}
-        kinds = [{"augmentation": kind} for kind in self["augmentation"].values] if self._augments else [plain]
-        return sum(
-            math.prod(len(each.values) for each in self.active(kind) if each.name != "augmentation") for kind in kinds
-        )
+        return sum(math.prod(len(each.values) for each in self.active(kind) if each.ordered) for kind in self._kinds)
 
     @property
-    def _augments(self) -> bool:
-        return any(each.name == "augmentation" for each in self.dimensions)
+    def corners(self) -> list[Point]:
+        """The points with all dimensions at their first values, and at their last, with every augmentation."""
+        return [
+            {each.name: each.values[end] if each.ordered else kind[each.name] for each in self.active(kind)}
+            for kind in self._kinds
+            for end in (0, -1)
+        ]
+
+    @property
+    def _kinds(self) -> list[Point]:
+        """What there is of dimensions without an order, which decide which others have a meaning."""
+        kinds = next((each.values for each in self.dimensions if not each.ordered), None)
+        return [{}] if kinds is None else [{"augmentation": kind} for kind in kinds]
 
     def at_random(self, generator: random.Random) -> Point:
         """A point: every value of a dimension is as likely as the others."""
@@ -196,11 +203,13 @@ def _rounded(name: str, value: float, digits: int = 2) -> Any:
 
 
 def _number(name: str, text: str) -> Any:
+    value: Any = math.nan
     try:
         value = int(text) if name in WHOLE else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+        finite = math.isfinite(value)
+    except (ValueError, OverflowError):
+        finite = False
+    if not finite:
         kind = "whole numbers" if name in WHOLE else "numbers"
         raise SpecError(f"{name} of a space must be of {kind}; got {text!r}")
     return value
