@@ -108,7 +108,7 @@ def _search(
         search,
         store,
         rule_of(search.scheduler, len(search.fields["evaluate_at"])),
-        described(search.sweep, store, options, device, count),
+        {**described(search.sweep, store, options, device, count), "budget": search.points * search.seeds},
         code_version(),
     )
     concurrent = min(count, options.concurrent or count)
