@@ -168,7 +168,7 @@ def main() -> None:
         if SWEEP not in storage.folders():
             write(storage, options.trials, options.evaluations)
         started = time.perf_counter()
-        Sweeps(storage)[SWEEP].rows()
+        Sweeps(storage)[SWEEP].seen()
         print(f"first look, which the server takes at its start {time.perf_counter() - started:6.2f} s")
         server = Server(storage, port=0)
         threading.Thread(target=server.run, daemon=True).start()

@@ -2,9 +2,11 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from plotly.utils import PlotlyJSONEncoder
 
@@ -93,6 +95,18 @@ def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
     store.commit_trials("b", [row])
     seen = look(store)
     assert len(seen.rows) == 4 and (seen.status.failed, seen.status.others) == (0, 1)
+
+
+def test_rows_of_files_from_before_a_field_are_in_the_groups_of_the_others(growing: Any) -> None:
+    store, add = growing
+    add(0)
+    for file in (Path(store.storage.root) / SWEEP / "trials").iterdir():
+        pq.write_table(pq.read_table(file).drop_columns(["split", "hidden_layers", "augment_strength"]), file)
+    add(1)
+    rows = look(store).rows
+    assert set(rows["split"]) == {"random"} and set(rows["hidden_layers"]) == {2}
+    figure, _ = over_axis(rows, ["nc"], "nc", "elbo_test", "hidden_layers")
+    assert {trace["name"] for trace in figure["data"]} == {"hidden_layers 2"}
 
 
 def test_what_was_given_up_stands_until_it_is_trained(growing: Any) -> None:

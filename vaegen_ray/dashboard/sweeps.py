@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.claims.over_seeds import filled
 from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.watch import Heard, Kept
@@ -116,7 +117,7 @@ class WatchedSweep:
         )
         key = (read, look.version)
         if key != self._rows[0]:
-            rows = with_derived(_rows(declared, look))
+            rows = with_derived(filled(_rows(declared, look)))
             self._rows = key, rows, varying(rows if declared.trials is None else declared.trials)
         version = hashlib.sha256(repr((key, pictures, given_up)).encode()).hexdigest()[:16]
         return Seen(status, declared, look, *self._rows[1:], given_up, pictures, version)
