@@ -115,7 +115,10 @@ class Client:
 CALLBACKS: dict[str, tuple[str, dict[str, object]]] = {
     "all sweeps": ("sweeps.children", {}),
     "a sweep: what is done, what runs": ("state.children", {}),
-    "a sweep: the page": ("main.children", {}),
+    "page of the figure": ("main.children", {}),
+    "page of the curves": ("main.children", {"url": f"/sweep/{SWEEP}/curves"}),
+    "page of the table": ("main.children", {"url": f"/sweep/{SWEEP}/table"}),
+    "page of what failed": ("main.children", {"url": f"/sweep/{SWEEP}/failed"}),
     "figure": ("figure.figure", {"x": "nc", "y": "neg_elbo_test", "colour": "mz"}),
     "learning curves of six": ("curves.figure", {"quantity": "elbo"}),
     "table": ("table.children", {}),

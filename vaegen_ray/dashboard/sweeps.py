@@ -152,7 +152,7 @@ class Sweeps:
     def statuses(self) -> dict[str, SweepStatus | VaegenError | None]:
         """The status of every sweep, or why it cannot be read, or None where it is being read for the first time."""
         kept = {name: self._of(name).kept for name in self.names()}
-        readings = {name: each.begin() for name, each in kept.items()}
+        readings = {name: each.begin(self._every(each.last)) for name, each in kept.items()}
         wait(readings.values(), watch.PATIENCE_SECONDS)
         found: dict[str, SweepStatus | VaegenError | None] = {}
         for name, each in kept.items():
@@ -174,6 +174,10 @@ class Sweeps:
         if name not in self._watched and (name in RESERVED or not is_sweep(self.storage, name)):
             raise StorageError(f"no sweep {name!r} in {self.storage.where()}")
         return self._of(name)
+
+    def _every(self, last: Seen | None) -> float | None:
+        quiet = last is not None and last.status.state in (of.FINISHED, of.STOPPED)
+        return watch.QUIET_SECONDS if quiet and not self.storage.is_local else None
 
     def _list(self) -> list[str]:
         names = [name for name in self.storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]

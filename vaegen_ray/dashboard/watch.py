@@ -14,6 +14,8 @@ EVERY_SECONDS = 1.0
 """What was read so short a time ago is not read again."""
 PATIENCE_SECONDS: float | None = 1.0
 """An answer waits so long for a reading that is under way; then it is made of the last one. None: to its end."""
+QUIET_SECONDS = 10.0
+"""In the list of all sweeps of an object store, whose requests cost money, one that nobody works on is read so often."""
 READERS = threading.BoundedSemaphore(8)
 """So many things are read at once. Their threads hold up nobody who ends the server."""
 
@@ -31,10 +33,12 @@ class Kept(Generic[T]):
         """The last value, where there is one."""
         self._reading: Future[T] | None = None
 
-    def begin(self) -> "Future[T]":
-        """The last reading; a new one where that is old."""
+    def begin(self, every: float | None = None) -> "Future[T]":
+        """The last reading; a new one where that has ended more than ``every`` seconds ago (``EVERY_SECONDS``)."""
         with self._lock:
-            if self._reading is None or (self._reading.done() and time.monotonic() - self._ended >= EVERY_SECONDS):
+            age = time.monotonic() - self._ended
+            is_old = age >= (EVERY_SECONDS if every is None else every)
+            if self._reading is None or (self._reading.done() and is_old):
                 self._reading = Future()
                 threading.Thread(target=self._run, args=(self._reading,), daemon=True).start()
             return self._reading
@@ -50,6 +54,11 @@ class Kept(Generic[T]):
         wait([reading], PATIENCE_SECONDS if known else None)
         return reading.result() if reading.done() else known[0]
 
+    @property
+    def last(self) -> T | None:
+        """The last value; None where there is none."""
+        return self._known[0] if self._known else None
+
     def known(self, reading: "Future[T]") -> T | None:
         """What a reading gave, where it has ended; else the last value; None where there is none.
 
@@ -58,7 +67,7 @@ class Kept(Generic[T]):
         """
         if reading.done():
             return reading.result()
-        return self._known[0] if self._known else None
+        return self.last
 
     def _run(self, reading: "Future[T]") -> None:
         with READERS:
