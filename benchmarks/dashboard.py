@@ -115,7 +115,10 @@ class Client:
 CALLBACKS: dict[str, tuple[str, dict[str, object]]] = {
     "all sweeps": ("sweeps.children", {}),
     "a sweep: what is done, what runs": ("state.children", {}),
-    "a sweep: the page": ("main.children", {}),
+    "page of the figure": ("main.children", {}),
+    "page of the curves": ("main.children", {"url": f"/sweep/{SWEEP}/curves"}),
+    "page of the table": ("main.children", {"url": f"/sweep/{SWEEP}/table"}),
+    "page of what failed": ("main.children", {"url": f"/sweep/{SWEEP}/failed"}),
     "figure": ("figure.figure", {"x": "nc", "y": "neg_elbo_test", "colour": "mz"}),
     "learning curves of six": ("curves.figure", {"quantity": "elbo"}),
     "table": ("table.children", {}),
@@ -168,7 +171,7 @@ def main() -> None:
         if SWEEP not in storage.folders():
             write(storage, options.trials, options.evaluations)
         started = time.perf_counter()
-        Sweeps(storage)[SWEEP].rows()
+        Sweeps(storage)[SWEEP].seen()
         print(f"first look, which the server takes at its start {time.perf_counter() - started:6.2f} s")
         server = Server(storage, port=0)
         threading.Thread(target=server.run, daemon=True).start()

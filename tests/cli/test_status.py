@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import pytest
 
+from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.status import PREPARING_SECONDS, SILENT_SECONDS
 from vaegen_ray.trial import TrialSpec
@@ -81,6 +82,38 @@ def test_whether_the_driver_lives(half: SweepStore, vaegen: Run, ago: float | No
     assert ("a diffusion model" in vaegen("status", "s")[1]) == (state == "preparing")
 
 
+def test_what_a_search_stopped_has_not_failed_and_is_not_left(half: SweepStore, vaegen: Run) -> None:
+    row = {"sweep": "s", "bundle_id": "b", "status": "stopped", "params_z": 10, "params_rest": 990}
+    half.commit_trials("b", [trial_row(spec, **row) for spec in specs(5)[3:]])
+    got = of(vaegen, "s")
+    assert [got[name] for name in ("declared", "done", "failed", "stopped_early", "left")] == [6, 2, 1, 2, 1]
+    assert "2 of 6 done, 2 stopped early, 1 failed, 1 left" in vaegen("status", "s")[1]
+    head, row_of_s = (line.split() for line in vaegen("status")[1].splitlines())
+    assert dict(zip(head, row_of_s, strict=False))["early"] == "2"
+
+
+def test_a_search_is_finished_when_its_budget_is_used_up(write: Callable, vaegen: Run) -> None:
+    store = write("s", specs(2), lambda *_: -1.0)
+    said = store.read_sweep_json()
+    for budget, state in ((4, "stopped"), (2, "finished"), ("many", "finished")):
+        store.write_sweep_json({**said, "planned": budget})
+        got = of(vaegen, "s")
+        assert (got["state"], got["left"]) == (state, 2 if state == "stopped" else 0)
+
+
+def test_trials_are_those_that_were_declared_then_whatever_their_ids_would_be_now(write: Callable, vaegen: Run) -> None:
+    store = write("s", specs(2), lambda *_: -1.0)
+    said = store.read_sweep_json()
+    ids = [spec.trial_id for spec in specs(2)]
+    old = [{**spec.as_dict(), "field_of_another_version": 1} for spec in specs(2)]
+    store.write_sweep_json({**said, "trials": old, "trial_ids": ids})
+    assert of(vaegen, "s")["state"] == "finished"
+    for damaged in (ids[:1], "ids", [1, 2], 7):
+        store.write_sweep_json({**said, "trial_ids": damaged})
+        code, out, err = vaegen("status", "s", "--json")
+        assert code == 0 and json.loads(out)["declared"] is None and "sweep.json does not say" in err
+
+
 def test_a_sweep_with_all_trials_is_finished_whatever_was_heard(write: Callable, vaegen: Run) -> None:
     store = write("s", specs(2), lambda *_: -1.0)
     for ago in (0, SILENT_SECONDS + 1):
@@ -88,13 +121,27 @@ def test_a_sweep_with_all_trials_is_finished_whatever_was_heard(write: Callable,
         assert of(vaegen, "s")["state"] == "finished"
 
 
-def test_what_a_search_stopped_is_done_and_its_budget_is_what_is_declared(write: Callable, vaegen: Run) -> None:
+def test_what_a_search_stopped_is_not_left_and_its_budget_is_what_is_declared(write: Callable, vaegen: Run) -> None:
     store = write("s", specs(4), lambda *_: -1.0, failed=specs(1), stopped=specs(3)[1:])
     got = of(vaegen, "s")
-    assert [got[name] for name in ("state", "declared", "done", "failed", "left")] == ["finished", 4, 3, 1, 0]
+    assert [got[name] for name in ("state", "declared", "done", "stopped_early", "failed", "left")] == [
+        "finished",
+        4,
+        1,
+        2,
+        1,
+        0,
+    ]
     store.write_sweep_json({"trials": [spec.as_dict() for spec in specs(4)], "planned": 10})
     got = of(vaegen, "s")
-    assert [got[name] for name in ("state", "declared", "done", "failed", "left")] == ["stopped", 10, 3, 1, 6]
+    assert [got[name] for name in ("state", "declared", "done", "stopped_early", "failed", "left")] == [
+        "stopped",
+        10,
+        1,
+        2,
+        1,
+        6,
+    ]
 
 
 def test_all_there_is_to_say(half: SweepStore, vaegen: Run) -> None:

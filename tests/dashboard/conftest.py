@@ -90,7 +90,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if not found or not driver:
-        pytest.skip("no chromium and chromedriver here; tests/dashboard/install_browser.sh installs them")
+        pytest.skip("no chromium and chromedriver here; on Debian tests/dashboard/install_browser.sh installs them")
     downloads = tmp_path_factory.mktemp("downloads")
     options = webdriver.ChromeOptions()
     options.binary_location = found

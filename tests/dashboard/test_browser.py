@@ -1,5 +1,7 @@
 """The page in a real browser: it opens, shows a run growing, filters, sorts, downloads, by mouse and by keyboard."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -97,11 +99,11 @@ def test_a_run_grows_while_the_page_is_open(browser: Any, serve: Callable[..., s
     add(1, ("trials",))
     page.until(lambda: page.points() == [("circle", 4)], "they are done")
     page.until(lambda: page.texts(".tiles dd")[0] == "4 / 6", "four are done")
-    store.write_figure("small.png", b"\x89PNG\r\n\x1a\n")
     add(2)
     store.write_status(status(ended=True))
     page.until(lambda: page.texts(".badge") == ["✓ finished"], "the sweep is finished")
     page.until(lambda: page.points() == [("circle", 6)], "all are drawn")
+    store.write_figure("small.png", b"\x89PNG\r\n\x1a\n")  # the driver draws when all is committed
     alt = page.until(lambda: [image.get_attribute("alt") for image in page.all(".pictures img")], "the driver's figure")
     assert alt == [f"figure small of {SWEEP}, drawn from the results"]
     assert page.complaints() == []
@@ -212,3 +214,17 @@ def test_an_address_without_a_page_says_so(small: Page) -> None:
     small.open("/sweep/absent")
     said = small.until(lambda: "".join(small.texts("#problem")), "what is wrong")
     assert said.startswith("no sweep 'absent' in ")
+
+
+def test_a_page_whose_server_has_ended_says_so(browser: Any, trained: Path) -> None:
+    command = [sys.executable, "-m", "vaegen_ray.dashboard", "--storage", str(trained)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        page = Page(browser, server.stdout.readline().split()[1])
+        page.open("/")
+        page.until(lambda: page.texts("#sweeps h2") == [SWEEP], "the sweep is listed")
+        assert not page.all("#gone")[0].is_displayed()
+        server.kill()
+    page.until(lambda: "does not answer" in page.all("#gone")[0].text, "that the server has ended")
+    page.browser.get("about:blank")
+    page.complaints()  # of connections that were refused

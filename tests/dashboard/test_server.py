@@ -10,12 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from vaegen_ray.cli import main
-from vaegen_ray.dashboard.server import is_loopback
+from vaegen_ray.dashboard.server import MOST_ASKED, Server, is_loopback
+from vaegen_ray.results.storage import Storage
 
 from .conftest import SWEEP
 
@@ -73,6 +75,25 @@ def test_pictures_are_those_of_sweeps_alone(serve: Callable[..., str], trained: 
 )
 def test_loopback(host: str, alone: bool) -> None:
     assert is_loopback(host) == alone
+
+
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("localhost", "localhost")])
+def test_the_address_that_is_printed_is_one_to_type(tmp_path: Path, host: str, shown: str) -> None:
+    server = Server(Storage.open(tmp_path), host, 0)
+    with suppress(OSError):
+        server._server.close()
+    assert re.fullmatch(rf"http://{re.escape(shown)}:[1-9][0-9]*", server.address)
+
+
+def test_a_question_as_long_as_no_page_asks_is_refused(serve: Callable[..., str], trained: Path) -> None:
+    request = urllib.request.Request(f"{serve(trained)}/_dash-update-component", b" " * (MOST_ASKED + 1))
+    with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert getattr(caught.value, "code", 413) == 413
+
+
+def test_a_page_can_ask_whether_its_server_lives(serve: Callable[..., str], trained: Path) -> None:
+    assert get(f"{serve(trained)}/alive")[0] == 204
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

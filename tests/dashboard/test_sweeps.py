@@ -1,19 +1,26 @@
 """What the page says of a sweep: its state, counts, trials under way, bundles that were given up."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from plotly.utils import PlotlyJSONEncoder
 
-from vaegen_ray.dashboard.columns import axes, column_words, label, measured, plain
+from vaegen_ray.dashboard import views, watch
+from vaegen_ray.dashboard.columns import axes, column_words, curved, label, measured, plain, with_derived
 from vaegen_ray.dashboard.plots import MOST_POINTS, curves, over_axis
-from vaegen_ray.dashboard.sweeps import FINISHED, PREPARING, RUNNING, STOPPED, UNDER_WAY, Sweeps, WatchedSweep
+from vaegen_ray.dashboard.pools import Pools
+from vaegen_ray.dashboard.sweeps import UNDER_WAY, Seen, Sweeps
 from vaegen_ray.dashboard.table import filtered, ordered
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.results import live as live_module
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.status import FINISHED, PREPARING, RUNNING, STOPPED
 from vaegen_ray.trial import TrialSpec, bundle_id
 
 from .conftest import BUNDLES, SPECS, SWEEP, status
@@ -21,13 +28,13 @@ from .conftest import BUNDLES, SPECS, SWEEP, status
 
 @pytest.fixture(autouse=True)
 def look_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every look reads."""
-    made = live_module.LiveSweep.__init__
-    monkeypatch.setattr(live_module.LiveSweep, "__init__", lambda self, *args, **_: made(self, *args, every=0))
+    """Every look reads, to its end."""
+    monkeypatch.setattr(watch, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", None)
 
 
-def watched(store: SweepStore) -> WatchedSweep:
-    return Sweeps(store.storage)[store.name]
+def look(store: SweepStore) -> Seen:
+    return Sweeps(store.storage)[store.name].seen()
 
 
 @pytest.mark.parametrize(
@@ -48,49 +55,35 @@ def test_a_sweep_runs_while_its_driver_is_heard(
     store, add = growing
     store.write_status(beat if age is None else {**beat, "time": time.time() - age})
     add(0)
-    seen = watched(store).summary()
+    seen = look(store).status
     assert (seen.state, seen.done, seen.failed, seen.declared, seen.left) == (state, 2, 0, 6, 4)
-    assert (seen.running, seen.seconds_left) == ((2, 90.0) if state == RUNNING else (0, None))
+    assert (seen.vaes_running, seen.seconds_left) == ((2, 90.0) if state == RUNNING else (0, None))
 
 
 def test_clocks_may_differ(growing: Any) -> None:
     store, _ = growing
-    sweep = watched(store)
+    sweep = Sweeps(store.storage)[store.name]
     store.write_status(status(time=1000.0))
-    assert sweep.summary().state == STOPPED
+    assert sweep.seen().status.state == STOPPED
     store.write_status(status(time=1005.0))
-    assert sweep.summary().state == RUNNING
+    assert sweep.seen().status.state == RUNNING
 
 
 def test_a_sweep_is_finished_when_all_is_committed(growing: Any) -> None:
     store, add = growing
     for number in range(len(BUNDLES)):
         add(number)
-    seen = watched(store).summary()
+    seen = look(store).status
     assert (seen.state, seen.done, seen.left) == (FINISHED, 6, 0)
-
-
-def test_what_a_search_stopped_is_done_and_its_budget_is_what_is_declared(growing: Any) -> None:
-    store, add = growing
-    for number in range(2):
-        add(number)
-    name = bundle_id(BUNDLES[2])
-    rows = [trial_row(spec, sweep=SWEEP, bundle_id=name, status="stopped") for spec in BUNDLES[2]]
-    store.commit_trials(name, rows)
-    seen = watched(store).summary()
-    assert (seen.state, seen.done, seen.failed, seen.left) == (FINISHED, 6, 0, 0)
-    store.write_sweep_json({**store.read_sweep_json(), "planned": 20})
-    store.write_status(status())
-    seen = watched(store).summary()
-    assert (seen.state, seen.declared, seen.done, seen.left) == (RUNNING, 20, 6, 14)
 
 
 def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
     store, add = growing
     add(0)
     add(1, ("metrics",))
-    rows, varied = watched(store).rows()
-    assert varied == ["nc"]
+    seen = look(store)
+    rows = seen.rows
+    assert seen.varied == ["nc"]
     assert rows["status"].value_counts().to_dict() == {"completed": 2, UNDER_WAY: 2}
     known = rows.set_index("trial_id")
     for spec in (*BUNDLES[0], *BUNDLES[1]):
@@ -100,7 +93,20 @@ def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
     other = TrialSpec(nc=3)
     row = trial_row(other, sweep=SWEEP, bundle_id="b", status="failed", error="an earlier declaration")
     store.commit_trials("b", [row])
-    assert len(watched(store).rows()[0]) == 4 and watched(store).summary().failed == 0
+    seen = look(store)
+    assert len(seen.rows) == 4 and (seen.status.failed, seen.status.others) == (0, 1)
+
+
+def test_rows_of_files_from_before_a_field_are_in_the_groups_of_the_others(growing: Any) -> None:
+    store, add = growing
+    add(0)
+    for file in (Path(store.storage.root) / SWEEP / "trials").iterdir():
+        pq.write_table(pq.read_table(file).drop_columns(["split", "hidden_layers", "augment_strength"]), file)
+    add(1)
+    rows = look(store).rows
+    assert set(rows["split"]) == {"random"} and set(rows["hidden_layers"]) == {2}
+    figure, _ = over_axis(rows, ["nc"], "nc", "elbo_test", "hidden_layers")
+    assert {trace["name"] for trace in figure["data"]} == {"hidden_layers 2"}
 
 
 def test_what_was_given_up_stands_until_it_is_trained(growing: Any) -> None:
@@ -109,10 +115,10 @@ def test_what_was_given_up_stands_until_it_is_trained(growing: Any) -> None:
     for reason in ("the worker died", "the disk is full"):
         store.write_given_up(name, ids, reason, 4)
     store.storage.write(f"{SWEEP}/given-up/damaged.json", b"{")
-    (note,) = watched(store).given_up()
+    (note,) = look(store).given_up
     assert (note["bundle_id"], note["reason"], note["tries"], note["left"]) == (name, "the disk is full", 4, 2)
     add(1)
-    assert watched(store).given_up() == []
+    assert look(store).given_up == []
 
 
 def test_names_that_are_no_sweeps(growing: Any) -> None:
@@ -129,14 +135,14 @@ def test_a_declaration_of_somebody_else_declares_nothing(growing: Any) -> None:
     store, add = growing
     add(0)
     store.write_sweep_json({"trials": "many"})
-    seen = watched(store)
-    assert seen.declared().trials is None and seen.summary().declared is None
-    assert len(seen.rows()[0]) == 2
+    seen = look(store)
+    assert seen.declared.trials is None and seen.status.declared is None
+    assert len(seen.rows) == 2 and "sweep.json does not say" in seen.status.notes[0]
 
 
 @pytest.fixture(scope="module")
-def finished(trained: Any) -> WatchedSweep:
-    return Sweeps(Storage.open(trained, create=False))[SWEEP]
+def finished(trained: Any) -> Seen:
+    return Sweeps(Storage.open(trained, create=False))[SWEEP].seen()
 
 
 @pytest.mark.parametrize(
@@ -155,30 +161,30 @@ def finished(trained: Any) -> WatchedSweep:
         ("elbo_test>0", 0),
     ],
 )
-def test_filters(finished: WatchedSweep, text: str, count: int) -> None:
-    assert len(filtered(finished.rows()[0], text)) == count
+def test_filters(finished: Seen, text: str, count: int) -> None:
+    assert len(filtered(finished.rows, text)) == count
 
 
 @pytest.mark.parametrize("text", ["width=3", "nc=many", "method>3"])
-def test_a_filter_that_cannot_be_is_one_line(finished: WatchedSweep, text: str) -> None:
+def test_a_filter_that_cannot_be_is_one_line(finished: Seen, text: str) -> None:
     with pytest.raises(SpecError, match=text.split("=")[0].split(">")[0]):
-        filtered(finished.rows()[0], text)
+        filtered(finished.rows, text)
 
 
 def test_under_way_is_a_status_to_filter_by(growing: Any) -> None:
     store, add = growing
     add(0, ("metrics",))
-    assert len(filtered(watched(store).rows()[0], "status=under_way")) == 2
+    assert len(filtered(look(store).rows, "status=under_way")) == 2
 
 
-def test_order(finished: WatchedSweep) -> None:
-    rows = finished.rows()[0]
+def test_order(finished: Seen) -> None:
+    rows = finished.rows
     up, down = (ordered(rows, "elbo_test", descending)["elbo_test"].tolist() for descending in (False, True))
     assert up == sorted(up) and down == up[::-1]
 
 
-def test_a_figure_shows_every_trial_and_the_means(finished: WatchedSweep) -> None:
-    rows, varied = finished.rows()
+def test_a_figure_shows_every_trial_and_the_means(finished: Seen) -> None:
+    rows, varied = finished.rows, finished.varied
     figure, said = over_axis(rows, varied, "nc", "neg_elbo_test", "method")
     means, points = figure["data"]
     assert sorted(points["customdata"]) == sorted(spec.trial_id for spec in SPECS)
@@ -191,8 +197,8 @@ def test_a_figure_shows_every_trial_and_the_means(finished: WatchedSweep) -> Non
     assert len(set(marks)) == len(set(colours)) == 3
 
 
-def test_of_many_points_those_behind_others_are_left_out(finished: WatchedSweep) -> None:
-    rows, varied = finished.rows()
+def test_of_many_points_those_behind_others_are_left_out(finished: Seen) -> None:
+    rows, varied = finished.rows, finished.varied
     many = rows.loc[rows.index.repeat(2000)].reset_index(drop=True)
     many["neg_elbo_test"] += many.index / 1e6
     figure, said = over_axis(many, varied, "nc", "neg_elbo_test", "method")
@@ -203,24 +209,22 @@ def test_of_many_points_those_behind_others_are_left_out(finished: WatchedSweep)
 @pytest.mark.parametrize(
     ("values", "kind"), [((1, 2, 3), "linear"), ((0, 1, 500), "linear"), ((1, 64, 512), "log"), ((1, 10, 50), "log")]
 )
-def test_an_axis_is_logarithmic_where_its_values_span_much(
-    finished: WatchedSweep, values: tuple[int, ...], kind: str
-) -> None:
-    rows, varied = finished.rows()
+def test_an_axis_is_logarithmic_where_its_values_span_much(finished: Seen, values: tuple[int, ...], kind: str) -> None:
+    rows, varied = finished.rows, finished.varied
     figure, _ = over_axis(rows.assign(nc=[*values, *values]), varied, "nc", "elbo_test", "method")
     assert figure["layout"]["xaxis"]["type"] == kind
 
 
-def test_a_budget_of_0_stands_last_as_what_it_means(finished: WatchedSweep) -> None:
-    rows, varied = finished.rows()
+def test_a_budget_of_0_stands_last_as_what_it_means(finished: Seen) -> None:
+    rows, varied = finished.rows, finished.varied
     rows = rows.assign(budget=[0, 50, 2, 0, 50, 2])
     figure, _ = over_axis(rows, [*varied, "budget"], "budget", "elbo_test", "method")
     assert figure["layout"]["xaxis"]["categoryarray"] == ["2", "50", "none twice"]
     assert set(figure["data"][1]["x"]) == {"2", "50", "none twice"}
 
 
-def test_lines_are_told_apart_where_more_differs_than_the_colour(finished: WatchedSweep) -> None:
-    rows, _ = finished.rows()
+def test_lines_are_told_apart_where_more_differs_than_the_colour(finished: Seen) -> None:
+    rows = finished.rows
     rows = rows.assign(split=rows["seed"].map({0: "random", 1: "checkerboard"}), levels=rows["seed"])
     figure, _ = over_axis(rows, ["nc", "split"], "nc", "elbo_test", "method")
     names = [trace["name"] for trace in figure["data"] if "customdata" in trace]
@@ -231,20 +235,22 @@ def test_lines_are_told_apart_where_more_differs_than_the_colour(finished: Watch
 
 
 def test_a_figure_of_nothing_says_so(growing: Any) -> None:
-    rows, varied = watched(growing[0]).rows()
+    seen = look(growing[0])
+    rows, varied = seen.rows, seen.varied
     figure, _ = over_axis(rows, varied, "nc", "neg_elbo_test", "method")
     assert figure["data"] == [] and "no VAE" in figure["layout"]["annotations"][0]["text"]
 
 
-def test_names_from_files_are_text_in_a_figure(finished: WatchedSweep) -> None:
-    rows, varied = finished.rows()
+def test_names_from_files_are_text_in_a_figure(finished: Seen) -> None:
+    rows, varied = finished.rows, finished.varied
     figure, _ = over_axis(rows.assign(method="<a href='http://x'>x</a>"), varied, "nc", "neg_elbo_test", "method")
     assert "<a" not in figure["data"][0]["name"]
 
 
-def test_curves_have_both_sets(finished: WatchedSweep) -> None:
+def test_curves_have_both_sets(trained: Any) -> None:
     trial = SPECS[0].trial_id
-    figure, said = curves(finished.curves([trial]), {trial: "nc 1"}, "elbo")
+    metrics = Sweeps(Storage.open(trained, create=False))[SWEEP].curves([trial])
+    figure, said = curves(metrics, {trial: "nc 1"}, "elbo")
     assert [(trace["x"], trace["line"]["dash"]) for trace in figure["data"]] == [
         ([1, 3, 6], "solid"),
         ([1, 3, 6], "dash"),
@@ -252,8 +258,8 @@ def test_curves_have_both_sets(finished: WatchedSweep) -> None:
     assert said.startswith("ELBO (nats/image) of 1 VAE")
 
 
-def test_axes_that_are_usual(finished: WatchedSweep) -> None:
-    rows, varied = finished.rows()
+def test_axes_that_are_usual(finished: Seen) -> None:
+    rows, varied = finished.rows, finished.varied
     x, colours, usual = axes("unknown", varied, rows)
     assert usual == ("nc", "neg_elbo_test", "method") and {"nc", "params_total"} <= set(x) and "nc" in colours
     assert axes("double_descent.old-1", varied, rows)[2][0] == "params_total"
@@ -261,8 +267,63 @@ def test_axes_that_are_usual(finished: WatchedSweep) -> None:
     assert "step" not in measured(rows) and "fid" not in measured(rows)
 
 
-def test_words_for_people(finished: WatchedSweep) -> None:
+def test_words_for_people(finished: Seen) -> None:
     assert label("rate_test") == "test rate (nats/image)" and label("nc") == "nc"
     assert [plain(v) for v in (1234, -0.5, 2.0, None, float("nan"), "a")] == ["1,234", "−0.5", "2", "–", "–", "a"]
-    words = column_words(finished.rows()[0]["elbo_test"])
+    words = column_words(finished.rows["elbo_test"])
     assert len({len(word.partition(".")[2]) for word in words}) == 1
+
+
+def test_without_a_value_of_the_colour_a_trial_is_drawn_all_the_same(finished: Seen) -> None:
+    rows = finished.rows.assign(levels=[2.0, 2.0, 2.0, None, None, None])
+    figure, said = over_axis(rows, finished.varied, "nc", "elbo_test", "levels")
+    assert sum(len(trace["x"]) for trace in figure["data"] if "customdata" in trace) == 6 and "6 VAEs" in said
+    assert {trace["name"] for trace in figure["data"]} == {"levels 2", "levels –"}
+    figure, said = over_axis(rows, finished.varied, "levels", "elbo_test", "method")
+    assert sum(len(trace["x"]) for trace in figure["data"] if "customdata" in trace) == 3
+    assert "3 VAEs" in said and "3 more have no levels" in said
+
+
+def test_bars_say_over_what_they_are_means(finished: Seen) -> None:
+    _, said = over_axis(finished.rows, finished.varied, "method", "elbo_test", "method")
+    assert said.endswith("bars are means over seeds and nc.")
+    _, said = over_axis(finished.rows, finished.varied, "nc", "elbo_test", "method")
+    assert said.endswith("lines are means over seeds.")
+
+
+def test_curves_are_offered_of_every_metric_that_was_measured(finished: Seen) -> None:
+    rows = finished.rows.assign(elbo_validation=-1.0, elbo_source=-2.0)
+    names = curved(rows)
+    assert {"elbo", "elbo_validation", "elbo_source", "generalization_gap"} <= set(names)
+    assert not {"elbo_test", "elbo_train", "neg_elbo_test"} & set(names)
+    of = finished.look.last.assign(elbo_validation=-1.0)
+    figure, _ = curves(of, {SPECS[0].trial_id: "nc 1"}, "elbo_validation")
+    assert [trace["y"] for trace in figure["data"]] == [[-1.0]]
+
+
+def test_small_numbers_are_not_written_as_nothing() -> None:
+    assert column_words(pd.Series([1e-5, 0.25])) == ["1e−05", "0.25"]
+    assert column_words(pd.Series([0.0, 0.25, None])) == ["0.0000", "0.2500", "–"]
+
+
+def test_what_a_search_stopped_is_told_from_what_failed(growing: Any) -> None:
+    store, add = growing
+    add(0)
+    rows = [trial_row(spec, sweep=SWEEP, bundle_id="b", status="stopped") for spec in BUNDLES[1]]
+    store.commit_trials("b", rows)
+    seen = look(store)
+    assert (seen.status.done, seen.status.stopped_early, seen.status.failed, seen.status.left) == (2, 2, 0, 2)
+    assert len(filtered(seen.rows, "status=stopped")) == 2
+    words = json.dumps(views.head(seen, Pools(store.storage)), cls=PlotlyJSONEncoder)
+    assert "2 VAEs stopped early by the search" in words
+
+
+def test_the_usual_figure_of_a_search_is_on_validation(finished: Seen) -> None:
+    assert axes("search", finished.varied, finished.rows)[2] == ("params_total", "elbo_validation", "method")
+
+
+def test_a_stream_that_cannot_be_read_is_no_fault_of_the_page(finished: Seen) -> None:
+    for stream in ("{", "[]", '{"diffusion": 7}', '{"diffusion": {"n_train": "many"}}'):
+        assert with_derived(finished.rows.assign(stream=stream))["diffusion_images"].isna().all()
+    good = with_derived(finished.rows.assign(stream='{"diffusion": {"n_train": 60}}'))
+    assert set(good["diffusion_images"]) == {60.0}

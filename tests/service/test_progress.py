@@ -18,6 +18,19 @@ def test_work_is_weighed_by_its_expected_time() -> None:
     assert progress.seconds_left is not None and progress.seconds_left > 0
 
 
+def test_what_an_earlier_run_did_is_done_but_is_no_speed_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress(4, [10.0, 10.0], [2, 2], stream=io.StringIO())
+    now[0] = 60.0
+    progress.update(0, 0.9, 0, 0.8)  # a tenth of two VAEs in a minute
+    assert progress.fraction == pytest.approx(0.45)
+    assert progress.vaes_per_minute == pytest.approx(0.2)
+    assert progress.seconds_left == pytest.approx(60 * 0.55 / 0.05)
+    progress.update(0, 0.8, 0, 0.8)  # its worker was lost, and goes on from where this run began
+    assert progress.vaes_per_minute == pytest.approx(0.0) and progress.seconds_left is None
+
+
 def test_a_log_gets_whole_lines_and_few() -> None:
     stream = io.StringIO()
     progress = Progress(5, [30.0, 10.0], [3, 2], stream=stream, every=1000.0)

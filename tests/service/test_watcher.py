@@ -57,3 +57,11 @@ def test_a_bundle_that_is_given_up_leaves_a_note_with_the_last_line_of_its_error
         assert note["bundle_id"] == bundle_id(BUNDLES[1]) and note["tries"] == 4
         assert note["trial_ids"] == [spec.trial_id for spec in BUNDLES[1]]
         assert note["reason"] == ("StorageError: the disk is full" if error else "no reason was given")
+
+
+def test_the_speed_of_a_run_is_without_what_an_earlier_one_did(watcher: Watcher, tmp_path: Path) -> None:
+    result = {"fraction": 0.5, "finished_members": 0, "resumed": 0.5, "notes": []}
+    watcher.on_trial_result(1, [], tune_trial(0), result)
+    watcher.heartbeat()
+    said = SweepStore(Storage.open(tmp_path), "s").read_status()
+    assert (said["fraction"], said["vaes_per_minute"], said["seconds_left"]) == (0.25, 0.0, None)

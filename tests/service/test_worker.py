@@ -102,10 +102,22 @@ def assert_same_weights(one: bytes | None, other: bytes | None) -> None:
 def test_progress_counts_members(tmp_path: Path) -> None:
     worker = worker_at(tmp_path)
     worker.start(BUNDLE)
-    assert worker.progress == {"finished_members": 0, "fraction": 0.0, "whole": False, "validation": []}
+    assert worker.progress == {"finished_members": 0, "fraction": 0.0, "resumed": 0.0, "whole": False, "validation": []}
     while not worker.finished:
         worker.advance(60.0)
-    assert worker.progress == {"finished_members": 4, "fraction": 1.0, "whole": False, "validation": []}
+    assert worker.progress == {"finished_members": 4, "fraction": 1.0, "resumed": 0.0, "whole": False, "validation": []}
+
+
+def test_progress_tells_what_an_earlier_worker_did(tmp_path: Path) -> None:
+    first, second = worker_at(tmp_path), worker_at(tmp_path)
+    first.start(BUNDLE)
+    first.advance(0.0)
+    first.save_checkpoint()
+    done = first.progress["fraction"]
+    second.start(BUNDLE)
+    second.advance(0.0)
+    assert 0.0 < done < 1.0 and second.progress["resumed"] == pytest.approx(done)
+    assert second.progress["fraction"] > done
 
 
 @pytest.mark.parametrize("slices", [1, 3, 6])

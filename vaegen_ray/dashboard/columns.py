@@ -54,6 +54,7 @@ USUAL = {
     "representation": ("method", "accuracy_logistic_regression", "method"),
     "latent_smoothness": ("method", "latent_variation", "method"),
     "more_real_data": ("budget", "elbo_test", "method"),
+    "search": ("params_total", "elbo_validation", "method"),
     "inference_gap": ("levels", "bits_per_dim_test", "levels"),
     "rate_distortion": ("beta", "distortion_test", "split"),
 }
@@ -76,12 +77,16 @@ def with_derived(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with columns that are computed from others."""
     made = {"neg_elbo_test": -rows["elbo_test"].astype(float)} if "elbo_test" in rows else {}
     if "stream" in rows:
-        made["diffusion_images"] = rows["stream"].map(_diffusion_images).astype(float)
+        known = {stream: _diffusion_images(stream) for stream in rows["stream"].dropna().unique()}
+        made["diffusion_images"] = rows["stream"].map(known).astype(float)
     return rows.assign(**made)
 
 
-def _diffusion_images(stream: object) -> float:
-    return float(json.loads(stream)["diffusion"]["n_train"]) if isinstance(stream, str) else np.nan
+def _diffusion_images(stream: str) -> float:
+    try:
+        return float(json.loads(stream)["diffusion"]["n_train"])
+    except (LookupError, TypeError, ValueError, RecursionError):  # written by others
+        return np.nan
 
 
 def varying(trials: pd.DataFrame) -> list[str]:
@@ -101,6 +106,14 @@ def measured(rows: pd.DataFrame) -> list[str]:
     others = [name for name in METRICS.names if name in rows and name not in (*first, *COUNTS)]
     numeric = [name for name in (*first, *others, "wall_seconds") if name in rows and is_number(rows[name])]
     return [name for name in numeric if name != "effective_epoch" and rows[name].notna().any()] or ["neg_elbo_test"]
+
+
+def curved(rows: pd.DataFrame) -> list[str]:
+    """What learning curves can be drawn of: a pair of ``_test`` and ``_train`` is one, without its ending."""
+    names = [name for name in measured(rows) if name not in ("neg_elbo_test", "wall_seconds")]
+    pairs = [name[:-5] for name in names if name.endswith("_test") and f"{name[:-5]}_train" in names]
+    of_pairs = {f"{pair}_{part}" for pair in pairs for part in ("test", "train")}
+    return [*pairs, *(name for name in names if name not in of_pairs)] or ["elbo"]
 
 
 def axes(sweep: str, varied: list[str], rows: pd.DataFrame) -> tuple[list[str], list[str], tuple[str, str, str]]:
@@ -145,6 +158,9 @@ def column_words(values: pd.Series) -> list[str]:
     """The values of a column as people write them; numbers that are no whole ones with as many decimals each."""
     known = values.dropna()
     if is_number(values) and len(known) and (known % 1 != 0).any():
-        decimals = 2 if float(np.abs(known.to_numpy(float)).max()) >= 10 else 4
+        sizes = np.abs(known.to_numpy(float))
+        if (sizes[sizes > 0] < 1e-3).any():  # decimals would make nothing of it
+            return [plain(value) for value in values]
+        decimals = 2 if sizes.max() >= 10 else 4
         return ["–" if np.isnan(value) else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
     return [plain(value) for value in values]

@@ -48,7 +48,7 @@ class EventFiles:
     """
 
     def __init__(self, storage: Storage, sweep: str, folder: Path) -> None:
-        self._sweep = WatchedSweep(storage, sweep, every=0)
+        self._sweep = WatchedSweep(storage, sweep)
         self._arriving = Arriving(storage, sweep)
         self._folder = folder / sweep
         self._declared = Declared()
@@ -76,15 +76,15 @@ class EventFiles:
             OSError: the folder cannot be written.
         """
         # Commit marks are looked at first: what is committed then has all its evaluations in the files looked at next.
-        finished = self._sweep.look().trials
+        seen = self._sweep.read()
         arrived = self._arriving.take()
-        if self._declared is not (declared := self._sweep.declared()):
-            self._declared, self._settings = declared, _settings(declared)
+        if self._declared is not seen.declared:
+            self._declared, self._settings = seen.declared, _settings(seen.declared)
         if arrived.anew:
             self._begin()
         for moment, rows in arrived.evaluations:
             self._evaluations(moment, rows)
-        for trial_id, status, moment in finished[["trial_id", "status", "finished_at"]].itertuples(index=False):
+        for trial_id, status, moment in seen.look.trials[["trial_id", "status", "finished_at"]].itertuples(index=False):
             if trial_id not in self._ended:
                 self._ended.add(trial_id)
                 self._write(trial_id, [_end(status, moment.timestamp())])

@@ -10,8 +10,9 @@ import pandas as pd
 from dash import dcc, html
 
 from vaegen_ray.dashboard.columns import column_words, is_number, label
-from vaegen_ray.dashboard.sweeps import FINISHED, PREPARING, RUNNING, STOPPED, Declared, Summary
+from vaegen_ray.errors import VaegenError
 from vaegen_ray.service.progress import clock
+from vaegen_ray.service.status import FINISHED, PREPARING, RUNNING, STOPPED, SweepStatus
 
 MARKS = {RUNNING: "▶", PREPARING: "…", FINISHED: "✓", STOPPED: "■"}
 """A state is told by its word and its mark, never by colour alone."""
@@ -55,6 +56,7 @@ def frame(storage: str, refresh_seconds: float) -> html.Div:
                     html.Span(storage, className="storage", title=f"the storage, {storage}"),
                 ]
             ),
+            html.P(id="gone", className="problem", role="alert", hidden=True),
             html.P(id="problem", className="problem", role="alert"),
             html.Main(id="main", tabIndex=-1),
         ]
@@ -66,32 +68,36 @@ def overview() -> list[Any]:
     return [html.H1("All sweeps"), html.Ul(id="sweeps", className="cards")]
 
 
-def card(summary: Summary) -> html.Li:
-    """One sweep among all."""
-    title = html.H2(dcc.Link(summary.name, href=path(summary.name)))
-    facts = [f"{summary.failed} failed"] if summary.failed else []
-    if summary.state == RUNNING and summary.seconds_left is not None:
-        facts.append(f"about {clock(summary.seconds_left)} left")
-    if summary.heard:
-        facts.append(f"last heartbeat {moment(summary.heard)}")
-    return html.Li([html.Div([title, badge(summary)], className="line"), bar(summary), html.P(" · ".join(facts))])
+def card(name: str, status: SweepStatus | VaegenError | None) -> html.Li:
+    """One sweep among all: its status, or why it cannot be read, or None while it is read for the first time."""
+    title = html.H2(dcc.Link(name, href=path(name)))
+    if not isinstance(status, SweepStatus):
+        return html.Li([title, html.P("it is being read" if status is None else str(status), className="note")])
+    facts = [f"{status.failed:,} failed"] if status.failed else []
+    if status.stopped_early:
+        facts.append(f"{status.stopped_early:,} stopped early")
+    if status.seconds_left is not None:
+        facts.append(f"about {clock(status.seconds_left)} left")
+    if status.heartbeat is not None:
+        facts.append(f"last heartbeat {moment(status.heartbeat)}")
+    return html.Li([html.Div([title, badge(status)], className="line"), bar(status), html.P(" · ".join(facts))])
 
 
-def badge(summary: Summary) -> html.Span:
+def badge(status: SweepStatus) -> html.Span:
     """The state of a sweep, as a mark and a word."""
     return html.Span(
-        [html.Span(MARKS[summary.state], **aria(hidden="true")), f" {summary.state}"],
-        className=f"badge {summary.state}",
+        [html.Span(MARKS[status.state], **aria(hidden="true")), f" {status.state}"], className=f"badge {status.state}"
     )
 
 
-def bar(summary: Summary) -> html.Div:
+def bar(status: SweepStatus) -> html.Div:
     """How much is done."""
-    total = max(summary.declared or summary.done + summary.failed, 1)
-    ended = summary.done + summary.failed
-    said = f"{summary.done:,} of {summary.declared:,} VAEs done" if summary.declared else f"{summary.done:,} VAEs done"
+    ended = status.done + status.failed + status.stopped_early
+    total = max(status.declared or ended, 1)
+    said = f"{status.done:,} of {status.declared:,} VAEs done" if status.declared else f"{status.done:,} VAEs done"
     value = aria(valuenow=str(ended), valuemin="0", valuemax=str(total), label=said)
-    parts = [(summary.done, "done"), (summary.failed, "lost"), (min(summary.running, summary.left), "busy")]
+    busy = min(status.vaes_running, status.left or 0)
+    parts = [(status.done, "done"), (status.stopped_early, "early"), (status.failed, "lost"), (busy, "busy")]
     strips = [html.Div(className=name, style={"width": f"{100 * n / total:.3f}%"}) for n, name in parts if n]
     track = html.Div(strips, className="bar", role="progressbar", **value)
     return html.Div([track, html.Span(said, className="said")], className="progress")
@@ -111,49 +117,69 @@ def sweep(name: str, view: str, version: str, head: list[Any], content: Sequence
     ]
 
 
-def state(summary: Summary, declared: Declared) -> list[Any]:
-    """The head of a sweep: what is done, what runs, when it ends."""
-    running = f"{summary.running:,}" if summary.running else f"{summary.bundles_running:,}"
-    unit = "VAEs training" if summary.running or not summary.bundles_running else "bundles training"
+def state(status: SweepStatus, facts: dict[str, str]) -> list[Any]:
+    """The head of a sweep: what is done, what runs, when it ends.
+
+    Args:
+        facts: what else is worth showing.
+    """
+    bundles = status.bundles_running and not status.vaes_running  # as drivers of earlier versions say it
+    running = (status.bundles_running, "bundles training") if bundles else (status.vaes_running, "VAEs training")
     end, when = "–", "expected end"
-    if summary.state == RUNNING and summary.seconds_left is not None:
-        end, when = moment(time.time() + summary.seconds_left), f"expected end, in {clock(summary.seconds_left)}"
-    if summary.state == FINISHED and summary.heard:
-        end, when = moment(summary.heard), "ended"
+    if status.seconds_left is not None:
+        end, when = moment(time.time() + status.seconds_left), f"expected end, in {clock(status.seconds_left)}"
+    if status.state == FINISHED and status.heartbeat is not None:
+        end, when = moment(status.heartbeat), "ended"
+    rate = status.vaes_per_minute
     tiles = [
-        (f"{summary.done:,}" + (f" / {summary.declared:,}" if summary.declared else ""), "VAEs done"),
-        (running if summary.state == RUNNING else "0", unit),
-        (f"{summary.failed:,}", "failed"),
-        ("–" if summary.vaes_per_hour is None else f"{summary.vaes_per_hour:,.0f}", "VAEs an hour"),
+        (f"{status.done:,}" + (f" / {status.declared:,}" if status.declared else ""), "VAEs done"),
+        (f"{running[0]:,}", running[1]),
+        (f"{status.failed:,}", "failed"),
+        ("–" if rate is None else f"{60 * rate:,.0f}", "VAEs an hour"),
         (end, when),
     ]
-    told = []
-    if summary.heard:
-        told.append(f"last heartbeat {moment(summary.heard)}")
-    told += [f"{key} {value}" for key, value in declared.facts.items()]
+    told = [f"{status.stopped_early:,} VAEs stopped early by the search"] if status.stopped_early else []
+    if status.heartbeat is not None:
+        told.append(f"last heartbeat {moment(status.heartbeat)}")
+    told += [f"{key} {value}" for key, value in facts.items()]
     note: list[Any] = []
-    if summary.state == STOPPED and summary.declared:
-        left = f"{summary.left:,} VAEs are" if summary.left != 1 else "1 VAE is"
+    if status.state == STOPPED and status.left:
+        left = f"{status.left:,} VAEs are" if status.left != 1 else "1 VAE is"
         note = [html.P(f"Nobody works on it; {left} left. The same command goes on from here.", className="note")]
-    if summary.state == PREPARING:
-        note = [html.P(f"The driver prepares: {summary.doing}", className="note")]
+    if status.state == PREPARING:
+        note = [html.P(f"The driver prepares: {status.doing}", className="note")]
+    said = html.Span(badge(status), role="status")
     return [
-        html.Div([badge(summary), html.Span(" · ".join(told), className="told")], className="line", role="status"),
-        bar(summary),
+        html.Div([said, html.Span(" · ".join(told), className="told")], className="line"),
+        bar(status),
         html.Dl([html.Div([html.Dt(what), html.Dd(value)]) for value, what in tiles], className="tiles"),
         *note,
     ]
 
 
-def figure_view(axes: tuple[list[str], list[str], tuple[str, str, str]], measured: list[str], name: str) -> list[Any]:
-    """The live figure, and those that the driver draws."""
+def given_up_note(sweep: str, notes: list[dict[str, Any]]) -> html.P:
+    """That bundles were given up, and the last reason."""
+    many = "A bundle was" if len(notes) == 1 else f"{len(notes):,} bundles were"
+    link = dcc.Link("all reasons", href=path(sweep, "failed"))
+    return html.P([f"{many} given up, the last one because of: {notes[0]['reason']} (", link, ")"], className="note")
+
+
+def figure_view(
+    axes: tuple[list[str], list[str], tuple[str, str, str]],
+    measured: list[str],
+    name: str,
+    drawn: Any,
+    caption: str,
+    files: list[Any],
+) -> list[Any]:
+    """The live figure with its menus, and the figures that the driver has drawn."""
     x, colours, usual = axes
     live = html.Figure(
         [
-            dcc.Graph(id="figure", config=GRAPH, className="graph"),
+            dcc.Graph(id="figure", figure=drawn, config=GRAPH, className="graph"),
             html.Figcaption(
                 [
-                    html.Span(id="figure-caption"),
+                    html.Span(caption, id="figure-caption"),
                     " ",
                     dcc.Link("The same numbers as a table.", href=path(name, "table")),
                     html.Span(id="picked", role="status"),
@@ -170,15 +196,20 @@ def figure_view(axes: tuple[list[str], list[str], tuple[str, str, str]], measure
             ],
             className="choices",
         ),
-        html.Div([live, html.Div(id="pictures")], className="both"),
+        html.Div([live, html.Div(files, id="pictures")], className="both"),
     ]
 
 
-def choice(name: str, words: str, options: list[str], value: str | None) -> html.Div:
+def options(names: list[str]) -> list[dict[str, str]]:
+    """What a menu of columns offers."""
+    return [{"label": label(name), "value": name} for name in names]
+
+
+def choice(name: str, words: str, names: list[str], value: str | None) -> html.Div:
     """A menu of columns under a label."""
     menu = dcc.Dropdown(
         id=name,
-        options=[{"label": label(option), "value": option} for option in options],
+        options=options(names),
         value=value,
         clearable=False,
         searchable=False,
@@ -199,35 +230,34 @@ def pictures(name: str, files: dict[str, str]) -> list[Any]:
     return [html.H2("As in the paper, drawn when a run ends"), html.Div(shown, className="pictures")]
 
 
-def filter_box(view: str, words: str) -> html.Div:
+def filter_box(view: str, words: str, found: str) -> html.Div:
     """A line to type conditions into."""
-    hint = "such as  nc>=64 method=dmaapx seed=0  or words; status=completed, failed or under_way"
+    hint = "such as  nc>=64 method=dmaapx seed=0  or words; status=completed, failed, stopped or under_way"
     name = f"{view}-filter"
     box = dcc.Input(id=name, type="text", value="", debounce=0.4, autoComplete="off", placeholder="nc>=64 seed=0")
     return html.Div(
-        [html.Label(words, htmlFor=name), box, html.Small(hint), html.P(id=f"{view}-found", role="status")],
+        [html.Label(words, htmlFor=name), box, html.Small(hint), html.P(found, id=f"{view}-found", role="status")],
         className="filter",
     )
 
 
-def table_view() -> list[Any]:
+def table_view(shown: Any, found: str, page: str, is_first: bool, is_last: bool) -> list[Any]:
     """The table of trials."""
+    before = html.Button("‹ Before", id="before", disabled=is_first)
+    after = html.Button("Next ›", id="next", disabled=is_last)
     return [
-        filter_box("table", "Filter"),
+        filter_box("table", "Filter", found),
         dcc.Store(id="sort", data=["", False]),
         dcc.Store(id="page", data=0),
         html.Div(
             [
                 html.Button("Download as CSV", id="download", className="primary"),
-                html.Span(
-                    [html.Button("‹ Before", id="before"), html.Span(id="pages"), html.Button("Next ›", id="next")],
-                    className="pager",
-                ),
+                html.Span([before, html.Span(page, id="pages"), after], className="pager"),
             ],
             className="buttons",
         ),
         dcc.Download(id="file"),
-        html.Div(id="table", className="scroll", tabIndex=0, role="region", **aria(label="table of trials")),
+        html.Div(shown, id="table", className="scroll", tabIndex=0, role="region", **aria(label="table of trials")),
     ]
 
 
@@ -263,10 +293,11 @@ def table(rows: pd.DataFrame, columns: list[str], sort: tuple[str, bool], chosen
     return html.Table([html.Thead(html.Tr(heads)), html.Tbody(lines)])
 
 
-def curves_view(quantities: list[str]) -> list[Any]:
+def curves_view(quantities: list[str], drawn: Any, caption: str, found: str) -> list[Any]:
     """Learning curves."""
+    graph = dcc.Graph(id="curves", figure=drawn, config=GRAPH, className="graph")
     return [
-        filter_box("curves", "Trials whose curves are drawn"),
+        filter_box("curves", "Trials whose curves are drawn", found),
         html.Div(
             [
                 choice("quantity", "Vertical axis", quantities, quantities[0]),
@@ -274,7 +305,7 @@ def curves_view(quantities: list[str]) -> list[Any]:
             ],
             className="choices",
         ),
-        html.Figure([dcc.Graph(id="curves", config=GRAPH, className="graph"), html.Figcaption(id="curves-caption")]),
+        html.Figure([graph, html.Figcaption(caption, id="curves-caption")]),
     ]
 
 
@@ -287,7 +318,17 @@ def plain_table(heads: list[str], lines: list[list[str]], empty: str) -> Any:
     return html.Div(table, className="scroll", tabIndex=0, role="region", **aria(label="table"))
 
 
-def moment(at: float) -> str:
+def problem(error: VaegenError) -> html.P:
+    """What the user can mend."""
+    return html.P(str(error), className="problem", role="alert")
+
+
+def moment(at: float | None) -> str:
     """A time as the clock of the server's machine shows it, with the day where it is not today."""
-    then, now = datetime.fromtimestamp(at).astimezone(), datetime.now().astimezone()
+    if at is None:
+        return "–"
+    try:
+        then, now = datetime.fromtimestamp(at).astimezone(), datetime.now().astimezone()
+    except (ValueError, OSError, OverflowError):  # a number in a file that is no time
+        return "–"
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")

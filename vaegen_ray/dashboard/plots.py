@@ -38,9 +38,12 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
         varied: the fields in which the trials of the sweep differ.
         x, y, colour: columns.
     """
-    usable = rows[rows["status"].isin([COMPLETED, UNDER_WAY])]
-    usable = usable[np.isfinite(usable[y].astype(float))] if y in usable else usable[:0]
+    needed = {"trial_id", "status", "seed", *varied, x, y, colour}
+    usable = rows.loc[rows["status"].isin([COMPLETED, UNDER_WAY]), [name for name in rows if name in needed]]
+    usable = usable[np.isfinite(usable[y].astype(float))] if {y, colour} <= set(usable) else usable[:0]
+    with_y = len(usable)
     usable = usable[usable[x].notna()] if x in usable else usable[:0]
+    without_x = with_y - len(usable)
     numeric = not usable.empty and is_number(usable[x]) and x not in WORDS
     usable = usable.sort_values(x, kind="stable") if numeric else usable.assign(**{x: _words(usable, x)})
     drawn = _thinned(usable, x, y, colour)
@@ -50,7 +53,8 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     parts = _parts(usable, rest, colour) if numeric else [("", usable.index)]
     for value, (hue, symbol) in looks.items():
         for (words, members), dash in zip(parts, cycle(DASHES)):
-            group = usable[(usable[colour] == value) & usable.index.isin(members)]
+            in_colour = usable[colour].isna() if value is None else usable[colour] == value
+            group = usable[in_colour & usable.index.isin(members)]
             if group.empty:
                 continue
             name = method_name(str(value)) if colour == "method" else f"{colour} {plain(value)}"
@@ -70,7 +74,10 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
         parts_said.append(f"{under_way:,} of them under way (open marks)")
     if behind := len(usable) - len(drawn):
         parts_said.append(f"{behind:,} of them behind others")
-    return figure, f"{', '.join(parts_said)}; {'lines' if numeric else 'bars'} are means over seeds."
+    if without_x:
+        parts_said.append(f"{without_x:,} more have no {label(x)}")
+    over = "" if numeric or not rest else f" and {', '.join(label(name) for name in rest)}"
+    return figure, f"{', '.join(parts_said)}; {'lines' if numeric else 'bars'} are means over seeds{over}."
 
 
 def _thinned(rows: pd.DataFrame, x: str, y: str, colour: str) -> pd.DataFrame:
@@ -105,20 +112,21 @@ def _parts(rows: pd.DataFrame, rest: list[str], colour: str) -> list[tuple[str, 
     """The rows by what else they differ in, with its words, where that are few parts; else all in one."""
     if not rest:
         return [("", rows.index)]
-    groups = rows.groupby(rest, dropna=False).groups
-    by_colour = rows.groupby(colour)[rest].apply(lambda part: len(part.drop_duplicates()))
-    if len(groups) > len(DASHES) or by_colour.max() == 1:
+    groups = [(key, part.index) for key, part in rows.groupby(rest, dropna=False)]
+    by_colour = rows[[colour, *rest]].drop_duplicates()[colour].value_counts(dropna=False)
+    if len(groups) > len(DASHES) or by_colour.max() <= 1:
         return [("", rows.index)]
-    keys = [key if isinstance(key, tuple) else (key,) for key in groups]
-    words = [", ".join(f"{name} {plain(part)}" for name, part in zip(rest, key, strict=True)) for key in keys]
-    return list(zip(words, groups.values(), strict=True))
+    return [(", ".join(f"{n} {plain(v)}" for n, v in zip(rest, key, strict=True)), index) for key, index in groups]
 
 
 def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
-    """The colour and the mark of each group, in the order of the legend."""
-    values = sorted(rows[colour].dropna().unique(), key=lambda v: (v != "normal", v)) if colour in rows else []
+    """The colour and the mark of each group, in the order of the legend; None stands for those without a value."""
+    if rows.empty:
+        return {}
+    values = sorted(rows[colour].dropna().unique(), key=lambda v: (v != "normal", v))
+    values += [None] * bool(rows[colour].isna().any())
     if colour == "method":
-        hues = [method_colour(value) for value in values]
+        hues = [method_colour(str(value)) for value in values]
     elif len(values) <= len(LINE_COLOURS):
         hues = list(LINE_COLOURS)
     else:

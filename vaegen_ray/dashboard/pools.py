@@ -1,55 +1,79 @@
 """The sampler pools of a storage in words: how many samples lie ready, how fast they are made, who waits."""
 
-import time
+from collections import defaultdict
 from typing import Any
 
 from vaegen_ray.dashboard.pages import moment
-from vaegen_ray.errors import DataFormatError, StorageError
+from vaegen_ray.dashboard.watch import Heard, Kept
+from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.shards import streams
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.commands import open_stream
+from vaegen_ray.service.status import SILENT_SECONDS, number, text
 
 HEADS = ["samples", "of", "state", "images kept", "ready ahead", "images/s", "samplers", "readers", "waited"]
-SILENT_SECONDS = 30.0
-"""A pool that has written no status for so long has ended."""
 
 
-def lines(storage: Storage, only: tuple[str, ...] = ()) -> list[list[str]]:
-    """A row of words a stream of samples: ``HEADS``.
+class Pools:
+    """The streams of samples of a storage, read again and again; may be used by several threads."""
 
-    Args:
-        only: the digests of the streams that are wanted; all when empty.
-    """
-    return [_line(storage, digest) for digest in streams(storage) if not only or digest in only]
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._heard: defaultdict[str, Heard] = defaultdict(Heard)
+        self._kept = Kept(self._read)
+
+    def lines(self, only: tuple[str, ...] | None = None) -> list[list[str]]:
+        """A row of words a stream of samples: ``HEADS``.
+
+        Args:
+            only: the digests of the streams that are wanted; all when None.
+
+        Raises:
+            StorageError: the storage cannot be read.
+        """
+        return [line for digest, line in self._kept.get().items() if only is None or digest in only]
+
+    def _read(self) -> dict[str, list[str]]:
+        return {digest: self._line(digest) for digest in streams(self._storage)}
+
+    def _line(self, digest: str) -> list[str]:
+        try:
+            store, stream = open_stream(self._storage, digest)
+            read = store.read_status()
+            status: dict[str, Any] = read if isinstance(read, dict) else {}
+            heard = number(status, "time")
+            alive = self._heard[digest].lately(heard, SILENT_SECONDS)
+            told = number(status, "shards") if alive else None  # a listing of many shards takes an object store long
+            shards = len(store.numbers()) if told is None else int(told)
+        except VaegenError:
+            return [digest[:8], "damaged", *["–"] * (len(HEADS) - 2)]
+        waited = f"{number(status, 'waited_seconds') or 0:,.1f} s"
+        kept = f"{shards * stream.shard_size:,}"
+        of = f"{stream.diffusion.n_train:,} images of {stream.diffusion.dataset}"
+        if not alive:
+            state = "never ran" if heard is None else f"ended {moment(heard)}"
+            return [digest[:8], of, state, kept, "–", "–", "0", "0", waited]
+        making, waited_for = (_count(status, name) for name in ("making", "shards_waited_for"))
+        state = f"makes {_shards(making)}" if making else "rests"
+        if fault := text(status, "fault"):
+            state = f"at fault: {fault}"
+        depth, rate = number(status, "depth"), (number(status, "images_per_second") or 0) if making else 0
+        return [
+            digest[:8],
+            of,
+            state,
+            kept,
+            "–" if depth is None else f"{depth * stream.shard_size:,.0f} images",
+            f"{rate:,.0f}",
+            *(f"{number(status, name) or 0:.0f}" for name in ("samplers", "readers")),
+            waited + (f", now for {_shards(waited_for)}" if waited_for else ""),
+        ]
 
 
-def _line(storage: Storage, digest: str) -> list[str]:
-    try:
-        store, stream = open_stream(storage, digest)
-        status = store.read_status() or {}
-        shards = len(store.numbers())
-    except (DataFormatError, StorageError):
-        return [digest[:8], "damaged", *["–"] * (len(HEADS) - 2)]
-    alive = time.time() - float(status.get("time") or 0) < SILENT_SECONDS
-    waited_for = status.get("shards_waited_for") or []
-    waiting = f", now for {len(waited_for)} shards" if alive and waited_for else ""
-    depth = status.get("depth")
-    return [
-        digest[:8],
-        f"{stream.diffusion.n_train:,} images of {stream.diffusion.dataset}",
-        _state(status, alive),
-        f"{shards * stream.shard_size:,}",
-        f"{depth * stream.shard_size:,} images" if alive and depth is not None else "–",
-        f"{status.get('images_per_second', 0):,.0f}",
-        str(status.get("samplers", 0)) if alive else "0",
-        str(status.get("readers", 0)) if alive else "0",
-        f"{status.get('waited_seconds', 0):,.1f} s{waiting}",
-    ]
+def _count(status: dict[str, Any], name: str) -> int:
+    value = status.get(name)
+    return len(value) if isinstance(value, list) else 0
 
 
-def _state(status: dict[str, Any], alive: bool) -> str:
-    if alive and status.get("fault"):
-        return f"at fault: {status['fault']}"
-    if alive:
-        return f"makes {len(status['making'])} shards" if status.get("making") else "rests"
-    return f"ended {moment(float(status['time']))}" if status.get("time") else "never ran"
+def _shards(count: int) -> str:
+    return f"{count} shard{'s' * (count != 1)}"

@@ -21,6 +21,8 @@ POLICY = (
 )
 """The page loads from its server alone."""
 THREADS = 8
+MOST_ASKED = 2**20
+"""Bytes of a question: what the page asks is some hundred of them long."""
 
 
 class Server:
@@ -45,9 +47,12 @@ class Server:
     @property
     def address(self) -> str:
         """What to type into a browser on this machine."""
-        address = _ip(self.host)
-        host = "127.0.0.1" if address is not None and address.is_unspecified else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
+        address, host = _ip(self.host), self.host
+        if address is not None and address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+        several = getattr(self._server, "effective_listen", None)  # a name with an address of each kind
+        port = several[0][1] if several else self._server.effective_port
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def run(self) -> None:
         """Serves until Ctrl-C. All sweeps are read meanwhile, so that the first look at one is quick."""
@@ -56,8 +61,7 @@ class Server:
 
     def _read_all(self) -> None:
         with suppress(VaegenError):  # the page says it
-            for name in self._sweeps.names():
-                self._sweeps[name].rows()
+            self._sweeps.statuses()
 
 
 def is_loopback(host: str) -> bool:
@@ -92,7 +96,9 @@ def _guard(flask: Flask, policy: str, host: str) -> None:
 def _listen(flask: Flask, host: str, port: int | None) -> Any:
     for number in PORTS if port is None else (port,):
         try:
-            return waitress.create_server(flask, host=host, port=number, threads=THREADS, ident=None)
+            return waitress.create_server(
+                flask, host=host, port=number, threads=THREADS, ident=None, max_request_body_size=MOST_ASKED
+            )
         except (OSError, ValueError) as error:
             reason = error
     where = f"port {port}" if port is not None else f"any port from {PORTS.start} to {PORTS.stop - 1}"

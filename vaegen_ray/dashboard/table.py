@@ -51,7 +51,9 @@ def _holds(rows: pd.DataFrame, name: str, sign: str, wanted: str) -> pd.Series:
     if not is_number(rows[name]):
         if sign not in ("=", "!="):
             raise SpecError(f"{name} is a text, which has = and != alone; got {name}{sign}{wanted}")
-        same = rows[name].astype(str).str.casefold() == wanted.casefold().replace("_", " " if name == "status" else "_")
+        if name == "status":  # "under way" is typed as one word
+            wanted = wanted.replace("_", " ")
+        same = rows[name].astype(str).str.casefold() == wanted.casefold()
         return same if sign == "=" else ~same
     try:
         number = float(wanted)

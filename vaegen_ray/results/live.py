@@ -27,8 +27,8 @@ Stamp = tuple[int, int]
 
 LONG = "spec_json"
 """A column of trials that is left out: it says what the others say."""
-KEPT_FILES = 2000
-"""Files of learning curves that are kept in memory."""
+KEPT_BYTES = 2**28
+"""Learning curves that are kept in memory beside those that were asked for last."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,16 @@ class LiveSweep:
     Args:
         storage: where the sweep is.
         sweep: its name.
-        every: seconds within which a look is not repeated.
     """
 
-    def __init__(self, storage: Storage, sweep: str, *, every: float = 1.0) -> None:
+    def __init__(self, storage: Storage, sweep: str) -> None:
         self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), lambda table: table.drop_columns(LONG))
         self._tails = _Files(storage, f"{sweep}/metrics", METRICS, _last_epoch)
         self._curves = _Files(storage, f"{sweep}/metrics", METRICS, lambda table: table)
-        self._every = every
         self._lock = threading.Lock()
-        self._looked_at = -1e9
         self._look: Look | None = None
+        self._is_old = True
+        """A file was read, or has gone, since the last look was made."""
 
     def look(self) -> Look:
         """What is there now; nothing at all is an empty look.
@@ -72,14 +71,13 @@ class LiveSweep:
             DataFormatError: a file was written by a later version of vaegen_ray.
         """
         with self._lock:
-            if self._look is not None and time.monotonic() - self._looked_at < self._every:
-                return self._look
-            # Metrics are listed first: a trial that is committed has all of them, so none is finished without numbers.
-            evaluated = self._tails.refresh(_last_of_each_bundle)
-            committed = self._trials.refresh(lambda names: names)
-            if self._look is None or evaluated or committed:
-                self._look = self._made(0 if self._look is None else self._look.version + 1)
-            self._looked_at = time.monotonic()
+            # Trials are listed first: one whose row is there has all its metrics, so none is finished without numbers.
+            # What one folder gave counts at the next look should the storage refuse the other one.
+            self._is_old |= self._trials.refresh(lambda names: names)
+            self._is_old |= self._tails.refresh(_last_of_each_bundle)
+            if self._look is None or self._is_old:
+                self._look = self._made(time.time_ns())
+                self._is_old = False
             return self._look
 
     def curves(self, trial_ids: Iterable[str]) -> pd.DataFrame:
@@ -88,7 +86,7 @@ class LiveSweep:
         Raises:
             as ``look``.
         """
-        look, wanted = self.look(), set(trial_ids)
+        look, wanted = self._look or self.look(), set(trial_ids)
         with self._lock:
             bundles = {bundle_of(name) for name in self._tails.tables if wanted & self._tails.trials_in(name)}
             self._curves.refresh(lambda names: [name for name in names if bundle_of(name) in bundles], forget=False)
@@ -113,6 +111,7 @@ class _Files:
         self._stamps: dict[str, Stamp] = {}
         self._corrupt: dict[str, str] = {}
         self._ids: dict[str, set[str]] = {}
+        self._bytes: dict[str, int] = {}
         self.tables: dict[str, pa.Table] = {}
 
     def refresh(self, choose: Callable[[list[str]], list[str]], *, forget: bool = True) -> bool:
@@ -127,14 +126,15 @@ class _Files:
         there = self._storage.stamps(self._folder, SUFFIX)
         picked = choose([name for name in there if SAFE_NAME.fullmatch(name)])
         new = [name for name in picked if self._stamps.get(name) != there[name]]
-        kept = set(picked) if forget or len(self._stamps) > KEPT_FILES else set(there)
+        kept = set(picked) if forget or sum(self._bytes.values()) > KEPT_BYTES else set(there)
         gone = [name for name in self._stamps if name not in kept]
-        for name in (*gone, *new):
-            for known in (self._stamps, self._corrupt, self._ids, self.tables):
-                known.pop(name, None)
         dictionaries = self._schema is METRICS
         tables, corrupt = read_files(self._storage, self._folder, new, self._schema, dictionaries=dictionaries)
+        for name in (*gone, *new):
+            for known in (self._stamps, self._corrupt, self._ids, self._bytes, self.tables):
+                known.pop(name, None)
         self.tables |= {name: self._keep(table) for name, table in tables.items()}
+        self._bytes |= {name: self.tables[name].nbytes for name in tables}
         self._corrupt |= corrupt
         self._stamps |= {name: there[name] for name in (*tables, *corrupt)}
         return bool(new or gone)

@@ -87,8 +87,7 @@ class ShardStore:
 
     def read_facts(self) -> dict[str, Any] | None:
         """What ``write_facts`` kept, or None."""
-        path = self._path("stream.json")
-        return self.storage.read_json(path) if self.storage.exists(path) else None
+        return self.storage.read_json_optional(self._path("stream.json"))
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replaces the numbers about the making of the shards."""
@@ -96,8 +95,7 @@ class ShardStore:
 
     def read_status(self) -> dict[str, Any] | None:
         """What ``write_status`` kept, or None."""
-        path = self._path("status.json")
-        return self.storage.read_json(path) if self.storage.exists(path) else None
+        return self.storage.read_json_optional(self._path("status.json"))
 
     def write(self, number: int, images: np.ndarray, made_by: Mapping[str, str]) -> None:
         """Writes shard ``number``, in place of the same one.

@@ -178,7 +178,18 @@ class Storage:
         Raises:
             StorageError: there is no such file, or it is not JSON.
         """
-        data = self.read(path)
+        return self._json(path, self.read(path))
+
+    def read_json_optional(self, path: str) -> Any | None:
+        """The value in a JSON file, or None where there is no such file.
+
+        Raises:
+            StorageError: it is not JSON.
+        """
+        data = self.read_optional(path)
+        return None if data is None else self._json(path, data)
+
+    def _json(self, path: str, data: bytes) -> Any:
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as error:

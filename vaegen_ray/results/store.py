@@ -27,7 +27,7 @@ from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, r
 from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 
-__all__ = ["Storage", "SweepStore", "bundle_of", "safe_name", "sweep_names"]
+__all__ = ["Storage", "SweepStore", "bundle_of", "is_sweep", "safe_name", "sweep_names"]
 
 WEIGHTS = ".safetensors"
 RESERVED = ("diffusion", "samples")
@@ -61,6 +61,11 @@ def sweep_names(storage: Storage) -> list[str]:
     """The folders of a storage that can be sweeps, sorted; without those that were put aside (``archive``)."""
     names = [name for name in storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]
     return [name for name in names if not PUT_ASIDE.search(name)]
+
+
+def is_sweep(storage: Storage, name: str) -> bool:
+    """Whether a folder of a storage holds a sweep."""
+    return "sweep.json" in storage.list(name) or "trials" in storage.folders(name)
 
 
 class SweepStore:
@@ -302,8 +307,7 @@ class SweepStore:
         return "/".join([self.name, *(safe_name("the name of a file of a sweep", part) for part in parts)])
 
     def _read_json(self, name: str) -> Any | None:
-        path = self._path(name)
-        return self.storage.read_json(path) if self.storage.exists(path) else None
+        return self.storage.read_json_optional(self._path(name))
 
     def _set_aside(self, folder: str, name: str, reason: str) -> None:
         path = self._path(folder, name)

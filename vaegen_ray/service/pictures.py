@@ -1,6 +1,7 @@
 """From the storage's rows to the storage's pictures and tables."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from vaegen_ray import figures
 from vaegen_ray.errors import DataFormatError, VaegenError
@@ -35,12 +36,25 @@ def declared(store: SweepStore) -> set[str] | None:
     Raises:
         DataFormatError: ``sweep.json`` is not what we write.
     """
-    if (declared := store.read_sweep_json()) is None:
-        return None
+    value = store.read_sweep_json()
+    return None if value is None else set(declared_ids(value, store.storage.where(f"{store.name}/sweep.json")))
+
+
+def declared_ids(value: Any, where: str) -> list[str]:
+    """The ids of the trials that a ``sweep.json`` declares, as they were when it was written: under other numerics the
+    same specifications have other ids, and the rows beside it have these.
+
+    Raises:
+        DataFormatError: ``value`` is not what we write; ``where`` names the file.
+    """
     try:
-        return {TrialSpec.from_dict(each).trial_id for each in declared["trials"]}
+        trials, ids = value["trials"], value.get("trial_ids")
+        if ids is None:  # written before there were any
+            return [TrialSpec.from_dict(each).trial_id for each in trials]
+        if len(ids) != len(trials) or not all(isinstance(trial, str) for trial in ids):
+            raise TypeError("its trial_ids are no list of a word for each of its trials")
+        return list(ids)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        where = store.storage.where(f"{store.name}/sweep.json")
         raise DataFormatError(f"{where} does not say which trials a sweep declares: {error}") from None
 
 

@@ -31,7 +31,7 @@ class Progress:
         self._work = sum(weights)
         self._reports: dict[int, tuple[float, int]] = {}
         """The last of each bundle; their sums are kept up to date, since the state is shown at every event."""
-        self._work_done = self._equivalent = 0.0
+        self._work_done = self._work_before = self._equivalent = 0.0
         self.done = 0
         """VAEs committed in this run."""
         self._started = time.monotonic()
@@ -39,9 +39,14 @@ class Progress:
         self.running = 0
         self.samples_per_second = 0.0
 
-    def update(self, bundle: int, fraction: float, finished_members: int) -> None:
-        """A bundle reports: the part of it that is done, and the members that are committed."""
-        fraction_before, finished_before = self._reports.get(bundle, (0.0, 0))
+    def update(self, bundle: int, fraction: float, finished_members: int, resumed: float = 0.0) -> None:
+        """A bundle reports: the part of it that is done, the members that are committed, and the part that was done
+        when it was started. What an earlier run did says nothing about the speed of this one."""
+        if bundle not in self._reports:
+            self._reports[bundle] = resumed, 0
+            self._work_done += self._weights[bundle] * resumed
+            self._work_before += self._weights[bundle] * resumed
+        fraction_before, finished_before = self._reports[bundle]
         self._reports[bundle] = fraction, finished_members
         self._work_done += self._weights[bundle] * (fraction - fraction_before)
         self._equivalent += self._members[bundle] * (fraction - fraction_before)
@@ -60,8 +65,9 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Expected seconds until the end; None while nothing is known."""
+        mine = self.fraction - self._work_before / self._work if self._work else 1.0
         elapsed = time.monotonic() - self._started
-        return None if self.fraction < 0.01 else elapsed * (1 - self.fraction) / self.fraction
+        return None if mine < 0.01 else elapsed * (1 - self.fraction) / mine
 
     def line(self) -> str:
         """The state in one line."""

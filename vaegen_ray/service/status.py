@@ -1,15 +1,17 @@
 """How far sweeps are, from their files alone: what is declared, what is committed, and the driver's heartbeat."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.parquet import read_folder
-from vaegen_ray.results.schema import FAILED, trials_schema
+from vaegen_ray.results.schema import COMPLETED, FAILED, STATUSES, trials_schema
+from vaegen_ray.results.schema import STOPPED as STOPPED_EARLY
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.results.store import SweepStore, sweep_names
-from vaegen_ray.service.pictures import declared
+from vaegen_ray.results.store import SweepStore, is_sweep, sweep_names
+from vaegen_ray.service.pictures import declared_ids
 from vaegen_ray.service.progress import HEARTBEAT_SECONDS
 
 FINISHED, RUNNING, PREPARING, STOPPED = "finished", "running", "preparing", "stopped"
@@ -33,19 +35,25 @@ class SweepStatus:
     doing: str | None
     """What the driver prepares, in its words."""
     declared: int | None
-    """None where ``sweep.json`` does not say. A search has a budget, and names its trials as they begin."""
+    """None where ``sweep.json`` does not say. Of a search: its whole budget."""
     done: int
-    """Committed as completed, or as stopped by a search."""
+    """Committed as completed."""
     failed: int
     """Committed as failed."""
+    stopped_early: int
+    """Committed as stopped, by a search that gave them up."""
     others: int
     """Committed trials of an earlier declaration."""
     bundles_running: int
     """In training now."""
+    vaes_running: int
+    """Their VAEs."""
     vaes_per_minute: float | None
     """Of the last run, those under way counted in part."""
+    seconds_left: float | None
+    """Expected from the heartbeat on; None unless it is running."""
     expected_end: float | None
-    """Seconds since 1970; None unless it is running."""
+    """Seconds since 1970, by the clock of the driver; None unless it is running."""
     heartbeat: float | None
     """Seconds since 1970, by the clock of the driver."""
     machine: str | None
@@ -61,7 +69,7 @@ class SweepStatus:
     @property
     def left(self) -> int | None:
         """Declared trials that are not committed."""
-        return None if self.declared is None else self.declared - self.done - self.failed
+        return None if self.declared is None else self.declared - self.done - self.failed - self.stopped_early
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
@@ -76,58 +84,123 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
         StorageError: there is no such sweep, or the storage cannot be read.
     """
     store = SweepStore(storage, name)
-    if not _is_sweep(storage, name):
-        there = ", ".join(each for each in sweep_names(storage) if _is_sweep(storage, each)) or "none"
+    if not is_sweep(storage, name):
+        there = ", ".join(each for each in sweep_names(storage) if is_sweep(storage, each)) or "none"
         raise StorageError(f"no sweep {name!r} in {storage.where()}; sweeps there: {there}")
     notes: list[str] = []
-    ids, facts, beat = (
-        _read(lambda: declared(store), notes),
-        _json(store, "sweep", notes),
-        _json(store, "status", notes),
-    )
+    facts, beat = read_facts(store, notes), read_beat(store, notes)
     tables, corrupt = _read(lambda: read_folder(storage, f"{name}/trials", trials_schema()), notes) or ({}, {})
     notes += [f"{storage.where(f'{name}/trials/{file}')} was skipped: {why}" for file, why in corrupt.items()]
-    committed: dict[str, bool] = {}
+    committed: dict[str, str] = {}
     for table in tables.values():
         for trial, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
-            committed[trial] = committed.get(trial, False) or status != FAILED
-    mine = [ok for trial, ok in committed.items() if ids is None or trial in ids]
-    heartbeat, seconds_left = _number(beat, "time"), _number(beat, "seconds_left")
-    planned = None if ids is None else max(len(ids), int(_number(facts, "planned") or 0))
-    left = None if planned is None else planned - len(mine)
-    doing = _text(beat, "preparing")
-    silence = PREPARING_SECONDS if doing else SILENT_SECONDS
-    alive = heartbeat is not None and abs(time.time() - heartbeat) < silence and not beat.get("ended")
-    working = alive and left != 0
+            if committed.get(trial) != COMPLETED:
+                committed[trial] = status
+    heard = number(beat, "time")
+    alive = heard is not None and abs(time.time() - heard) < silence(beat)
+    figures = storage.list(f"{name}/figures")
+    return status_from(store, facts, committed, beat, alive=alive, figures=figures, notes=notes)
+
+
+def status_from(
+    store: SweepStore,
+    facts: Mapping[str, Any] | None,
+    committed: Mapping[str, str],
+    beat: Mapping[str, Any],
+    *,
+    alive: bool,
+    figures: Iterable[str],
+    notes: Iterable[str],
+) -> SweepStatus:
+    """The status that follows from what was read.
+
+    Args:
+        store: of the sweep.
+        facts: what ``sweep.json`` says (``read_facts``).
+        committed: trial id -> its status.
+        beat: the driver's last heartbeat (``read_beat``).
+        alive: the heartbeat is young (``silence``).
+        figures: files in ``figures/``.
+        notes: one line a file that could not be read.
+    """
+    said = list(notes)
+    ids = (
+        None if facts is None else _read(lambda: declared_ids(facts, store.storage.where(_path(store, "sweep"))), said)
+    )
+    facts = facts or {}
+    if ids is not None:
+        mine, known = [committed[trial] for trial in dict.fromkeys(ids) if trial in committed], len(set(ids))
+        declared = max(known, int(number(facts, "planned") or 0))
+    else:
+        mine, declared = list(committed.values()), None
+    counts = {status: mine.count(status) for status in STATUSES}
+    doing = text(beat, "preparing")
+    working = alive and not beat.get("ended") and declared != len(mine)
     running = working and not doing
+    heard, seconds_left = number(beat, "time"), number(beat, "seconds_left") if running else None
+    finished = declared is not None and declared == len(mine)
     return SweepStatus(
-        sweep=name,
-        where=storage.where(name),
-        state=RUNNING if running else PREPARING if working else FINISHED if left == 0 else STOPPED,
+        sweep=store.name,
+        where=store.storage.where(store.name),
+        state=RUNNING if running else PREPARING if working else FINISHED if finished else STOPPED,
         doing=doing if working else None,
-        declared=planned,
-        done=sum(mine),
-        failed=len(mine) - sum(mine),
+        declared=declared,
+        done=counts[COMPLETED],
+        failed=counts[FAILED],
+        stopped_early=counts[STOPPED_EARLY],
         others=len(committed) - len(mine),
-        bundles_running=int(_number(beat, "bundles_running") or 0) if running else 0,
-        vaes_per_minute=_number(beat, "vaes_per_minute"),
-        expected_end=heartbeat + seconds_left if running and heartbeat and seconds_left is not None else None,
-        heartbeat=heartbeat,
-        machine=_text(_part(facts, "machine"), "node"),
-        code_version=_text(facts, "code_version"),
-        pools={digest: _pool(_part(_part(beat, "pools"), digest)) for digest in _part(beat, "pools")},
-        figures=tuple(storage.list(f"{name}/figures")),
-        notes=tuple(dict.fromkeys(notes)),
+        bundles_running=int(number(beat, "bundles_running") or 0) if running else 0,
+        vaes_running=int(number(beat, "vaes_running") or 0) if running else 0,
+        vaes_per_minute=number(beat, "vaes_per_minute"),
+        seconds_left=seconds_left,
+        expected_end=heard + seconds_left if heard is not None and seconds_left is not None else None,
+        heartbeat=heard,
+        machine=text(part(facts, "machine"), "node"),
+        code_version=text(facts, "code_version"),
+        pools={digest: _pool(part(part(beat, "pools"), digest)) for digest in part(beat, "pools")},
+        figures=tuple(figures),
+        notes=tuple(dict.fromkeys(said)),
     )
 
 
 def statuses(storage: Storage) -> list[SweepStatus]:
     """The status of every sweep, without those that were put aside."""
-    return [status_of(storage, name) for name in sweep_names(storage) if _is_sweep(storage, name)]
+    return [status_of(storage, name) for name in sweep_names(storage) if is_sweep(storage, name)]
 
 
-def _is_sweep(storage: Storage, name: str) -> bool:
-    return "sweep.json" in storage.list(name) or "trials" in storage.folders(name)
+def read_facts(store: SweepStore, notes: list[str]) -> dict[str, Any] | None:
+    """What ``sweep.json`` says, or None where there is none; of a damaged one a note."""
+    return _json(store, "sweep", notes)
+
+
+def read_beat(store: SweepStore, notes: list[str]) -> dict[str, Any]:
+    """The last heartbeat, which may be empty; of a damaged one a note."""
+    return _json(store, "status", notes) or {}
+
+
+def silence(beat: Mapping[str, Any]) -> float:
+    """Seconds after which a heartbeat is not followed by another one because nobody works any more."""
+    return PREPARING_SECONDS if text(beat, "preparing") else SILENT_SECONDS
+
+
+def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object inside of one of JSON; an empty one where there is none."""
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def number(value: Mapping[str, Any], name: str) -> float | None:
+    """A number that can be one of ours: finite, and times are the largest."""
+    found = value.get(name)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    return found if abs(found) < LARGEST else None
+
+
+def text(value: Mapping[str, Any], name: str) -> str | None:
+    """A text inside of an object of JSON."""
+    found = value.get(name)
+    return found if isinstance(found, str) else None
 
 
 def _read(read: Any, notes: list[str]) -> Any:
@@ -139,32 +212,23 @@ def _read(read: Any, notes: list[str]) -> Any:
         return None
 
 
-def _json(store: SweepStore, name: str, notes: list[str]) -> dict[str, Any]:
+def _path(store: SweepStore, name: str) -> str:
+    return f"{store.name}/{name}.json"
+
+
+def _json(store: SweepStore, name: str, notes: list[str]) -> dict[str, Any] | None:
     value = _read({"sweep": store.read_sweep_json, "status": store.read_status}[name], notes)
-    return value if isinstance(value, dict) else {}
-
-
-def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
-    part = value.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _number(value: dict[str, Any], name: str) -> float | None:
-    """A number that can be one of ours: times are the largest."""
-    number = value.get(name)
-    return number if isinstance(number, (int, float)) and abs(number) < LARGEST else None
-
-
-def _text(value: dict[str, Any], name: str) -> str | None:
-    text = value.get(name)
-    return text if isinstance(text, str) else None
+    if value is not None and not isinstance(value, dict):
+        notes.append(f"{store.storage.where(_path(store, name))} must hold an object; got {type(value).__name__}")
+        return None
+    return value
 
 
 def _pool(state: dict[str, Any]) -> dict[str, Any]:
     waited_for = state.get("shards_waited_for")
-    numbers = {name: _number(state, name) for name in POOL_NUMBERS}
+    numbers = {name: number(state, name) for name in POOL_NUMBERS}
     return {
         **numbers,
         "waited_for": len(waited_for) if isinstance(waited_for, list) else None,
-        "fault": _text(state, "fault"),
+        "fault": text(state, "fault"),
     }

@@ -151,7 +151,8 @@ class Watcher(Callback):
         self._last_heartbeat = 0.0
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self._progress.update(trial.config["bundle"], result["fraction"], result["finished_members"])
+        done = result["fraction"], result["finished_members"], result["resumed"]
+        self._progress.update(trial.config["bundle"], *done)
         for note in result["notes"]:
             self._progress.say(note)
 

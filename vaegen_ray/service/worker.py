@@ -83,6 +83,8 @@ class Worker:
         self._run: BundleRun | None = None
         self._members = 1
         self._finished_members = 0
+        self._resumed = 0.0
+        """Members that were done when they were taken on, those under way counted in part."""
         self._validation: list[tuple[str, int, float]] = []
         self.notes: list[str] = []
 
@@ -90,7 +92,7 @@ class Worker:
         """Takes on a bundle; what an earlier one left is dropped (its checkpoint stays in the storage)."""
         self._waiting = [bundle]
         self._drop_run()
-        self._members, self._finished_members = len(bundle), 0
+        self._members, self._finished_members, self._resumed = len(bundle), 0, 0.0
         self._validation = []
         self.notes = []
 
@@ -118,6 +120,7 @@ class Worker:
             starts, halved = self._starts.read(bundle)
             if (starts or len(bundle) < self._members) and self._is_committed(bundle):
                 self._finish(bundle)
+                self._resumed += len(bundle)
             elif halved:
                 self._take_halves(bundle)
             elif starts >= STARTS and len(bundle) > 1:
@@ -174,12 +177,13 @@ class Worker:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Finished members; the part of the bundle that is done, 0 to 1; whether it runs undivided; what was measured
-        on images for validation (``BundleRun.validation``)."""
+        """Finished members; the part of the bundle that is done, 0 to 1, and what of it was done when it was taken on;
+        whether it runs undivided; what was measured on images for validation (``BundleRun.validation``)."""
         running = 0.0 if self._run is None else self._run.fraction * len(self._run.specs)
         return {
             "finished_members": self._finished_members,
             "fraction": (self._finished_members + running) / self._members,
+            "resumed": self._resumed / self._members,
             "whole": self._run is not None and len(self._run.specs) == self._members,
             "validation": self._validation + (self._run.validation if self._run is not None else []),
         }
@@ -208,7 +212,9 @@ class Worker:
             self._store.write_checkpoint_members(name, [spec.trial_id for spec in bundle])
             return run()
         try:
-            return run(checkpoint=data)
+            resumed = run(checkpoint=data)
+            self._resumed += resumed.fraction * len(bundle)
+            return resumed
         except DataFormatError as error:
             self._store.set_aside_checkpoint(name, str(error))
             self.notes.append(f"{error}; set aside, the bundle starts anew")

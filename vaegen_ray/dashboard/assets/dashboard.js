@@ -9,3 +9,14 @@ new MutationObserver(() => {
   document.title = title;
   if (!first) document.getElementById("main").focus();
 }).observe(document.documentElement, { childList: true, subtree: true });
+
+// Nothing on a page whose server has ended changes any more, and it would go on saying that a sweep runs.
+setInterval(async () => {
+  const alive = await fetch("/alive", { cache: "no-store" }).then(answer => answer.ok, () => false);
+  const note = document.getElementById("gone");
+  if (!note || note.hidden === alive) return;
+  const since = new Date().toLocaleTimeString();
+  note.textContent = alive ? "" : `The server of this page does not answer since ${since}; what stands here is from before. `
+    + "The page of --dashboard ends with its sweep; vaegen dashboard shows the results again.";
+  note.hidden = alive;
+}, 5000);
