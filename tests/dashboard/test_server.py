@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,3 +134,18 @@ def test_beside_a_sweep_the_page_ends_with_the_driver(tmp_path: Path, end: int) 
             break
         assert time.monotonic() < give_up, "the page is still there"
     driver.stdout.close()
+
+
+def test_ctrl_c_ends_a_server_that_is_reading(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / SWEEP, tmp_path / SWEEP)
+    os.mkfifo(tmp_path / SWEEP / "status.json")  # nobody ever writes: a reading that does not end
+    command = [sys.executable, "-m", "vaegen_ray.dashboard", "--storage", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[1]
+        try:
+            assert get(address)[0] == 200
+            server.send_signal(signal.SIGINT)
+            assert server.wait(WAIT) == 0
+        finally:
+            server.kill()

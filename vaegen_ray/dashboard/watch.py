@@ -15,9 +15,9 @@ EVERY_SECONDS = 1.0
 PATIENCE_SECONDS: float | None = 1.0
 """An answer waits so long for a reading that is under way; then it is made of the last one. None: to its end."""
 QUIET_SECONDS = 10.0
-"""In the list of all sweeps of an object store, whose requests cost money, one that nobody works on is read so often."""
+"""In the list of all sweeps of an object store (requests cost money), one that nobody works on is read so often."""
 READERS = threading.BoundedSemaphore(8)
-"""So many things are read at once. Their threads hold up nobody who ends the server."""
+"""So many things are read at once."""
 
 T = TypeVar("T")
 
@@ -40,7 +40,9 @@ class Kept(Generic[T]):
             is_old = age >= (EVERY_SECONDS if every is None else every)
             if self._reading is None or (self._reading.done() and is_old):
                 self._reading = Future()
-                threading.Thread(target=self._run, args=(self._reading,), daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=(self._reading,)
+                ).start()  # Arrow waits for ever for a killed one
             return self._reading
 
     def get(self) -> T:
