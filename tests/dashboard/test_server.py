@@ -25,8 +25,10 @@ from .conftest import SWEEP
 WAIT = 120.0
 DRIVER = """
 import sys, time
+from types import SimpleNamespace
 from vaegen_ray.service.main import main
-main(lambda options: None, "a sweep", argv=sys.argv[1:], run=lambda sweep, options: time.sleep(600))
+sweep = SimpleNamespace(name="s")
+main(lambda options: sweep, "a sweep", argv=sys.argv[1:], run=lambda sweep, options: time.sleep(600))
 """
 
 
@@ -139,7 +141,7 @@ def test_beside_a_sweep_the_page_ends_with_the_driver(tmp_path: Path, end: int) 
 def test_ctrl_c_ends_a_server_that_is_reading(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / SWEEP, tmp_path / SWEEP)
     os.mkfifo(tmp_path / SWEEP / "status.json")  # nobody ever writes: a reading that does not end
-    command = [sys.executable, "-m", "vaegen_ray.dashboard", "--storage", str(tmp_path)]
+    command = [sys.executable, "-m", "vaegen_ray.cli", "dashboard", "--storage", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = server.stdout.readline().split()[1]

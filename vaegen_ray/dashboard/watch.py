@@ -40,9 +40,8 @@ class Kept(Generic[T]):
             is_old = age >= (EVERY_SECONDS if every is None else every)
             if self._reading is None or (self._reading.done() and is_old):
                 self._reading = Future()
-                threading.Thread(
-                    target=self._run, args=(self._reading,)
-                ).start()  # Arrow waits for ever for a killed one
+                # No daemon: Arrow waits for ever for a thread that the end of the interpreter has cut off.
+                threading.Thread(target=self._run, args=(self._reading,)).start()
             return self._reading
 
     def get(self) -> T:
