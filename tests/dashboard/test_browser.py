@@ -217,7 +217,7 @@ def test_an_address_without_a_page_says_so(small: Page) -> None:
 
 
 def test_a_page_whose_server_has_ended_says_so(browser: Any, trained: Path) -> None:
-    command = [sys.executable, "-m", "vaegen_ray.dashboard", "--storage", str(trained)]
+    command = [sys.executable, "-m", "vaegen_ray.cli", "dashboard", "--storage", str(trained)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         page = Page(browser, server.stdout.readline().split()[1])
