@@ -52,3 +52,22 @@ def test_whole_numbers() -> None:
             whole_numbers(text)
     with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number >= 2; got '1'"):
         at_least(2)("1")
+
+
+@pytest.mark.parametrize(
+    ("around", "given", "address"),
+    [
+        (None, [], None),
+        ("10.0.0.1:6379", [], "10.0.0.1:6379"),
+        ("10.0.0.1:6379", ["--address", "local"], "local"),
+        ("http://127.0.0.1:8265", [], None),
+        ("", [], None),
+    ],
+)
+def test_a_job_knows_its_cluster(
+    around: str | None, given: list[str], address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if around is not None:
+        monkeypatch.setenv("RAY_ADDRESS", around)
+    assert parser("a sweep").parse_args(given).address == address

@@ -6,7 +6,7 @@ from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import add_data_dir, completes
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.options import at_least, fraction
+from vaegen_ray.service.options import add_address, at_least, fraction
 from vaegen_ray.stream import PRECISIONS, StreamSpec
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.sweep.spec import PRESETS
@@ -32,7 +32,7 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def add_service(parser: argparse.ArgumentParser) -> None:
     """Where it is done."""
-    parser.add_argument("--address", metavar="ADDR", help="a running Ray cluster [default: start Ray on this machine]")
+    add_address(parser)
     add_data_dir(parser)
     parser.add_argument(
         "--checkpoint-seconds",

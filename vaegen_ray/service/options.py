@@ -134,6 +134,18 @@ def add_storage(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--address``. Ray tells its jobs in $RAY_ADDRESS where their cluster is; for those who submit jobs a web
+    address may stand there, which is none of a cluster."""
+    around = os.environ.get("RAY_ADDRESS") or None
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        default=None if around and around.startswith(("http://", "https://")) else around,
+        help="a running Ray cluster: auto or HOST:6379 [default: $RAY_ADDRESS, as in jobs, else Ray starts here]",
+    )
+
+
 def add_import(parser: Any) -> None:
     """Adds ``--import``."""
     parser.add_argument(
@@ -156,11 +168,7 @@ def parser(description: str) -> OneLineParser:
     )
     made.add_argument("--dataset", metavar="NAME", help="data set, see `vaegen datasets` [default: that of the preset]")
     add_storage(made, "where results go")
-    made.add_argument(
-        "--address",
-        metavar="ADDR",
-        help="a running Ray cluster, such as auto or HOST:6379 [default: start Ray on this machine]",
-    )
+    add_address(made)
     made.add_argument(
         "--bundle-size",
         type=at_least(1),
