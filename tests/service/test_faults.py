@@ -4,6 +4,7 @@ Every case starts Ray on this machine in a process of its own.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,8 +111,9 @@ def test_a_kill_changes_no_row(victim: str, point: str, count: int, undisturbed:
             set(query.load(tmp_path, "faulty").trials["trial_id"]) if (tmp_path / "faulty/trials").exists() else set()
         )
         code, out = finish(start(tmp_path))
-        if before:
-            assert (f"({len(before)} more are done)" if len(before) < 6 else "nothing to train: all 6 VAEs") in out
+        if before:  # a worker that outlives its driver for a moment may have committed more
+            done = re.search(r"\((\d) more are done\)|nothing to train: all (\d) VAEs", out)
+            assert done and int(done[1] or done[2]) >= len(before), (before, out)
     else:
         assert "a worker with 2 VAEs was lost" in out
     assert code == 0, out
