@@ -1,6 +1,10 @@
 """The options that all sweep scripts share: their values, and one line for every wrong one."""
 
 import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +75,13 @@ def test_a_job_knows_its_cluster(
     if around is not None:
         monkeypatch.setenv("RAY_ADDRESS", around)
     assert parser("a sweep").parse_args(given).address == address
+
+
+def test_a_plan_that_nobody_reads_to_its_end_ends_quietly() -> None:
+    script = Path(__file__).parents[2] / "sweeps" / "double_descent.py"
+    command = [sys.executable, str(script), "--dry-run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as plan:
+        assert plan.stdout and plan.stderr
+        plan.stdout.close()
+        assert plan.stderr.read() == ""
+    assert plan.returncode == 128 + signal.SIGPIPE

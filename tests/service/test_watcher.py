@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ray.tune.search import BasicVariantGenerator
 
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.progress import Progress
@@ -65,3 +66,21 @@ def test_the_speed_of_a_run_is_without_what_an_earlier_one_did(watcher: Watcher,
     watcher.heartbeat()
     said = SweepStore(Storage.open(tmp_path), "s").read_status()
     assert (said["fraction"], said["vaes_per_minute"], said["seconds_left"]) == (0.25, 0.0, None)
+
+
+def test_a_storage_that_refuses_notes_ends_no_run_and_is_told_once(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watcher._progress, "say", said.append)
+
+    def refuse(*_: Any) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(SweepStore, "write_status", refuse)
+    monkeypatch.setattr(SweepStore, "write_given_up", refuse)
+    watcher.on_trial_start(1, [], tune_trial(0))
+    for _ in range(2):
+        watcher.on_trial_error(1, [], tune_trial(0, "OSError"))
+        watcher.heartbeat(ended=True)
+    assert len(said) == 1 and "the disk is full" in said[0]

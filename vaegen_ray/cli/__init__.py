@@ -6,7 +6,6 @@ needs them, so ``vaegen --help`` answers at once. Ray starts only where somethin
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -39,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # who reads has seen enough, as in `vaegen claims | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        from vaegen_ray.service.runner import unread
+
+        return unread()
 
 
 def _know_your_own(options: argparse.Namespace, argv: Sequence[str] | None) -> None:

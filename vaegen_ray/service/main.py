@@ -10,7 +10,7 @@ from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.beside import beside
 from vaegen_ray.service.own_data import import_files
-from vaegen_ray.service.runner import fail, run
+from vaegen_ray.service.runner import fail, run, unread
 
 
 def main(
@@ -39,9 +39,13 @@ def main(
             print(note, file=sys.stderr)
         sweep = declare(options)
         with beside(sweep.name, options):
-            return run(sweep, options)
+            code = run(sweep, options)
+        sys.stdout.flush()
+        return code
     except VaegenError as error:
         return fail(error)
+    except BrokenPipeError:
+        return unread()
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130

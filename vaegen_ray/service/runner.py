@@ -13,6 +13,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -345,3 +346,9 @@ def fail(error: Exception) -> int:
     line = " ".join(str(error).split())
     print(f"error: {printable(line)}", file=sys.stderr)
     return 2
+
+
+def unread() -> int:
+    """Who reads has seen enough, as in ``vaegen claims | head``; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from vaegen_ray.data.images import Split
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.code_version import code_version
@@ -149,6 +151,7 @@ class Watcher(Callback):
         self._running: dict[str, int] = {}
         """The bundles that run, by the Tune trial."""
         self._last_heartbeat = 0.0
+        self._refused = False
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         done = result["fraction"], result["finished_members"], result["resumed"]
@@ -168,7 +171,8 @@ class Watcher(Callback):
         self._running.pop(trial.trial_id, None)
         bundle = bundle_of(trial.config, self._queue.bundles)
         ids = [spec.trial_id for spec in bundle]
-        self._store.write_given_up(bundle_id(bundle), ids, _reason(trial.get_error()), trial.num_failures)
+        reason = _reason(trial.get_error())
+        self._note(lambda: self._store.write_given_up(bundle_id(bundle), ids, reason, trial.num_failures))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
@@ -193,22 +197,33 @@ class Watcher(Callback):
             self._queue.search.max_concurrent = min(cluster.devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
         self._metrics.update(progress, [pool.state for pool in self._pools])
-        self._store.write_status(
-            {
-                "time": time.time(),
-                "vaes_to_train": progress.total,
-                "vaes_done": progress.done,
-                "fraction": progress.fraction,
-                "bundles": len(self._queue.members),
-                "bundles_running": progress.running,
-                "vaes_running": sum(self._queue.members[bundle] for bundle in self._running.values()),
-                "vaes_per_minute": progress.vaes_per_minute,
-                "seconds_left": progress.seconds_left,
-                "pools": {pool.connection.digest: pool.state for pool in self._pools},
-                "ended": ended,
-                "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
-            }
-        )
+        status = {
+            "time": time.time(),
+            "vaes_to_train": progress.total,
+            "vaes_done": progress.done,
+            "fraction": progress.fraction,
+            "bundles": len(self._queue.members),
+            "bundles_running": progress.running,
+            "vaes_running": sum(self._queue.members[bundle] for bundle in self._running.values()),
+            "vaes_per_minute": progress.vaes_per_minute,
+            "seconds_left": progress.seconds_left,
+            "pools": {pool.connection.digest: pool.state for pool in self._pools},
+            "ended": ended,
+            "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
+        }
+        self._note(lambda: self._store.write_status(status))
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Writes what others may want to know. A storage that refuses it is no reason to end the run: what workers
+        cannot write, they say themselves."""
+        try:
+            write()
+        except StorageError as error:
+            if not self._refused:
+                self._progress.say(f"the storage refuses notes of the driver: {error}")
+            self._refused = True
+        else:
+            self._refused = False
 
 
 def _reason(error: Any) -> str:
