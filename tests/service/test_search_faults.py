@@ -78,7 +78,7 @@ CASES = [
     *(
         pytest.param("asha", "driver", point, count, marks=pytest.mark.slow)
         for point, count in (
-            *(("mark", 1), ("marked", 1), ("marked", 2), ("metrics", 6), ("committed", 2)),
+            *(("mark", 1), ("marked", 1), ("metrics", 6), ("committed", 2)),
             *(("saved", 1), ("saved", 3), ("saved", 5)),  # evaluated and saved, and the driver has not heard of it
         )
     ),
