@@ -5,6 +5,7 @@ Every case starts Ray on this machine in a process of its own.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,16 +121,20 @@ def test_a_kill_changes_no_row(victim: str, point: str, count: int, undisturbed:
     assert_same_rows(tmp_path, undisturbed)
 
 
-def test_a_finished_sweep_trains_nothing_and_an_extended_one_the_new_seed_only(undisturbed: Path) -> None:
-    files = {path: path.stat().st_mtime_ns for path in undisturbed.glob("faulty/trials/*")}
-    code, out = finish(start(undisturbed))
+def test_a_finished_sweep_trains_nothing_and_an_extended_one_the_new_seed_only(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    storage = tmp_path / "finished"
+    shutil.copytree(undisturbed, storage)
+    files = {path: path.stat().st_mtime_ns for path in storage.glob("faulty/trials/*")}
+    code, out = finish(start(storage))
     assert code == 0
     assert "nothing to train" in out
-    code, out = finish(start(undisturbed, "--seeds", "3"))
+    code, out = finish(start(storage, "--seeds", "3"))
     assert code == 0
     assert "3 VAEs to train (6 more are done)" in out
     assert {path: path.stat().st_mtime_ns for path in files} == files, "finished trials were written again"
-    assert sorted(rows(undisturbed)[0]["seed"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert sorted(rows(storage)[0]["seed"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.slow
