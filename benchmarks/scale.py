@@ -28,7 +28,7 @@ from machine import describe
 
 from vaegen_ray.results.query import load
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import cluster, runner, tuning
+from vaegen_ray.service import cluster, runner, session, tuning
 from vaegen_ray.service.options import at_least, parser, whole_numbers
 from vaegen_ray.service.progress import Progress
 from vaegen_ray.service.trainable import BundleTrainable
@@ -173,9 +173,9 @@ def measure(trials: int, nodes: int, bundle_size: int | None, folder: str) -> di
         (cluster, "connect", "Ray: start or join"),
         (cluster, "disconnect", "Ray: leave"),
         (runner, "_todo", "to-do"),
-        (SweepStore, "check_metrics", "to-do"),
+        (session, "quarantine", "to-do"),
         (runner, "_bundles", "packing"),
-        (SweepStore, "prune_metrics", "packing"),
+        (session, "prune", "packing"),
         (SweepStore, "write_sweep_json", "sweep.json"),
         (tuning, "fit", "Tune"),
         (runner, "draw_figures", "figures"),

@@ -379,7 +379,7 @@ class TrialSpec:
     @cached_property
     def trial_id(self) -> str:
         """20 hexadecimal digits that name this specification under this version of the numerics."""
-        return hashlib.blake2b(self.spec_json.encode(), digest_size=10).hexdigest()
+        return trial_id_of(self.spec_json)
 
     @cached_property
     def shape_key(self) -> str:
@@ -391,6 +391,11 @@ class TrialSpec:
 
 NESTED: dict[str, Any] = {"stream": StreamSpec, "measures": Measures}
 """Fields of a trial that are specifications themselves."""
+
+
+def trial_id_of(spec_json: str) -> str:
+    """The id of the trial with this canonical JSON (``TrialSpec.spec_json``), under any version of the numerics."""
+    return hashlib.blake2b(spec_json.encode(), digest_size=10).hexdigest()
 
 
 def bundle_id(specs: "list[TrialSpec] | tuple[TrialSpec, ...]") -> str:

@@ -230,7 +230,7 @@ def test_a_resumed_run_gives_the_same_rows_and_weights(split: Split, stop: int) 
     assert 0 < first.trainer.step < first.spec.steps
     made = Made()
     second = BundleRun(MIXED, split, checkpoint=first.checkpoint(), stream_of=lambda stream: made)
-    assert got + finished(second) == expected
+    assert finished(second) == expected and expected[: len(got)] == got
     assert len(made.evaluated_on) == 1
     for name, tensor in second.trainer.vae.state_dict().items():
         assert torch.equal(tensor, reference.trainer.vae.state_dict()[name]), name

@@ -201,13 +201,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def trial() -> Callable[..., Row]:
-    """Makes the row of the trial with a seed."""
+    """Makes the row of the trial with a seed, whose last epoch is ``epochs``."""
 
-    def make(seed: int, bundle: str = "b0", status: str = "completed", **more: Any) -> Row:
+    def make(seed: int, bundle: str = "b0", status: str = "completed", epochs: int = 300, **more: Any) -> Row:
         values: Row = {"finished_at": datetime(2026, 1, 2, tzinfo=UTC), "params_z": 10, "params_rest": 32}
         if status == "failed":
             values |= {"error": "the loss is not finite", "failed_epoch": 7}
-        return trial_row(TrialSpec(seed=seed), sweep="s", bundle_id=bundle, status=status, **(values | more))
+        row = trial_row(TrialSpec(seed=seed), sweep="s", bundle_id=bundle, status=status, **(values | more))
+        return row | {"epochs": epochs}
 
     return make
 

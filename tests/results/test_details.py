@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vaegen_ray.results import query
+from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.store import Storage, SweepStore
 from vaegen_ray.trial import TrialSpec
 
@@ -89,9 +90,6 @@ def test_they_go_with_the_metrics_of_their_bundle(store: SweepStore, trial, metr
     store.forget({TrialSpec(seed=0).trial_id})
     details, _ = details_of(store)
     assert set(details["trial_id"]) == {TrialSpec(seed=1).trial_id}
-    store.write_details("gone", 1, 1, [line(5)])
-    store.write_details("running", 1, 1, [line(6)])
-    assert store.prune_metrics({"running"}) == ["gone-000001-000001.parquet"]
 
 
 def test_damaged_details_are_set_aside_with_the_commit_mark(store: SweepStore, trial, metric):
@@ -99,11 +97,14 @@ def test_damaged_details_are_set_aside_with_the_commit_mark(store: SweepStore, t
     fill(store, trial, metric, "b1", (2,))
     path = "s/details/b0-000001-000010.parquet"
     store.storage.write(path, store.storage.read(path)[:-20])
-    details, notes = details_of(store)
-    assert set(details["trial_id"]) == {TrialSpec(seed=2).trial_id} and "was skipped" in notes[0]
-    assert store.check_metrics() == {"b0"}
+    details, _ = details_of(store)
+    assert set(details["trial_id"]) == {TrialSpec(seed=2).trial_id}
+    assert "details/b0-000001-000010.parquet: it has" in query.load(store.storage, "s").notes[0]
+    quarantine(store, held=())
     assert store.committed() == {TrialSpec(seed=2).trial_id}
-    assert any("its details b0-000001-000010.parquet were set aside" in note for note in store.set_aside_notes)
+    assert len(store.set_aside_notes) == 2
+    assert "trials/b0.parquet was set aside: details/b0-000001-000010.parquet: it has" in store.set_aside_notes[0]
+    assert store.storage.list("s/metrics") == ["b1-000001-000010.parquet"]
 
 
 def test_curves_have_a_row_an_evaluation_of_completed_trials(store: SweepStore, trial, metric):

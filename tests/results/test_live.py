@@ -54,7 +54,7 @@ def test_a_look_reads_what_is_new_alone(
     for bundle, seeds in (("b0", (0, 1)), ("b1", (2, 3))):
         store.write_metrics(bundle, 1, 2, [metric(s, e, elbo_test=-9.0 - s) for s in seeds for e in (1, 2)])
         store.write_metrics(bundle, 3, 3, [metric(s, 3, elbo_test=-7.0 - s) for s in seeds])
-        store.commit_trials(bundle, [trial(s, bundle) for s in seeds])
+        store.commit_trials(bundle, [trial(s, bundle, epochs=3) for s in seeds])
     reads.taken()
     first = live.look()
     files = ["metrics/b0-000003-000003", "metrics/b1-000003-000003", "trials/b0", "trials/b1"]
@@ -91,9 +91,9 @@ def test_files_that_change_vanish_or_are_damaged(
     for seed in (0, 1):
         store.write_metrics(f"b{seed}", 1, 1, [metric(seed, 1, elbo_test=-1.0)])
         status = "failed" if seed else "completed"
-        store.commit_trials(f"b{seed}", [trial(seed, f"b{seed}", status)])
+        store.commit_trials(f"b{seed}", [trial(seed, f"b{seed}", status, epochs=1)])
     assert live.look().trials["status"].value_counts().to_dict() == {"completed": 1, "failed": 1}
-    store.commit_trials("b1", [trial(1, "b1")])
+    store.commit_trials("b1", [trial(1, "b1", epochs=1)])
     assert set(live.look().trials["status"]) == {"completed"}
     store.forget({trial(1)["trial_id"]})
     assert len(live.look().trials) == len(live.look().last) == 1
@@ -108,7 +108,7 @@ def test_of_two_bundles_with_a_trial_the_one_that_committed_it_counts(
     store, live = SweepStore(storage, "s"), LiveSweep(storage, "s")
     for bundle, elbo in (("b0", -1.0), ("b1", -2.0), ("b2", -3.0)):
         store.write_metrics(bundle, 1, 1, [metric(0, 1, elbo_test=elbo)])
-    store.commit_trials("b1", [trial(0, "b1")])
+    store.commit_trials("b1", [trial(0, "b1", epochs=1)])
     assert live.look().last["elbo_test"].tolist() == [-2.0]
     assert_as_loaded(live, storage)
 
@@ -124,7 +124,7 @@ def test_a_trial_that_is_committed_during_a_look_has_its_last_numbers(
         found = stamps(storage, *where)
         if not listed:  # between the listings of two folders, whichever comes first, the worker ends
             store.write_metrics("b0", 2, 2, [metric(0, 2, elbo_test=-7.0)])
-            store.commit_trials("b0", [trial(0, "b0")])
+            store.commit_trials("b0", [trial(0, "b0", epochs=2)])
         listed.append(where[0])
         return found
 
@@ -150,7 +150,7 @@ def test_what_was_read_before_a_storage_refused_counts_at_the_next_look(
     if folder == "s/trials":
         store.write_metrics("b0", 2, 2, [metric(0, 2, elbo_test=-7.0)])
     else:
-        store.commit_trials("b0", [trial(0, "b0")])
+        store.commit_trials("b0", [trial(0, "b0", epochs=1)])
 
     def refusing(storage: Storage, *where: str) -> dict[str, tuple[int, int]]:
         if where[0] == folder:

@@ -2,7 +2,8 @@ import pytest
 
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results import query, schema
-from vaegen_ray.results.store import Storage, SweepStore, bundle_of
+from vaegen_ray.results.cleanup import quarantine
+from vaegen_ray.results.store import Storage, SweepStore
 from vaegen_ray.trial import TrialSpec
 
 
@@ -26,14 +27,15 @@ def test_a_trial_is_done_when_its_row_is_there(store: SweepStore, trial):
 
 
 def test_forgotten_trials_are_to_do_and_leave_no_row(store: SweepStore, trial, metric):
+    """The metrics of the others stay as their commit rows name them."""
     store.write_metrics("b0", 1, 10, [metric(seed, epoch) for seed in (0, 1) for epoch in (1, 10)])
     store.commit_trials("b0", [trial(0), trial(1, status="failed")])
     store.write_metrics("b1", 1, 1, [metric(2, 1)])
     store.commit_trials("b1", [trial(2, "b1", status="failed")])
     store.forget(ids(1, 2))
     assert store.committed() == ids(0)
-    found = query.load(store.storage, "s")
-    assert set(found.metrics["trial_id"]) == ids(0) and len(found.metrics) == 2
+    found = query.load(store.storage, "s", committed_only=True)
+    assert set(found.metrics["trial_id"]) == ids(0) and len(found.metrics) == 2 and found.notes == ()
     assert store.storage.list("s/trials") == ["b0.parquet"]
     assert store.storage.list("s/metrics") == ["b0-000001-000010.parquet"]
 
@@ -84,7 +86,8 @@ def test_corrupt_trials_are_set_aside_and_to_do_again(store: SweepStore, trial):
         damaged = damage(store.storage.read(path))
         store.storage.write(path, damaged)
         store.set_aside_notes.clear()
-        assert store.committed() == ids(0), bundle
+        assert store.committed() == ids(0) and store.storage.exists(path), bundle
+        quarantine(store, held=())
         (note,) = store.set_aside_notes
         assert store.storage.where(path) in note and "\n" not in note
         assert store.storage.read(f"s/set-aside/{bundle}.parquet") == damaged
@@ -93,50 +96,14 @@ def test_corrupt_trials_are_set_aside_and_to_do_again(store: SweepStore, trial):
     assert store.committed() == ids(0, 1)
 
 
-def test_corrupt_metrics_take_the_commit_mark_of_their_bundle(store: SweepStore, trial, metric):
-    for bundle, seed in (("b0", 0), ("b1", 1)):
-        store.write_metrics(bundle, 1, 1, [metric(seed, 1)])
-        store.write_metrics(bundle, 2, 2, [metric(seed, 2)])
-        store.commit_trials(bundle, [trial(seed, bundle)])
-    assert store.check_metrics() == set()
-    store.storage.write("s/metrics/b1-000002-000002.parquet", b"damaged")
-    assert store.check_metrics() == {"b1"}
-    assert store.committed() == ids(0)
-    assert len(store.set_aside_notes) == 2
-    assert store.prune_metrics(set()) == ["b1-000001-000001.parquet"]
-    assert store.storage.list("s/set-aside") == ["b1-000002-000002.parquet", "b1.parquet"]
-
-
 def test_a_file_of_a_later_version_is_refused_not_set_aside(store: SweepStore, trial, monkeypatch):
     later = schema.trials_schema().with_metadata({schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1)})
     with monkeypatch.context() as patch:
         patch.setattr("vaegen_ray.results.store.trials_schema", lambda: later)
         store.commit_trials("b0", [trial(0)])
-    with pytest.raises(DataFormatError, match=r"b0\.parquet has schema version 2; this vaegen_ray reads up to 1"):
+    with pytest.raises(DataFormatError, match=r"b0\.parquet has schema version 3; this vaegen_ray reads up to 2"):
         store.committed()
     assert store.storage.list("s/trials") == ["b0.parquet"]
-
-
-def test_only_metrics_of_abandoned_bundles_are_pruned(store: SweepStore, trial, metric):
-    for bundle in ("done", "going", "gone", "gone-2"):
-        store.write_metrics(bundle, 1, 5, [metric(0, 5)])
-    store.commit_trials("done", [trial(0, "done")])
-    assert store.prune_metrics({"going"}) == ["gone-000001-000005.parquet", "gone-2-000001-000005.parquet"]
-    assert [bundle_of(name) for name in store.storage.list("s/metrics")] == ["done", "going"]
-    assert store.prune_metrics({"going"}) == []
-
-
-def test_only_checkpoints_of_committed_bundles_are_pruned(store: SweepStore, trial):
-    store.commit_trials("done", [trial(0, "done"), trial(1, "done")])
-    ids = [trial(number, "done")["trial_id"] for number in range(3)]
-    for bundle, members in (("done", ids[:2]), ("half", ids[:1]), ("going", ids[1:])):
-        store.write_checkpoint(bundle, b"x")
-        store.write_checkpoint_members(bundle, members)
-    store.write_checkpoint_members("begun", ids[:2])
-    store.prune_checkpoints()
-    assert store.storage.list("s/checkpoints") == ["going.json", "going.safetensors"]
-    assert store.started_bundles() == {"going": ids[1:]}
-    assert store.checkpoints() == ["going"]
 
 
 def test_checkpoints_and_models(store: SweepStore):

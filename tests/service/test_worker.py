@@ -149,6 +149,56 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_bundle_starts_anew(undisturbe
     assert_equal_rows(tmp_path, undisturbed)
 
 
+def test_metrics_that_are_lost_while_a_bundle_waits_are_written_again(undisturbed: Path, tmp_path: Path) -> None:
+    """Its checkpoint has the rows: a deleted file and a damaged one come back, and that is said."""
+    first = worker_at(tmp_path)
+    first.start(BUNDLE)
+    metrics = tmp_path / "s" / "metrics"
+    while not metrics.exists() or len(list(metrics.iterdir())) < 2:
+        first.advance(0.0)
+    first.save_checkpoint()
+    deleted, damaged = sorted(metrics.iterdir())
+    deleted.unlink()
+    damaged.write_bytes(b"damaged")
+    second = work(worker_at(tmp_path))
+    (note,) = second.notes
+    assert "were not there or damaged and are written again (2 files)" in note
+    assert_equal_rows(tmp_path, undisturbed)
+
+
+def test_metrics_that_are_lost_while_a_bundle_trains_are_written_before_it_commits(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    worker = worker_at(tmp_path)
+    worker.start(BUNDLE)
+    metrics = tmp_path / "s" / "metrics"
+    while not metrics.exists():
+        worker.advance(0.0)
+    for path in metrics.iterdir():
+        path.unlink()
+    while not worker.finished:
+        worker.advance(60.0)
+    assert "are written again" in worker.notes[0]
+    assert_equal_rows(tmp_path, undisturbed)
+
+
+def test_a_bundle_whose_kept_weights_are_lost_starts_anew(undisturbed: Path, tmp_path: Path) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    make = lambda: Worker(  # noqa: E731
+        store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
+    )
+    first, model = make(), tmp_path / "s" / "models" / f"{bundle_id(BUNDLE)}-e000003.safetensors"
+    first.start(BUNDLE)
+    while not model.exists():
+        first.advance(0.0)
+    kept = model.read_bytes()
+    model.unlink()
+    second = work(make())
+    assert "the bundle starts anew" in second.notes[0]
+    assert model.read_bytes() == kept  # written again, the same file
+    assert_equal_rows(tmp_path, undisturbed)
+
+
 def limit_memory(monkeypatch: pytest.MonkeyPatch, members: int) -> None:
     """More than so many members run out of memory."""
     advance = BundleRun.advance
@@ -230,7 +280,7 @@ def test_metrics_that_could_not_be_written_are_not_lost(
     worker = worker_at(tmp_path)
     worker.start(BUNDLE)
 
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise StorageError("no space left")
 
     with monkeypatch.context() as patch:

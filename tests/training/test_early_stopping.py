@@ -113,7 +113,7 @@ def test_a_resumed_run_gives_the_same_rows(stopped, split: Split, stop: int) -> 
         got += [row for segment in first.take_segments() for row in segment.rows]
     assert 0 < first.trainer.step < first.spec.steps
     second = BundleRun(tuple(run.specs), split, checkpoint=first.checkpoint())
-    assert got + finished(second) == expected
+    assert finished(second) == expected and expected[: len(got)] == got
     assert torch.equal(next(iter(second.trainer.vae.parameters())), next(iter(run.trainer.vae.parameters())))
     (kept, _), (expected_kept, _) = (unpack(each.model(), "model") for each in (second, run))
     assert all(torch.equal(kept[name], tensor) for name, tensor in expected_kept.items())

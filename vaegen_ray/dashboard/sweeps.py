@@ -18,12 +18,12 @@ from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.watch import Heard, Kept
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.models.layout import params_total
+from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name
 from vaegen_ray.service import status as of
-from vaegen_ray.service.pictures import declared_ids
 from vaegen_ray.service.status import SweepStatus
 from vaegen_ray.trial import ADDED, TrialSpec
 

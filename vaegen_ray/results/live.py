@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, read_files
+from vaegen_ray.results.integrity import left_out, missing
+from vaegen_ray.results.manifest import Manifest, manifest_of, within
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, read_files
 from vaegen_ray.results.query import joined, unique_metrics, unique_trials
-from vaegen_ray.results.schema import METRICS, trials_schema
+from vaegen_ray.results.schema import COMPLETED, FILES, METRICS, read_schema, trials_schema
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.results.store import bundle_of
 
 Stamp = tuple[int, int]
 
@@ -55,7 +56,10 @@ class LiveSweep:
     """
 
     def __init__(self, storage: Storage, sweep: str) -> None:
-        self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), lambda table: table.drop_columns(LONG))
+        self._storage, self._sweep = storage, sweep
+        self._manifests: dict[str, Manifest] = {}
+        """Of the bundles whose rows were read and have one."""
+        self._trials = _Files(storage, f"{sweep}/trials", trials_schema(), self._take_manifest)
         self._tails = _Files(storage, f"{sweep}/metrics", METRICS, _last_epoch)
         self._curves = _Files(storage, f"{sweep}/metrics", METRICS, lambda table: table)
         self._lock = threading.Lock()
@@ -74,7 +78,7 @@ class LiveSweep:
             # Trials are listed first: one whose row is there has all its metrics, so none is finished without numbers.
             # What one folder gave counts at the next look should the storage refuse the other one.
             self._is_old |= self._trials.refresh(lambda names: names)
-            self._is_old |= self._tails.refresh(_last_of_each_bundle)
+            self._is_old |= self._tails.refresh(lambda names: _last_of_each_bundle(self._counted(names)))
             if self._look is None or self._is_old:
                 self._look = self._made(time.time_ns())
                 self._is_old = False
@@ -89,18 +93,43 @@ class LiveSweep:
         look, wanted = self._look or self.look(), set(trial_ids)
         with self._lock:
             bundles = {bundle_of(name) for name in self._tails.tables if wanted & self._tails.trials_in(name)}
-            self._curves.refresh(lambda names: [name for name in names if bundle_of(name) in bundles], forget=False)
+            self._curves.refresh(
+                lambda names: [name for name in self._counted(names) if bundle_of(name) in bundles], forget=False
+            )
             tables = [table for name, table in self._curves.tables.items() if bundle_of(name) in bundles]
             metrics = unique_metrics(tables, look.trials)
         return metrics[metrics["trial_id"].isin(wanted)].reset_index(drop=True)
 
+    def _take_manifest(self, table: pa.Table) -> pa.Table:
+        """The rows of a bundle without the long columns; the files that they name are kept here."""
+        if len(table):
+            self._manifests[table["bundle_id"][0].as_py()] = manifest_of(table) or {}
+        return table.drop_columns([LONG, FILES])
+
+    def _counted(self, names: list[str]) -> list[str]:
+        """The files of metrics that count; see ``query.load``."""
+        marks = {name.removesuffix(SUFFIX) for name in self._trials.tables}
+        named = {b: within(manifest, "metrics") for b, manifest in self._manifests.items() if manifest and b in marks}
+        return [name for name in names if (bundle := bundle_of(name)) not in named or name in named[bundle]]
+
     def _made(self, version: int) -> Look:
-        schema = trials_schema()
-        trials = unique_trials(joined(self._trials.tables, schema.remove(schema.get_field_index(LONG))))
+        schema = read_schema()
+        tables, notes = dict(self._trials.tables), []
+        sizes = {f"metrics/{name}": size for name, (size, _) in self._tails.stamps.items()}
+        for name in self._trials.tables:
+            lost = missing(self._manifests.get(name.removesuffix(SUFFIX), {}), sizes, ("metrics",))
+            if lost:
+                path, reason = next(iter(lost.items()))
+                where = self._storage.where(f"{self._sweep}/trials/{name}")
+                notes.append(left_out(where, len(tables.pop(name)), path, reason))
+        trials = unique_trials(joined(tables, schema.remove(schema.get_field_index(LONG))))
         metrics = unique_metrics(list(self._tails.tables.values()), trials)
         last = metrics.drop_duplicates("trial_id", keep="last").reset_index(drop=True)
         last = last.assign(trial_id=last["trial_id"].astype(trials["trial_id"].dtype))
-        return Look(trials, last, (*self._trials.notes(), *self._tails.notes()), version)
+        completed = trials[trials["status"] == COMPLETED].set_index("trial_id")["epochs"]
+        declared = last["trial_id"].map(completed)
+        last = last[declared.isna() | (last["effective_epoch"] == declared)].reset_index(drop=True)
+        return Look(trials, last, (*notes, *self._trials.notes(), *self._tails.notes()), version)
 
 
 class _Files:
@@ -109,6 +138,8 @@ class _Files:
     def __init__(self, storage: Storage, folder: str, schema: pa.Schema, keep: Callable[[pa.Table], pa.Table]) -> None:
         self._storage, self._folder, self._schema, self._keep = storage, folder, schema, keep
         self._stamps: dict[str, Stamp] = {}
+        self.stamps: dict[str, Stamp] = {}
+        """All files of the folder, read or not."""
         self._corrupt: dict[str, str] = {}
         self._ids: dict[str, set[str]] = {}
         self._bytes: dict[str, int] = {}
@@ -124,6 +155,8 @@ class _Files:
             Whether anything has changed.
         """
         there = self._storage.stamps(self._folder, SUFFIX)
+        others_changed = there.keys() != self.stamps.keys()
+        self.stamps = there
         picked = choose([name for name in there if SAFE_NAME.fullmatch(name)])
         new = [name for name in picked if self._stamps.get(name) != there[name]]
         kept = set(picked) if forget or sum(self._bytes.values()) > KEPT_BYTES else set(there)
@@ -137,7 +170,7 @@ class _Files:
         self._bytes |= {name: self.tables[name].nbytes for name in tables}
         self._corrupt |= corrupt
         self._stamps |= {name: there[name] for name in (*tables, *corrupt)}
-        return bool(new or gone)
+        return bool(new or gone or others_changed)
 
     def trials_in(self, name: str) -> set[str]:
         """The trials that a file of metrics has rows of."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from vaegen_ray.errors import StorageError
+from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
@@ -106,7 +106,7 @@ def declared_trials(store: SweepStore) -> list[TrialSpec]:
     """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
     try:
         return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]
-    except (StorageError, LookupError, TypeError, AttributeError, ValueError):
+    except (DataFormatError, StorageError, LookupError, TypeError, AttributeError, ValueError):
         return []
 
 

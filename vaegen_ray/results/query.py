@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vaegen_ray.errors import StorageError
-from vaegen_ray.results.parquet import decoded_schema, read_folder
+from vaegen_ray.results.integrity import SCHEMAS, WholeTrials, left_out, whole_trials
+from vaegen_ray.results.manifest import within
+from vaegen_ray.results.parquet import SUFFIX, bundle_of, decoded_schema, read_files, read_folder, result_files
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.trial import ADDED
@@ -32,7 +34,8 @@ class Results:
     """A row a trial and evaluation, sorted by ``trial_id`` (a categorical) and ``effective_epoch``; columns:
     ``schema.METRICS``."""
     notes: tuple[str, ...]
-    """One line a file that could not be read and was skipped."""
+    """One line a file that could not be read and was skipped, and one a bundle that was left out because a file that
+    its commit rows name is missing or another one."""
 
     def curves(self) -> pd.DataFrame:
         """One row a completed trial and evaluation: its columns, then its metrics, by rising trial and epoch."""
@@ -42,14 +45,19 @@ class Results:
         return completed.merge(metrics, on="trial_id", suffixes=("", "_metrics"))
 
     def last(self, status: str = COMPLETED) -> pd.DataFrame:
-        """One row a completed trial (or one of another status): its columns, its metrics at its last effective epoch.
+        """One row a trial with this status: its columns, its metrics at its last effective epoch.
 
-        ``elbo_samples`` is what the specification asks for; ``elbo_samples_metrics`` is what the evaluation took.
+        The last epoch of a completed trial is the one that its specification declares; where there are no metrics of
+        this epoch, they are null. ``elbo_samples`` is what the specification asks for; ``elbo_samples_metrics`` is what
+        the evaluation took.
         """
-        completed = self.trials[self.trials["status"] == status]
+        trials = self.trials[self.trials["status"] == status]
         final = self.metrics.drop_duplicates("trial_id", keep="last").drop(columns="bundle_id")
-        final = final.assign(trial_id=final["trial_id"].astype(completed["trial_id"].dtype))
-        return completed.merge(final, on="trial_id", how="left", suffixes=("", "_metrics"))
+        final = final.assign(trial_id=final["trial_id"].astype(trials["trial_id"].dtype))
+        if status == COMPLETED:
+            declared = final["trial_id"].map(trials.set_index("trial_id")["epochs"])
+            final = final[final["effective_epoch"] == declared]
+        return trials.merge(final, on="trial_id", how="left", suffixes=("", "_metrics"))
 
 
 def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only: bool = False) -> Results:
@@ -66,17 +74,32 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     storage = path if isinstance(path, Storage) else Storage.open(path, create=False)
     base = f"{sweep}/" if sweep else ""
     _check_is_sweep(storage, sweep or "")
-    trial_tables, corrupt_trials = read_folder(storage, f"{base}trials", trials_schema())
-    metric_tables, corrupt_metrics = read_folder(storage, f"{base}metrics", METRICS, dictionaries=True)
-    skipped = {f"{base}trials/{name}": reason for name, reason in corrupt_trials.items()}
-    skipped |= {f"{base}metrics/{name}": reason for name, reason in corrupt_metrics.items()}
+    whole = whole_trials(storage, sweep or "", tuple(SCHEMAS))
+    tables, corrupt = _metrics_of(storage, base, whole)
+    notes, trial_tables = [*whole.notes], dict(whole.tables)
+    for name, reason in corrupt.items():
+        mark = bundle_of(name) + SUFFIX
+        where = storage.where(f"{base}metrics/{name}")
+        if name in within(whole.manifests.get(bundle_of(name), {}), "metrics") and mark in trial_tables:
+            rows = len(trial_tables.pop(mark))
+            notes.append(left_out(storage.where(f"{base}trials/{mark}"), rows, f"metrics/{name}", reason))
+        elif bundle_of(name) not in whole.left_out:
+            notes.append(f"{where} was skipped: {reason}")
     trials = unique_trials(joined(trial_tables, trials_schema()))
-    metrics = unique_metrics(list(metric_tables.values()), trials)
+    metrics = unique_metrics(list(tables.values()), trials)
     if committed_only:
         metrics = metrics[metrics["trial_id"].isin(trials["trial_id"])].reset_index(drop=True)
         metrics = metrics.assign(trial_id=metrics["trial_id"].cat.remove_unused_categories())
-    notes = tuple(f"{storage.where(file)} was skipped: {reason}" for file, reason in skipped.items())
-    return Results(trials, metrics, notes)
+    return Results(trials.drop(columns="files"), metrics, tuple(notes))
+
+
+def _metrics_of(storage: Storage, base: str, whole: WholeTrials) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """The files of metrics that count, as ``read_files`` gives them: those that commit rows name, and all of bundles
+    whose rows name none. A file of a committed bundle that is not named was written after the commit."""
+    facts = {name: fact for manifest in whole.manifests.values() for name, fact in within(manifest, "metrics").items()}
+    names = result_files(storage, f"{base}metrics")
+    counted = [name for name in names if name in facts or bundle_of(name) not in whole.manifests]
+    return read_files(storage, f"{base}metrics", counted, METRICS, dictionaries=True, facts=facts)
 
 
 def load_details(

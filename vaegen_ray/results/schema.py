@@ -23,12 +23,17 @@ from vaegen_ray.errors import allowed
 from vaegen_ray.measures import ALPHAS, CLASSIFIERS
 from vaegen_ray.trial import TrialSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SEALED_SINCE = 2
+"""The first version whose files hold their SHA-256 (``parquet.SEAL_KEY``) and whose commit rows name their files."""
 VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
 COMPLETED, FAILED, STOPPED = STATUSES = ("completed", "failed", "stopped")
 """Stopped is a trial that a search gave up before its end: done, but no result of a finished training."""
+
+FILES = "files"
+"""The column of ``trials_schema`` that says what files a bundle has; readers check it and leave it out."""
 
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION)}
 _ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -48,7 +53,8 @@ def _spec_columns() -> list[pa.Field]:
 
 @cache
 def trials_schema() -> pa.Schema:
-    """The columns of ``trials/*.parquet``; ``finished_at`` is UTC, the ``params_`` columns count parameters."""
+    """The columns of ``trials/*.parquet``; ``finished_at`` is UTC, the ``params_`` columns count parameters,
+    and ``files`` names the other files of the bundle (``results.manifest``)."""
     return pa.schema(
         [
             _key("trial_id"),
@@ -72,9 +78,17 @@ def trials_schema() -> pa.Schema:
             pa.field("samples_digest", pa.string()),
             pa.field("samples_wait_seconds", pa.float64()),
             pa.field("evaluation_seconds", pa.float64()),
+            pa.field(FILES, pa.string()),
         ],
         metadata=_METADATA,
     )
+
+
+@cache
+def read_schema() -> pa.Schema:
+    """The columns of ``trials/*.parquet`` as readers give them."""
+    schema = trials_schema()
+    return schema.remove(schema.get_field_index(FILES))
 
 
 METRICS = pa.schema(

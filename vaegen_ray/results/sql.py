@@ -1,6 +1,6 @@
 """SQL over the results of a sweep, through DuckDB (extra ``sql``).
 
-    trials    a row a finished trial (``schema.trials_schema``)
+    trials    a row a finished trial (``schema.read_schema``)
     metrics   a row a trial and evaluation (``schema.METRICS``)
     details   series of numbers (``schema.DETAILS``)
     results   the evaluations of completed trials: the columns of ``trials``, then those of ``metrics``
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results.query import Results
-from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
+from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, read_schema
 
 CLOSED: dict[str, Any] = {
     "enable_external_access": "false",
@@ -54,7 +54,7 @@ def run(query: str, results: Results, details: pd.DataFrame) -> pa.Table:
     except ImportError:
         raise VaegenError("--sql needs DuckDB; get it with: pip install 'vaegen-ray[sql]'") from None
     tables = {
-        "trials": _table(results.trials, trials_schema()),
+        "trials": _table(results.trials, read_schema()),
         "metrics": _table(results.metrics, METRICS),
         "details": _table(details, DETAILS),
     }

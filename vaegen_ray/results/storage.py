@@ -49,6 +49,7 @@ _ENCRYPTED: set[str] = set()
 
 Names = list[str]
 """The name ``list`` means a method inside the class."""
+Sizes = list[int | None]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,12 @@ class Storage:
         infos = self._children(folder)
         files = [i for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix)]
         return {i.base_name: i.size for i in sorted(files, key=lambda i: i.base_name)}
+
+    def sizes_of(self, paths: Names) -> Sizes:
+        """Bytes of each of these files, None where there is no such file."""
+        with explained("look at", self.name):
+            infos = self.filesystem.get_file_info([self._full(path) for path in paths])
+        return [info.size if info.type == pafs.FileType.File else None for info in infos]
 
     def stamps(self, folder: str = "", suffix: str = "") -> dict[str, tuple[int, int]]:
         """Bytes and time of the last change (ns) of the files that ``list`` names, by name, from one listing: a file

@@ -9,27 +9,35 @@
         given-up/<bundle>.json                      why a run gave a bundle up
         figures/  sweep.json  status.json
         starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
+        leases/<run>.json, .beat                    of a driver that runs, and what it trains (``results.leases``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
 
 File names follow from the bundle and the epochs, so work done twice writes the same files twice. A bundle's metrics
-must be written before its trials are committed: then a committed trial has all its metrics.
+are on the disk before its trials are committed, and every commit row names them with their digests: then a committed
+trial has all its metrics, and a reader sees when one is missing or another one (``results.integrity``). What is deleted
+or moved, when and by whom, is listed in ``results.cleanup``.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from vaegen_ray.errors import SpecError, StorageError
-from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, read_folder, result_files
+from vaegen_ray.results.declaration import sealed, unsealed
+from vaegen_ray.results.integrity import whole_trials
+from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, vanished
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, encode, read_folder, result_files
 from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.trial import TrialSpec
 
 __all__ = ["Storage", "SweepStore", "bundle_of", "is_sweep", "safe_name", "sweep_names"]
 
 WEIGHTS = ".safetensors"
+MODEL_EPOCH = re.compile(r"-e\d{6}(?=\.safetensors$)")
 RESERVED = ("diffusion", "samples")
 """Folders of a storage that belong to no sweep."""
 PUT_ASIDE = re.compile(r"\.old-\d+$")
@@ -50,11 +58,6 @@ def safe_name(what: str, name: str) -> str:
     if not SAFE_NAME.fullmatch(name):
         raise SpecError(f"{what} must be letters, digits, '_', '-' and '.', and not start with a dot; got {name!r}")
     return name
-
-
-def bundle_of(filename: str) -> str:
-    """The bundle that the metrics file ``<bundle>-<first>-<last>.parquet`` belongs to."""
-    return filename.removesuffix(SUFFIX).rsplit("-", 2)[0]
 
 
 def sweep_names(storage: Storage) -> list[str]:
@@ -78,112 +81,141 @@ class SweepStore:
         self.name = safe_name("the name of a sweep", name)
         self.set_aside_notes: list[str] = []
         """One line a corrupt file that this store has set aside: the file and the reason."""
+        self._written: dict[str, Manifest] = {}
 
-    def commit_trials(self, bundle_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def commit_trials(
+        self, bundle_id: str, rows: Iterable[Mapping[str, Any]], files: Mapping[str, FileFact] | None = None
+    ) -> None:
         """Writes the rows of all trials of a bundle (``schema.trial_row``); they are done when this returns.
+
+        Args:
+            files: the other files of the bundle, which the rows name; None: all that there are.
 
         Raises:
             ValueError: a row does not fit the schema, names another sweep or bundle, or a trial comes twice.
+            StorageError: one of the files is not there.
         """
-        filled = self._fill(rows, sweep=self.name, bundle_id=bundle_id)
+        if files is None:
+            files = self.files_of(bundle_id)
+        elif lost := vanished(self.storage, self.name, files):
+            path, reason = next(iter(lost.items()))
+            raise StorageError(
+                f"cannot commit bundle {bundle_id}: {self.storage.where(f'{self.name}/{path}')}: {reason}"
+            )
+        filled = self._fill(rows, sweep=self.name, bundle_id=bundle_id, files=encode_manifest(files))
         data = encode(filled, trials_schema(), key=TRIALS_KEY)
         self.storage.write(self._path("trials", bundle_id + SUFFIX), data)
 
+    def files_of(self, bundle_id: str) -> Manifest:
+        """What the storage holds of the metrics, details and weights of a bundle; reads all of it."""
+        names = {folder: self.storage.list(self._path(folder), SUFFIX) for folder in EVALUATIONS}
+        paths = [f"{folder}/{name}" for folder in names for name in names[folder] if bundle_of(name) == bundle_id]
+        models = self.storage.list(self._path("models"), WEIGHTS)
+        paths += [f"models/{name}" for name in models if MODEL_EPOCH.sub("", name) == bundle_id + WEIGHTS]
+        return {path: FileFact.of(self.storage.read(f"{self.name}/{path}")) for path in paths}
+
+    def written(self, bundle_id: str) -> Manifest:
+        """What this store has written of the metrics, details and weights of a bundle."""
+        return dict(self._written.get(bundle_id, {}))
+
     def write_metrics(
-        self, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
-    ) -> None:
+        self,
+        bundle_id: str,
+        first_epoch: int,
+        last_epoch: int,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        again: bool = False,
+    ) -> bool:
         """Writes the evaluations of a bundle at the effective epochs ``first_epoch .. last_epoch``.
+
+        Args:
+            again: an earlier worker wrote them; they are written where they are not there as they should be.
+
+        Returns:
+            Whether they were written.
 
         Raises:
             ValueError: a row does not fit the schema or names another bundle, or an evaluation comes twice.
         """
-        self._write_evaluations("metrics", bundle_id, first_epoch, last_epoch, rows)
+        return self._write_evaluations("metrics", bundle_id, first_epoch, last_epoch, rows, again=again)
 
     def write_details(
-        self, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
-    ) -> None:
-        """Writes the series of numbers that belong to these evaluations (``schema.DETAILS``).
+        self,
+        bundle_id: str,
+        first_epoch: int,
+        last_epoch: int,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        again: bool = False,
+    ) -> bool:
+        """Writes the series of numbers that belong to these evaluations (``schema.DETAILS``), as ``write_metrics``.
 
         Raises:
             ValueError: a row does not fit the schema or names another bundle, or a series comes twice.
         """
-        self._write_evaluations("details", bundle_id, first_epoch, last_epoch, rows)
+        return self._write_evaluations("details", bundle_id, first_epoch, last_epoch, rows, again=again)
 
     def _write_evaluations(
-        self, folder: str, bundle_id: str, first_epoch: int, last_epoch: int, rows: Iterable[Mapping[str, Any]]
-    ) -> None:
+        self,
+        folder: str,
+        bundle_id: str,
+        first_epoch: int,
+        last_epoch: int,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        again: bool,
+    ) -> bool:
         assert 0 <= first_epoch <= last_epoch, (first_epoch, last_epoch)
         schema, key = EVALUATIONS[folder]
         data = encode(self._fill(rows, bundle_id=bundle_id), schema, key=key)
-        self.storage.write(self._path(folder, f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"), data)
+        name = f"{bundle_id}-{first_epoch:06d}-{last_epoch:06d}{SUFFIX}"
+        is_there = again and self.storage.read_optional(self._path(folder, name)) == data
+        self._write_file(folder, bundle_id, name, data, write=not is_there)
+        return not is_there
+
+    def _write_file(self, folder: str, bundle_id: str, name: str, data: bytes, *, write: bool = True) -> None:
+        """Writes one of the files that the commit rows of a bundle name."""
+        if write:
+            self.storage.write(self._path(folder, name), data)
+        self._written.setdefault(bundle_id, {})[f"{folder}/{name}"] = FileFact.of(data)
 
     def committed(self, retry_failed: bool = False) -> set[str]:
-        """Ids of the trials that are done. A corrupt file is set aside, so its trials are to do again.
+        """Ids of the trials that are done: a whole file holds their rows, and the files that it names are there.
 
         Args:
             retry_failed: failed trials do not count, so they are to do again.
         """
-        tables, corrupt = read_folder(self.storage, self._path("trials"), trials_schema())
-        for name, reason in corrupt.items():
-            self._set_aside("trials", name, reason)
         done: set[str] = set()
-        for table in tables.values():
+        for table in whole_trials(self.storage, self.name).tables.values():
             pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
             done.update(trial for trial, status in pairs if status != FAILED or not retry_failed)
         return done
 
     def forget(self, trial_ids: set[str]) -> None:
-        """Takes the rows of trials out of all files, so that they are to do again; metrics first, commit marks last."""
-        for folder, (schema, key) in {**EVALUATIONS, "trials": (trials_schema(), TRIALS_KEY)}.items():
-            tables, _ = read_folder(self.storage, self._path(folder), schema)
-            for name, table in tables.items():
-                rows = table.to_pylist()
-                kept = [row for row in rows if row["trial_id"] not in trial_ids]
-                if not kept:
-                    self.storage.delete(self._path(folder, name))
-                elif len(kept) < len(rows):
-                    self.storage.write(self._path(folder, name), encode(kept, schema, key=key))
+        """Takes the commit rows of trials away, so that they are to do again; the metrics of a bundle go with its last
+        row, before it."""
+        tables, _ = read_folder(self.storage, self._path("trials"), trials_schema())
+        for name, table in tables.items():
+            rows = table.to_pylist()
+            kept = [row for row in rows if row["trial_id"] not in trial_ids]
+            if not kept:
+                self.delete_metrics(name.removesuffix(SUFFIX))
+                self.storage.delete(self._path("trials", name))
+            elif len(kept) < len(rows):
+                self.storage.write(self._path("trials", name), encode(kept, trials_schema(), key=TRIALS_KEY))
 
-    def check_metrics(self) -> set[str]:
-        """Reads every file of metrics and details; a corrupt one is set aside with the commit mark of its bundle, whose
-        trials are then to do again. For the start of a run, before ``committed``.
-
-        Returns:
-            The bundles that lost a file.
-        """
-        lost = set()
-        for folder, (schema, _) in EVALUATIONS.items():
-            _, corrupt = read_folder(self.storage, self._path(folder), schema, dictionaries=True)
-            for name, reason in corrupt.items():
-                self._set_aside(folder, name, reason)
-                mark = bundle_of(name) + SUFFIX
-                if self.storage.exists(self._path("trials", mark)):
-                    self._set_aside("trials", mark, f"its {folder} {name} were set aside")
-                lost.add(bundle_of(name))
-        return lost
-
-    def prune_metrics(self, keep_bundles: set[str]) -> list[str]:
-        """Deletes metrics and details that an abandoned packing left: of bundles neither committed nor in
-        ``keep_bundles``. So a trial that moves to another bundle never has its metrics in the files of two.
-
-        Returns:
-            The names of the deleted files.
-        """
-        committed = {name.removesuffix(SUFFIX) for name in result_files(self.storage, self._path("trials"))}
-        return self._delete_evaluations(lambda bundle: bundle not in committed | keep_bundles)
+    def marks(self) -> set[str]:
+        """The bundles that have commit rows."""
+        return {name.removesuffix(SUFFIX) for name in result_files(self.storage, self._path("trials"))}
 
     def delete_metrics(self, bundle_id: str) -> None:
-        """Deletes the metrics and details of a bundle that is given up in favour of others with the same trials."""
-        self._delete_evaluations(lambda bundle: bundle == bundle_id)
-
-    def _delete_evaluations(self, of: Callable[[str], bool]) -> list[str]:
-        deleted = []
+        """Deletes the metrics and details of a bundle that is abandoned in favour of others with the same trials."""
         for folder in EVALUATIONS:
-            names = [name for name in result_files(self.storage, self._path(folder)) if of(bundle_of(name))]
-            for name in names:
-                self.storage.delete(self._path(folder, name))
-            deleted += names
-        return deleted
+            for name in result_files(self.storage, self._path(folder)):
+                if bundle_of(name) == bundle_id:
+                    self.storage.delete(self._path(folder, name))
+        self._written.pop(bundle_id, None)
 
     def write_checkpoint(self, bundle_id: str, data: bytes) -> None:
         """Keeps the state of an unfinished bundle, in place of its last checkpoint."""
@@ -200,41 +232,55 @@ class SweepStore:
 
     def set_aside_checkpoint(self, bundle_id: str, reason: str) -> None:
         """Moves a damaged checkpoint out of the way; its bundle starts anew."""
-        self._set_aside("checkpoints", bundle_id + WEIGHTS, reason)
+        self.set_aside("checkpoints", bundle_id + WEIGHTS, reason)
 
     def write_checkpoint_members(self, bundle_id: str, trial_ids: list[str]) -> None:
         """Says which trials the checkpoint of a bundle holds; written before the first checkpoint."""
         self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
 
     def started_bundles(self) -> dict[str, list[str]]:
-        """The trial ids of every bundle with a checkpoint, in the order of its members. A damaged list is set aside."""
-        return self._members(self.checkpoints())
+        """The trial ids of every bundle with a checkpoint, in the order of its members."""
+        checkpoints = set(self.checkpoints())
+        return {bundle: members for bundle, members in self.begun_bundles().items() if bundle in checkpoints}
 
-    def prune_checkpoints(self) -> None:
-        """Deletes what is left of the checkpoints of bundles that are committed: their worker died before it could."""
-        names = self.storage.list(self._path("checkpoints"), ".json")
-        begun = self._members(name.removesuffix(".json") for name in names if SAFE_NAME.fullmatch(name))
-        done = self.committed() if begun else set()
-        for bundle, members in begun.items():
-            if done.issuperset(members):
-                self.delete_checkpoint(bundle)
-
-    def _members(self, bundles: Iterable[str]) -> dict[str, list[str]]:
+    def begun_bundles(self) -> dict[str, list[str]]:
+        """The trial ids of every bundle that was begun and is not finished, in the order of its members. A damaged list
+        is set aside; where there is a checkpoint, which holds the specifications too, it is written again."""
+        names = {name.removesuffix(".json") for name in self.storage.list(self._path("checkpoints"), ".json")}
         found = {}
-        for bundle in bundles:
-            name = f"{bundle}.json"
-            data = self.storage.read_optional(self._path("checkpoints", name))
-            if data is None:
-                continue
-            try:
-                members = json.loads(data)["trial_ids"]
-                if not (isinstance(members, list) and all(isinstance(member, str) for member in members)):
-                    raise TypeError("its trial_ids are no list of words")
-            except (ValueError, LookupError, TypeError, RecursionError) as error:
-                self._set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
-            else:
+        for bundle in sorted(name for name in names | set(self.checkpoints()) if SAFE_NAME.fullmatch(name)):
+            members = self._members(bundle)
+            if members is None and (members := self._members_of_checkpoint(bundle)) is not None:
+                self.write_checkpoint_members(bundle, members)
+            if members is not None:
                 found[bundle] = members
         return found
+
+    def _members(self, bundle: str) -> list[str] | None:
+        name = f"{bundle}.json"
+        data = self.storage.read_optional(self._path("checkpoints", name))
+        if data is None:
+            return None
+        try:
+            members = json.loads(data)["trial_ids"]
+            if not (isinstance(members, list) and all(isinstance(member, str) for member in members)):
+                raise TypeError("its trial_ids are no list of words")
+            return members
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            self.set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
+            return None
+
+    def _members_of_checkpoint(self, bundle: str) -> list[str] | None:
+        data = self.read_checkpoint(bundle)
+        if data is None:
+            return None
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            specs = json.loads(header["__metadata__"]["values"])["specs"]
+            return [TrialSpec.from_dict(spec).trial_id for spec in specs]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            self.set_aside_checkpoint(bundle, f"it does not say which trials it holds: {error}")
+            return None
 
     def checkpoints(self) -> list[str]:
         """The bundles that have a checkpoint, sorted."""
@@ -243,19 +289,41 @@ class SweepStore:
 
     def write_model(self, bundle_id: str, data: bytes, epoch: int | None = None) -> None:
         """Keeps the final weights of a bundle, or those at an effective epoch."""
-        self.storage.write(self._path("models", _model_name(bundle_id, epoch)), data)
+        self._write_file("models", bundle_id, _model_name(bundle_id, epoch), data)
 
     def read_model(self, bundle_id: str, epoch: int | None = None) -> bytes | None:
         """The final weights of a bundle, or those at an effective epoch; None where they are not kept."""
         return self.storage.read_optional(self._path("models", _model_name(bundle_id, epoch)))
 
-    def write_sweep_json(self, value: Any) -> None:
+    def model_facts(self, bundle_id: str, epochs: Iterable[int]) -> Manifest:
+        """The weights of a bundle at effective epochs, those that are there; reads what others have written."""
+        facts = {}
+        for path in (f"models/{_model_name(bundle_id, epoch)}" for epoch in epochs):
+            known = self._written.get(bundle_id, {}).get(path)
+            if known is None and (data := self.storage.read_optional(f"{self.name}/{path}")) is not None:
+                known = FileFact.of(data)
+            if known is not None:
+                facts[path] = known
+        return facts
+
+    def has_models(self, bundle_id: str, epochs: Iterable[int]) -> bool:
+        """Whether the weights of a bundle at all of these effective epochs are there."""
+        paths = [self._path("models", _model_name(bundle_id, epoch)) for epoch in epochs]
+        return None not in self.storage.sizes_of(paths)
+
+    def write_sweep_json(self, value: Mapping[str, Any]) -> None:
         """Keeps the resolved sweep: its specification, versions, commit and machine."""
-        self.storage.write_json(self._path("sweep.json"), value)
+        self.storage.write_json(self._path("sweep.json"), sealed(value))
 
     def read_sweep_json(self) -> Any | None:
-        """What ``write_sweep_json`` kept, or None."""
-        return self._read_json("sweep.json")
+        """What ``write_sweep_json`` kept, or None where there is nothing.
+
+        Raises:
+            StorageError: it is not JSON.
+            DataFormatError: it is damaged otherwise: its digest is another one.
+        """
+        path = self._path("sweep.json")
+        return unsealed(self.storage.read_json_optional(path), self.storage.where(path))
 
     def write_status(self, value: Any) -> None:
         """Replaces the heartbeat of the run."""
@@ -263,7 +331,7 @@ class SweepStore:
 
     def read_status(self) -> Any | None:
         """The last heartbeat, or None."""
-        return self._read_json("status.json")
+        return self.storage.read_json_optional(self._path("status.json"))
 
     def write_given_up(self, bundle_id: str, trial_ids: list[str], reason: str, tries: int) -> None:
         """Notes that a run gave a bundle up, in place of an earlier note about it. What a later run commits counts."""
@@ -306,10 +374,8 @@ class SweepStore:
     def _path(self, *parts: str) -> str:
         return "/".join([self.name, *(safe_name("the name of a file of a sweep", part) for part in parts)])
 
-    def _read_json(self, name: str) -> Any | None:
-        return self.storage.read_json_optional(self._path(name))
-
-    def _set_aside(self, folder: str, name: str, reason: str) -> None:
+    def set_aside(self, folder: str, name: str, reason: str) -> None:
+        """Moves a file that cannot be used to ``set-aside/``, and notes why."""
         path = self._path(folder, name)
         self.storage.move(path, self._path("set-aside", name))
         self.set_aside_notes.append(f"{self.storage.where(path)} was set aside: {reason}")

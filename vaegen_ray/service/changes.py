@@ -7,7 +7,7 @@ must decide on, so it is a warning.
 
 from typing import Any
 
-from vaegen_ray.errors import StorageError
+from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.sweep.spec import Sweep
 
@@ -16,7 +16,7 @@ def changes(sweep: Sweep, store: SweepStore) -> list[str]:
     """Lines for the user about what changed since the sweep was started last."""
     try:
         before = store.read_sweep_json()
-    except StorageError:  # damaged; it is written anew
+    except (DataFormatError, StorageError):  # damaged; it is written anew
         return []
     if not isinstance(before, dict):
         return []

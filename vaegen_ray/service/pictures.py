@@ -1,22 +1,24 @@
 """From the storage's rows to the storage's pictures and tables."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from vaegen_ray import figures
-from vaegen_ray.errors import DataFormatError, VaegenError
+from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
+from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec
 
 
-def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, tuple[str, ...]]:
-    """The results of the trials that a sweep declares, and a line for each file that could not be read.
+def tables_of(
+    store: SweepStore, reads: Iterable[str], ids: Collection[str] | None = None
+) -> tuple[figures.Tables, tuple[str, ...]]:
+    """The results of the trials that a sweep declares, and a line for everything that is left out.
 
     Args:
         store: the files of the sweep.
         reads: the fields of ``Tables`` that are needed; without ``details``, which may be large, these are empty.
+        ids: the declared trials; None: those that ``sweep.json`` declares, or all where it is damaged.
 
-    A folder may also hold trials of an earlier declaration, with other sizes; they are left out.
+    A folder may also hold trials of other declarations, with other sizes; they are left out.
     """
     from vaegen_ray.results import query
     from vaegen_ray.results.schema import STOPPED
@@ -25,47 +27,51 @@ def tables_of(store: SweepStore, reads: Iterable[str]) -> tuple[figures.Tables, 
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
     frames = [results.last(), results.curves(), details, results.last(STOPPED)]
-    if (ids := declared(store)) is not None:
+    notes = [*results.notes, *skipped]
+    try:
+        ids = declared(store) if ids is None else ids
+    except (DataFormatError, StorageError) as error:
+        notes.append(f"{error}; all trials of the folder are used, until the command of the sweep is rerun")
+    if ids is not None:
         frames = [frame[frame["trial_id"].isin(ids)].reset_index(drop=True) for frame in frames]
-    return figures.Tables(*frames), results.notes + skipped
+        notes += differences(ids, results.trials["trial_id"])
+    return figures.Tables(*frames), tuple(notes)
 
 
 def declared(store: SweepStore) -> set[str] | None:
     """The ids of the trials that a sweep declares; None where it does not say.
 
     Raises:
-        DataFormatError: ``sweep.json`` is not what we write.
+        StorageError, DataFormatError: ``sweep.json`` is not what we write.
     """
     value = store.read_sweep_json()
     return None if value is None else set(declared_ids(value, store.storage.where(f"{store.name}/sweep.json")))
 
 
-def declared_ids(value: Any, where: str) -> list[str]:
-    """The ids of the trials that a ``sweep.json`` declares, as they were when it was written: under other numerics the
-    same specifications have other ids, and the rows beside it have these.
-
-    Raises:
-        DataFormatError: ``value`` is not what we write; ``where`` names the file.
-    """
-    try:
-        trials, ids = value["trials"], value.get("trial_ids")
-        if ids is None:  # written before there were any
-            return [TrialSpec.from_dict(each).trial_id for each in trials]
-        if len(ids) != len(trials) or not all(isinstance(trial, str) for trial in ids):
-            raise TypeError("its trial_ids are no list of a word for each of its trials")
-        return list(ids)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise DataFormatError(f"{where} does not say which trials a sweep declares: {error}") from None
+def differences(ids: Collection[str], there: Iterable[str]) -> list[str]:
+    """Lines about declared trials without rows, and about rows of trials that are not declared."""
+    there = set(there)
+    absent, others = len(set(ids) - there), len(there - set(ids))
+    lines = []
+    if absent:
+        lines.append(f"{absent} of {len(set(ids))} declared trials have no rows")
+    if others:
+        lines.append(f"the folder has results of {others} trials of other declarations, which are left out")
+    return lines
 
 
-def draw_figures(store: SweepStore, names: tuple[str, ...]) -> list[str]:
+def draw_figures(store: SweepStore, names: tuple[str, ...], ids: Collection[str] | None = None) -> list[str]:
     """Draws figures from the Parquet files alone, as PNG and PDF, tables as Markdown; says and returns where they
-    are."""
+    are.
+
+    Args:
+        ids: as for ``tables_of``.
+    """
     if not names:
         return []
     from vaegen_ray.figures.style import to_bytes
 
-    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads})
+    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads}, ids)
     for note in notes:
         print(note)
     written = []

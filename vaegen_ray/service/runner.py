@@ -30,7 +30,7 @@ import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
-from vaegen_ray.errors import DataMissingError, VaegenError, printable
+from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError, printable
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
@@ -38,8 +38,9 @@ from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
-from vaegen_ray.service.pictures import draw_figures
+from vaegen_ray.service.pictures import declared, draw_figures
 from vaegen_ray.service.progress import Progress, clock
+from vaegen_ray.service.session import SWEEP, Session, open_session
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
@@ -65,30 +66,48 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     for stream in sweep.streams:
         require_imported(storage, stream.diffusion)
     _check_packages(sweep)
-    store = SweepStore(storage, sweep.name)
-    if options.fresh and (old := store.archive()):
-        print(f"earlier results were put aside as {storage.where(old)}")
-    store.check_metrics()
-    if options.retry_failed:
-        store.forget(_todo(sweep, store, retry_failed=True) - _todo(sweep, store))
-    todo = _todo(sweep, store)
-    store.prune_checkpoints()
-    for note in (*store.set_aside_notes, *changes(sweep, store)):
+    with open_session(storage, sweep.name, SWEEP, options) as session:
+        return _run(sweep, session, options, absent=bool(absent), started=started)
+
+
+def _run(sweep: Sweep, session: Session, options: argparse.Namespace, *, absent: bool, started: float) -> int:
+    store, name, total = session.store, sweep.name, len(sweep.trials)
+    where = store.storage.where(name)
+    mine = {spec.trial_id for spec in sweep.trials}
+    for note in changes(sweep, store):
         print(note)
+    left = _todo(sweep, store)
+    todo = left - session.held
+    session.holder.hold(todo)
+    if elsewhere := len(left - todo):
+        print(f"{elsewhere} VAEs of {name} are left to {session.others[0].who}, which trains them")
     if not todo:
-        print(f"nothing to train: all {len(sweep.trials)} VAEs of {sweep.name} are in {storage.where(sweep.name)}")
-        draw_figures(store, sweep.figures)
-        return 0
-    with ray_and_images(sweep, options, absent=bool(absent)) as images:
-        complete = _train(sweep, store, todo, options, images)
-    done = len(sweep.trials) - len(_todo(sweep, store))
-    took = clock(time.monotonic() - started)
-    print(f"{done}/{len(sweep.trials)} VAEs of {sweep.name} in {storage.where(sweep.name)} after {took}")
-    if done:
-        draw_figures(store, sweep.figures)
-    if left := len(sweep.trials) - done:
-        print(f"{left} VAEs are left; the same command goes on from here")
-    return 0 if complete and done == len(sweep.trials) else 1
+        if not left:
+            print(f"nothing to train: all {total} VAEs of {name} are in {where}")
+        _describe(sweep, store, options)
+        session.prune(set())
+        draw_figures(store, sweep.figures, mine)
+        return 1 if left else 0
+    with ray_and_images(sweep, options, absent=absent) as images:
+        complete = _train(sweep, session, todo, options, images)
+    left = _todo(sweep, store)
+    print(f"{total - len(left)}/{total} VAEs of {name} in {where} after {clock(time.monotonic() - started)}")
+    if len(left) < total:
+        draw_figures(store, sweep.figures, mine)
+    if left:
+        print(f"{len(left)} VAEs are left; the same command goes on from here")
+    return 0 if complete and not left else 1
+
+
+def _describe(sweep: Sweep, store: SweepStore, options: argparse.Namespace) -> None:
+    """Writes ``sweep.json`` where it is not that of this declaration: another one came last, or it is damaged."""
+    try:
+        is_mine = declared(store) == {spec.trial_id for spec in sweep.trials}
+    except (StorageError, DataFormatError):
+        is_mine = False
+    if not is_mine:
+        description = described(sweep, store, options, *cluster.local_devices())
+        store.write_sweep_json({**description, **listed(sweep.trials)})
 
 
 @contextmanager
@@ -213,7 +232,7 @@ def diffusion_images(model: DiffusionSpec, folder: str | None) -> np.ndarray:
 
 def _train(
     sweep: Sweep,
-    store: SweepStore,
+    session: Session,
     todo: set[str],
     options: argparse.Namespace,
     images: Callable[[], dict[str, Split]],
@@ -223,6 +242,8 @@ def _train(
     from vaegen_ray.service.pool import open_pools
     from vaegen_ray.service.tuning import fit
 
+    store = session.store
+
     def images_of(model: DiffusionSpec) -> np.ndarray:
         return diffusion_images(model, options.data_dir)
 
@@ -230,7 +251,7 @@ def _train(
     shipping.check_on_cluster(networks, options.address)
     device, count = cluster.devices()
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
-    store.prune_metrics({bundle_id(bundle) for bundle in bundles})
+    session.prune({bundle_id(bundle) for bundle in bundles})
     store.write_sweep_json({**described(sweep, store, options, device, count), **listed(sweep.trials)})
     earlier = len(sweep.trials) - len(todo)
     kept = f" ({earlier} more are done)" if earlier else ""

@@ -29,6 +29,7 @@ from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
 from vaegen_ray.service.progress import Progress, clock
 from vaegen_ray.service.runner import TRIES, check_networks, described, is_present, ray_and_images
+from vaegen_ray.service.session import SEARCH, Session, open_session
 from vaegen_ray.sweep.cost import H200, Device
 from vaegen_ray.sweep.packing import seconds_of
 from vaegen_ray.sweep.plan import hours
@@ -62,18 +63,18 @@ def run(search: Search, options: argparse.Namespace) -> int:
     absent = not is_present(dataset, options.data_dir)
     storage = Storage.open(options.storage)
     storage.probe()
-    store = SweepStore(storage, search.name)
-    if options.fresh and (old := store.archive()):
-        print(f"earlier results were put aside as {storage.where(old)}")
-    store.check_metrics()
-    if options.retry_failed:
-        store.forget(store.committed() - store.committed(retry_failed=True))
-    store.prune_checkpoints()
-    known = history(store, search)
-    for note in (*store.set_aside_notes, *changes(search.sweep, store)):
+    with open_session(storage, search.name, SEARCH, options) as session:
+        return _run(search, session, options, absent=absent, started=started)
+
+
+def _run(search: Search, session: Session, options: argparse.Namespace, *, absent: bool, started: float) -> int:
+    store, where = session.store, session.store.storage.where(search.name)
+    for note in changes(search.sweep, store):
         print(note)
+    known = history(store, search)
+    session.prune({bundle_id(known.todo(search, tried.point)) for tried in known.begun})
     if len(known.done) >= search.points:
-        print(f"nothing to try: {_counted(known)} of {search.name} are in {storage.where(search.name)}")
+        print(f"nothing to try: {_counted(known)} of {search.name} are in {where}")
         _describe(search, store, known, options)
         _conclude(search, store, known)
         return 0
@@ -81,7 +82,6 @@ def run(search: Search, options: argparse.Namespace) -> int:
         complete = _search(search, store, known, options, images)
     known = history(store, search)
     took = clock(time.monotonic() - started)
-    where = storage.where(search.name)
     print(f"{search.name}: {_counted(known)} of a budget of {search.points:,} in {where} after {took}")
     _conclude(search, store, known)
     if left := search.points - len(known.done):
@@ -105,7 +105,6 @@ def _search(
     networks = shipping.pack(search.sweep.networks)
     shipping.check_on_cluster(networks, options.address)
     device, count = cluster.devices()
-    _tidy(search, store, known)
     course = Course(
         search,
         store,
@@ -142,14 +141,6 @@ def _search(
     finally:
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tidy(search: Search, store: SweepStore, known: History) -> None:
-    """Deletes what bundles left that nobody will go on with."""
-    kept = {bundle_id(known.todo(search, tried.point)) for tried in known.begun}
-    store.prune_metrics(kept)
-    for bundle in set(store.checkpoints()) - kept:
-        store.delete_checkpoint(bundle)
 
 
 def _describe(search: Search, store: SweepStore, known: History, options: argparse.Namespace) -> None:

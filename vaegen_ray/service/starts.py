@@ -60,7 +60,8 @@ class Starts:
         self._counted.discard(bundle_id(bundle))
 
     def _write(self, bundle: Bundle, *, starts: int = 0, halved: bool = False) -> None:
-        self._store.storage.write_json(self._path(bundle), {"run": self._run, "starts": starts, "halved": halved})
+        note = {"run": self._run, "starts": starts, "halved": halved, "trial_ids": [spec.trial_id for spec in bundle]}
+        self._store.storage.write_json(self._path(bundle), note)
 
     def _path(self, bundle: Bundle) -> str:
         return f"{self._store.name}/starts/{bundle_id(bundle)}.json"

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, StorageError
-from vaegen_ray.results.parquet import read_folder
-from vaegen_ray.results.schema import COMPLETED, FAILED, STATUSES, trials_schema
+from vaegen_ray.results.declaration import declared_ids
+from vaegen_ray.results.integrity import SCHEMAS, whole_trials
+from vaegen_ray.results.schema import COMPLETED, FAILED, STATUSES
 from vaegen_ray.results.schema import STOPPED as STOPPED_EARLY
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore, is_sweep, sweep_names
-from vaegen_ray.service.pictures import declared_ids
 from vaegen_ray.service.progress import HEARTBEAT_SECONDS
 
 FINISHED, RUNNING, PREPARING, STOPPED = "finished", "running", "preparing", "stopped"
@@ -89,10 +89,10 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
         raise StorageError(f"no sweep {name!r} in {storage.where()}; sweeps there: {there}")
     notes: list[str] = []
     facts, beat = read_facts(store, notes), read_beat(store, notes)
-    tables, corrupt = _read(lambda: read_folder(storage, f"{name}/trials", trials_schema()), notes) or ({}, {})
-    notes += [f"{storage.where(f'{name}/trials/{file}')} was skipped: {why}" for file, why in corrupt.items()]
+    whole = _read(lambda: whole_trials(storage, name, tuple(SCHEMAS)), notes)
+    notes += whole.notes if whole else ()
     committed: dict[str, str] = {}
-    for table in tables.values():
+    for table in whole.tables.values() if whole else ():
         for trial, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
             if committed.get(trial) != COMPLETED:
                 committed[trial] = status

@@ -20,6 +20,7 @@ import torch
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.models.layout import params_total, params_z
+from vaegen_ray.results.manifest import vanished
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.starts import Starts
@@ -155,20 +156,33 @@ class Worker:
             self.notes += told
         told, run.notes = run.notes, []
         self.notes += told
-        for segment in run.take_segments():
-            epochs = (segment.first_epoch, segment.last_epoch)
-            if segment.details:
-                self._store.write_details(run.bundle_id, *epochs, segment.details)
-            self._store.write_metrics(run.bundle_id, *epochs, segment.rows)
+        self._write_segments(run)
         for epoch, model in run.take_models():
             self._store.write_model(run.bundle_id, model, epoch)
         if run.finished:
             outcomes = run.outcomes()
             if any(outcome.status == "completed" for outcome in outcomes):
                 self._store.write_model(run.bundle_id, run.model())
+            if vanished(self._store.storage, self._store.name, self._store.written(run.bundle_id)):
+                run.hand_out_again()
+                self._write_segments(run)
             self._commit(outcomes, run.wall_seconds, run.evaluation_seconds)
         elif time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
             self.save_checkpoint()
+
+    def _write_segments(self, run: BundleRun) -> None:
+        """Writes the metrics and details that are complete, and again those of before that are not there any more."""
+        lost = 0
+        for segment in run.take_segments():
+            about = (run.bundle_id, segment.first_epoch, segment.last_epoch)
+            written = self._store.write_metrics(*about, segment.rows, again=segment.again)
+            if segment.details:
+                written |= self._store.write_details(*about, segment.details, again=segment.again)
+            lost += segment.again and written
+        if lost:
+            self.notes.append(
+                f"metrics of bundle {run.bundle_id} were not there or damaged and are written again ({lost} files)"
+            )
 
     @property
     def finished(self) -> bool:
@@ -213,12 +227,15 @@ class Worker:
             return run()
         try:
             resumed = run(checkpoint=data)
-            self._resumed += resumed.fraction * len(bundle)
-            return resumed
         except DataFormatError as error:
             self._store.set_aside_checkpoint(name, str(error))
             self.notes.append(f"{error}; set aside, the bundle starts anew")
             return run()
+        if not self._store.has_models(name, resumed.saved_epochs):
+            self.notes.append(f"weights of bundle {name} that were kept are missing; the bundle starts anew")
+            return run()
+        self._resumed += resumed.fraction * len(bundle)
+        return resumed
 
     def _open(self, bundle: Bundle, stream: StreamSpec) -> Samples:
         """The members of a bundle read a stream together."""
@@ -260,9 +277,9 @@ class Worker:
         self._take_halves(bundle)
 
     def _take_halves(self, bundle: Bundle) -> None:
-        """The halves have files of their own; those of the whole go."""
-        self._store.delete_checkpoint(bundle_id(bundle))
+        """The halves have files of their own; those of the whole go, the list of its members last (``prune``)."""
         self._store.delete_metrics(bundle_id(bundle))
+        self._store.delete_checkpoint(bundle_id(bundle))
         at = self._waiting.index(bundle)
         halves = [tuple(bundle[member] for member in members) for members in _halves(len(bundle))]
         self._waiting[at : at + 1] = halves
@@ -302,7 +319,9 @@ class Worker:
             )
             for outcome in outcomes
         ]
-        self._store.commit_trials(name, rows)
+        saved = self._run.saved_epochs if self._run is not None else []
+        files = self._store.model_facts(name, saved) | self._store.written(name)
+        self._store.commit_trials(name, rows, files)
         self._validation += self._run.validation if self._run is not None else []
         self._finish(self._waiting[0])
         self._drop_run()

@@ -40,6 +40,8 @@ class Segment:
     last_epoch: int
     rows: list[dict[str, Any]]
     details: list[dict[str, Any]]
+    again: bool = False
+    """It was handed out before, by this run or by the one that wrote the checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,11 @@ class BundleRun:
         self._details: list[dict[str, Any]] = []
         self._evaluated_until = 0
         self._segments_taken = 0
+        """Segments that were handed out since the run was made."""
+        self._segments_before = 0
+        """Segments that were handed out at any time."""
+        self.saved_epochs: list[int] = []
+        """Evaluations whose weights are kept (``save_every``)."""
         self._save_every = save_every
         self._models: dict[int, bytes] = {}
         if checkpoint is not None:
@@ -125,7 +132,8 @@ class BundleRun:
             self._early_stopping.load_state(tensors, values["early_stopping"])
             self._rows, self._details = values["rows"], values["details"]
             self._evaluated_until = values["evaluated_until"]
-            self._segments_taken = values["segments_taken"]
+            self._segments_before = values["segments_taken"]
+            self.saved_epochs = values.get("saved_epochs", [])
             self.wall_seconds, self.evaluation_seconds = values["wall_seconds"], values["evaluation_seconds"]
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -167,7 +175,8 @@ class BundleRun:
         self.wall_seconds += time.monotonic() - started
 
     def take_segments(self) -> Iterator[Segment]:
-        """The segments that are complete and were not handed out before.
+        """The segments that are complete and that this run has not handed out; after a checkpoint they come once more,
+        in case that a file of theirs was lost meanwhile.
 
         A segment counts as handed out when the next one is asked for: one whose writing failed is handed out again.
         """
@@ -179,8 +188,14 @@ class BundleRun:
             rows, details = (
                 [row for row in kind if row["effective_epoch"] in epochs] for kind in (self._rows, self._details)
             )
-            yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows, details=details)
+            again = self._segments_taken < self._segments_before
+            yield Segment(first_epoch=epochs[0], last_epoch=epochs[-1], rows=rows, details=details, again=again)
             self._segments_taken += 1
+            self._segments_before = max(self._segments_before, self._segments_taken)
+
+    def hand_out_again(self) -> None:
+        """Lets ``take_segments`` begin with the first segment again."""
+        self._segments_taken = 0
 
     def take_models(self) -> Iterator[tuple[int, bytes]]:
         """The weights at evaluations that are to be kept, by epoch; each once. Like segments, they are handed out again
@@ -208,13 +223,13 @@ class BundleRun:
 
     def checkpoint(self) -> bytes:
         """Everything that the rest of the run depends on."""
-        return self._packed(range(len(self.specs)), self._segments_taken)
+        return self._packed(range(len(self.specs)), self._segments_before, self.saved_epochs)
 
     def part(self, members: Sequence[int]) -> bytes:
         """The checkpoint of a bundle of some of the members, as if they had been trained by themselves."""
-        return self._packed(members, segments_taken=0)
+        return self._packed(members, segments_taken=0, saved_epochs=[])
 
-    def _packed(self, members: Sequence[int], segments_taken: int) -> bytes:
+    def _packed(self, members: Sequence[int], segments_taken: int, saved_epochs: list[int]) -> bytes:
         tensors, values = self.trainer.state()
         best, looks = self._early_stopping.state()
         specs = [self.specs[member] for member in members]
@@ -234,6 +249,7 @@ class BundleRun:
                 "details": details,
                 "evaluated_until": self._evaluated_until,
                 "segments_taken": segments_taken,
+                "saved_epochs": saved_epochs,
                 "wall_seconds": self.wall_seconds * len(specs) / len(self.specs),
                 "evaluation_seconds": self.evaluation_seconds * len(specs) / len(self.specs),
                 "specs": [spec.as_dict() for spec in specs],
@@ -262,6 +278,7 @@ class BundleRun:
                 self._keep(member, epoch, elbos[member], further[member])
         if self._save_every and epoch % self._save_every == 0 and self.trainer.alive:
             self._models[epoch] = self.model()
+            self.saved_epochs = [*self.saved_epochs, epoch]
         self._evaluated_until = epoch
         self._synchronise()
         self.evaluating = False

@@ -16,7 +16,16 @@ def pack(tensors: dict[str, Tensor], values: dict[str, Any]) -> bytes:
     """One safetensors file; ``values`` (anything JSON holds, NaN included) and a SHA-256 go into its metadata."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(values, sort_keys=True)
-    return safetensors.torch.save(flat, {"values": text, "sha256": digest(flat, text)})
+    return _in_order(safetensors.torch.save(flat, {"values": text, "sha256": digest(flat, text)}))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its header in alphabetical order: safetensors writes it in any order, and the same
+    content shall be the same bytes."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[start:]
 
 
 def unpack(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
