@@ -2,6 +2,7 @@
 
 from vaegen_ray import __version__
 from vaegen_ray.cli import (
+    check,
     claims,
     compare,
     completion,
@@ -28,6 +29,7 @@ GROUPS = (
     datasets,
     diffusion,
     samples,
+    check,
     doctor,
     completion,
 )
