@@ -59,7 +59,7 @@ def test_the_same_command_typed_twice_is_told_who_trains(
     store: SweepStore, other: LeaseHolder, capsys: pytest.CaptureFixture
 ) -> None:
     assert run(store, TRIALS[0]) == 1
-    assert f"1 VAEs of s are left to {other.lease.who}, which trains them" in capsys.readouterr().out
+    assert f"1 of 1 VAEs of s are trained by {other.lease.who}, and are left to it" in capsys.readouterr().out
     assert store.storage.list("s/leases") == [f"{other.lease.run}.beat", f"{other.lease.run}.json"]
 
 
@@ -120,7 +120,7 @@ def test_ids_without_rows_and_rows_without_ids_are_said(store: SweepStore) -> No
     assert list(tables.last["trial_id"]) == [TRIALS[1].trial_id]
     assert notes == (
         "1 of 2 declared trials have no rows",
-        "the folder has results of 1 trials of other declarations, which are left out",
+        "trials of other declarations in the folder, which are left out: 1",
     )
 
 

@@ -56,7 +56,7 @@ def differences(ids: Collection[str], there: Iterable[str]) -> list[str]:
     if absent:
         lines.append(f"{absent} of {len(set(ids))} declared trials have no rows")
     if others:
-        lines.append(f"the folder has results of {others} trials of other declarations, which are left out")
+        lines.append(f"trials of other declarations in the folder, which are left out: {others}")
     return lines
 
 

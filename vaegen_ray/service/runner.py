@@ -80,7 +80,7 @@ def _run(sweep: Sweep, session: Session, options: argparse.Namespace, *, absent:
     todo = left - session.held
     session.holder.hold(todo)
     if elsewhere := len(left - todo):
-        print(f"{elsewhere} VAEs of {name} are left to {session.others[0].who}, which trains them")
+        print(f"{elsewhere} of {total} VAEs of {name} are trained by {session.others[0].who}, and are left to it")
     if not todo:
         if not left:
             print(f"nothing to train: all {total} VAEs of {name} are in {where}")
