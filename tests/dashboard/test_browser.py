@@ -173,13 +173,14 @@ def test_a_keyboard_reaches_everything_in_the_order_of_the_page(small: Page) -> 
         return [e.id || e.innerText.trim(), style.outlineStyle !== 'none' || style.boxShadow !== 'none']
     """
     seen = []
-    for _ in range(18):
+    for _ in range(19):
         small.press(Keys.TAB)
         seen.append(small.browser.execute_script(here))
-    order = ["Skip to the content", "vaegen_ray", "All sweeps", "Sampler pools", "Figure", "Curves", "Table", "Failed"]
-    assert [name for name, _ in seen[:8]] == order
-    assert [name for name, _ in seen[8:11]] == ["x", "y", "colour"]
-    assert seen[17][0] == "The same numbers as a table."  # behind the buttons of the figure
+    head = ["Skip to the content", "vaegen_ray", "All sweeps", "Sampler pools"]
+    assert [name for name, _ in seen[:4]] == head and seen[4][0].startswith("Settings")
+    assert [name for name, _ in seen[5:9]] == ["Figure", "Curves", "Table", "Failed"]
+    assert [name for name, _ in seen[9:12]] == ["x", "y", "colour"]
+    assert seen[18][0] == "The same numbers as a table."  # behind the buttons of the figure
     assert all(visible for _, visible in seen), seen
     title = "return document.querySelector('#figure .js-plotly-plot').layout.xaxis.title.text"
     downs = count(1)
@@ -208,6 +209,50 @@ def test_nothing_is_wider_than_a_phone(small: Page) -> None:
             assert small.browser.execute_script("return document.documentElement.scrollWidth") <= 390, path
     finally:
         small.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+WIDTHS = """
+    const plot = document.querySelector('.js-plotly-plot'), box = plot && plot.querySelector('.main-svg');
+    return box ? [plot.getBoundingClientRect().width, box.getBoundingClientRect().width] : [0, 1]
+"""
+
+
+def test_a_figure_is_drawn_anew_when_its_box_changes(small: Page) -> None:
+    """With the window, and inside of a window that stays as it is."""
+    size = small.browser.get_window_size()
+    for path, css in ((f"/sweep/{SWEEP}", "#figure .point"), (f"/sweep/{SWEEP}/curves", "#curves .point")):
+        small.open(path)
+        small.until(lambda css=css: small.all(css), f"{css} of {path}")
+        before = small.until(lambda: (w := small.browser.execute_script(WIDTHS))[0] == w[1] and w, "it fills its box")
+        try:
+            small.browser.set_window_size(700, 900)
+            small.until(
+                lambda: (w := small.browser.execute_script(WIDTHS))[0] == w[1] < before[1] - 300,  # noqa: B023
+                "it is as narrow as the window",
+            )
+            small.browser.execute_script("document.querySelector('main figure').style.width = '400px'")
+            small.until(
+                lambda: (w := small.browser.execute_script(WIDTHS))[0] == w[1] < 400, "it is as wide as its box"
+            )
+        finally:
+            small.browser.set_window_size(size["width"], size["height"])
+
+
+def test_behind_a_prefix_the_links_of_the_page_lead_to_it(
+    browser: Any, serve: Callable[..., str], trained: Path
+) -> None:
+    page = Page(browser, serve(trained, prefix="/lab/vaegen"))
+    page.open("/")
+    page.until(lambda: page.texts("#sweeps h2") == [SWEEP], "the sweep is listed")
+    page.all("#sweeps a")[0].click()
+    page.until(lambda: page.points() == [("circle", 6)], "its figure is drawn")
+    assert browser.current_url == f"{page.address}/sweep/{SWEEP}"
+    page.all("nav.views a")[2].click()
+    page.until(lambda: len(page.all("#table tbody tr")) == 6, "six rows")
+    assert browser.current_url == f"{page.address}/sweep/{SWEEP}/table"
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert all(name.startswith((f"{page.address}/", "data:", "blob:")) for name in loaded), loaded
+    assert page.complaints() == []
 
 
 def test_an_address_without_a_page_says_so(small: Page) -> None:

@@ -157,7 +157,7 @@ def test_figures_and_given_up_bundles_are_shown_when_they_come(serve: Callable[.
     store.write_figure("small.png", b"picture")  # the driver draws when the last row is written
     drawn = page.head()[1]
     assert drawn != first
-    assert "small.png" in json.dumps(page.ask("figure.figure", x="nc", y="elbo_test", colour="method")["response"])
+    assert "small.png" in json.dumps(page.ask("paper.children")["response"])
     store.write_given_up(bundle_id(BUNDLES[2]), [spec.trial_id for spec in BUNDLES[2]], "the disk is full", 4)
     head, version = page.head()
     assert version != drawn and "A bundle was given up" in head and "the disk is full" in head

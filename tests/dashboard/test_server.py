@@ -1,5 +1,6 @@
 """Who is let in, what is served, how the page starts and ends."""
 
+import json
 import os
 import re
 import shutil
@@ -19,8 +20,10 @@ import pytest
 from vaegen_ray.cli import main
 from vaegen_ray.dashboard.server import MOST_ASKED, Server, is_loopback
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.trial import bundle_id
 
-from .conftest import SWEEP
+from .conftest import BUNDLES, SWEEP
+from .test_page import Page
 
 WAIT = 120.0
 DRIVER = """
@@ -56,7 +59,83 @@ def test_the_page_asks_for_nothing_from_elsewhere(serve: Callable[..., str], tra
 def test_a_name_that_somebody_else_gave_this_machine_lets_nobody_in(
     serve: Callable[..., str], trained: Path, host: str, code: int
 ) -> None:
-    assert get(serve(trained), Host=host)[0] == code
+    found, headers, said = get(serve(trained), Host=host)
+    assert found == code
+    if code == 403:
+        assert headers["Content-Type"].startswith("text/plain") and f"it was asked for as {host!r}" in said.decode()
+        assert all(way in said.decode() for way in ("http://127.0.0.1:PORT", "let a proxy send", "--host ADDR"))
+
+
+@pytest.mark.parametrize("kept", ["/lab/vaegen", ""], ids=["the proxy keeps the prefix", "the proxy takes it off"])
+def test_behind_a_proxy_all_addresses_have_the_prefix(serve: Callable[..., str], trained: Path, kept: str) -> None:
+    address = serve(trained, prefix="/lab/vaegen")
+    assert address.endswith("/lab/vaegen")
+    bare = address.removesuffix("/lab/vaegen")
+    code, _, page = get(f"{bare}{kept}/sweep/{SWEEP}")
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.decode())
+    assert code == 200 and sources and all(source.startswith("/lab/vaegen/") for source in sources)
+    for source in sources:
+        assert get(bare + kept + source.removeprefix("/lab/vaegen"))[0] == 200, source
+    code, _, layout = get(f"{bare}{kept}/_dash-layout")
+    links = re.findall(r'"href": "([^"]+)"', json.dumps(json.loads(layout)))
+    assert {"/lab/vaegen/", "/lab/vaegen/samples"} <= set(links)
+    assert all(link.startswith(("/lab/vaegen/", "#")) for link in links)
+    opened = Page(bare + kept).opened(f"/lab/vaegen/sweep/{SWEEP}")
+    assert "6 / 6" in opened and f'"/lab/vaegen/sweep/{SWEEP}/curves"' in opened
+    assert not re.search(r'"(?:href|src)": "/(?!lab/vaegen/)', opened)
+    assert get(f"{bare}{kept}/alive")[0] == 204
+
+
+def test_a_prefix_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("vaegen", "/a b", "//host", "http://host/a", "/a?b"):
+        assert main(["dashboard", "--url-prefix", wrong]) == 2
+        said = capsys.readouterr().err
+        assert "must be a path such as /vaegen" in said and repr(wrong) in said
+
+
+LINKED = {
+    f"{SWEEP}/sweep.json": "sweep.json",
+    f"{SWEEP}/trials/{bundle_id(BUNDLES[0])}.parquet": "a file of rows",
+    f"{SWEEP}/figures": "a folder",
+    f"{SWEEP}/given-up": "a folder",
+    f"{SWEEP}/figures/a.png": "a picture",
+}
+
+
+@pytest.mark.parametrize("path", LINKED)
+def test_a_link_that_leaves_the_storage_is_not_followed_and_is_said(
+    serve: Callable[..., str], trained: Path, tmp_path: Path, path: str
+) -> None:
+    storage, outside, link = tmp_path / "storage", tmp_path / "outside", tmp_path / "storage" / path
+    shutil.copytree(trained / SWEEP, storage / SWEEP)
+    (storage / SWEEP / "figures").mkdir(exist_ok=True)
+    (storage / SWEEP / "figures" / "a.png").write_bytes(b"secret")
+    (storage / SWEEP / "given-up").mkdir(exist_ok=True)
+    shutil.move(link, outside)
+    link.symlink_to(outside)
+    address = serve(storage)
+    page = Page(address)
+    head = page.opened(f"/sweep/{SWEEP}")
+    if link.suffix != ".png":
+        assert "VAEs done" in head and f"{path} is behind a symbolic link that leads out of the storage" in head
+    if "figures" in path:
+        code, _, data = get(f"{address}/figures/{SWEEP}/a.png")
+        assert code == 404 and b"secret" not in data
+
+
+def test_a_sweep_that_is_a_link_out_of_the_storage_hides_no_other(
+    serve: Callable[..., str], trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / SWEEP, tmp_path / "storage" / SWEEP)
+    (tmp_path / "storage" / "linked").symlink_to(trained / SWEEP)
+    (tmp_path / "storage" / "within").symlink_to(SWEEP)  # stays in the storage, and so is followed
+    page = Page(serve(tmp_path / "storage"))
+    sweeps = page.sweeps()
+    assert sweeps.count("6 of 6 VAEs done") >= 2
+    assert "linked is behind a symbolic link that leads out of the storage" in sweeps
+    assert "6 / 6" in page.opened("/sweep/within")
+    said = page.ask("main.children", url="/sweep/linked")["sideUpdate"]["problem"]["children"]
+    assert "linked is behind a symbolic link" in said
 
 
 def test_pictures_are_those_of_sweeps_alone(serve: Callable[..., str], trained: Path, tmp_path: Path) -> None:

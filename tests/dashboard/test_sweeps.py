@@ -1,10 +1,12 @@
 """What the page says of a sweep: its state, counts, trials under way, bundles that were given up."""
 
+import colorsys
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,7 @@ from vaegen_ray.dashboard.pools import Pools
 from vaegen_ray.dashboard.sweeps import UNDER_WAY, Seen, Sweeps
 from vaegen_ray.dashboard.table import filtered, ordered
 from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.figures.style import method_colour, method_name
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
@@ -188,8 +191,10 @@ def test_a_figure_shows_every_trial_and_the_means(finished: Seen) -> None:
     figure, said = over_axis(rows, varied, "nc", "neg_elbo_test", "method")
     means, points = figure["data"]
     assert sorted(points["customdata"]) == sorted(spec.trial_id for spec in SPECS)
-    wanted = rows.groupby("nc")["neg_elbo_test"].mean()
-    assert means["x"][:-1] == wanted.index.tolist() and means["y"][:-1] == pytest.approx(wanted.tolist())
+    wanted = rows.groupby("nc")["neg_elbo_test"].agg(["mean", "min", "max"])
+    assert means["x"][:-1] == wanted.index.tolist() and means["y"][:-1] == pytest.approx(wanted["mean"].tolist())
+    assert means["error_y"]["array"][:-1] == pytest.approx((wanted["max"] - wanted["mean"]).tolist())
+    assert means["error_y"]["arrayminus"][:-1] == pytest.approx((wanted["mean"] - wanted["min"]).tolist())
     assert said.startswith("negative test ELBO (nats/image) against nc") and "6 VAEs" in said
     by_nc, _ = over_axis(rows, varied, "params_total", "elbo_test", "nc")
     marks = [trace["marker"]["symbol"] for trace in by_nc["data"] if "customdata" in trace]
@@ -250,7 +255,7 @@ def test_names_from_files_are_text_in_a_figure(finished: Seen) -> None:
 def test_curves_have_both_sets(trained: Any) -> None:
     trial = SPECS[0].trial_id
     metrics = Sweeps(Storage.open(trained, create=False))[SWEEP].curves([trial])
-    figure, said = curves(metrics, {trial: "nc 1"}, "elbo")
+    figure, said = curves(metrics, {trial: "nc 1"}, "elbo", {trial: "normal"})
     assert [(trace["x"], trace["line"]["dash"]) for trace in figure["data"]] == [
         ([1, 3, 6], "solid"),
         ([1, 3, 6], "dash"),
@@ -284,11 +289,92 @@ def test_without_a_value_of_the_colour_a_trial_is_drawn_all_the_same(finished: S
     assert "3 VAEs" in said and "3 more have no levels" in said
 
 
-def test_bars_say_over_what_they_are_means(finished: Seen) -> None:
-    _, said = over_axis(finished.rows, finished.varied, "method", "elbo_test", "method")
-    assert said.endswith("bars are means over seeds and nc.")
-    _, said = over_axis(finished.rows, finished.varied, "nc", "elbo_test", "method")
-    assert said.endswith("lines are means over seeds.")
+def test_means_are_over_seeds_alone(finished: Seen) -> None:
+    rows = finished.rows
+    figure, said = over_axis(rows, finished.varied, "method", "elbo_test", "method")
+    bars = [y for y in figure["data"][0]["y"] if y is not None]
+    assert sorted(bars) == pytest.approx(sorted(rows.groupby("nc")["elbo_test"].mean()))
+    assert said.endswith("bars are means over seeds, one for each nc.")
+    rates = rows.assign(learning_rate=rows["seed"].map({0: 0.1, 1: 0.2}))  # no two trials differ in the seed alone
+    figure, said = over_axis(rates, ["nc", "learning_rate"], "params_total", "elbo_test", "method")
+    means = [y for trace in figure["data"] if "customdata" not in trace for y in trace["y"] if y is not None]
+    assert sorted(means) == pytest.approx(sorted(rows["elbo_test"]))
+    assert said.endswith("lines join sizes where nc or mz alone grows.")
+    _, said = over_axis(rows, finished.varied, "nc", "elbo_test", "method")
+    assert said.endswith("lines join settings that differ in nc alone.")
+
+
+def test_over_the_size_a_line_follows_the_path_of_the_paper(finished: Seen) -> None:
+    """The path grows nc at mz 1, mz at nc 8, nc at mz 4; the points (1, 4) and (16, 1) are off it."""
+    places = [(1, 1), (8, 1), (8, 4), (16, 4), (1, 4), (16, 1)]
+    sizes = {(1, 1): 210, (1, 4): 240, (8, 1): 1300, (8, 4): 1400, (16, 1): 2800, (16, 4): 3000}
+    rows = finished.rows.assign(
+        nc=[nc for nc, _ in places], mz=[mz for _, mz in places], params_total=[sizes[place] for place in places]
+    )
+    means = over_axis(rows, ["nc", "mz"], "params_total", "neg_elbo_test", "method")[0]["data"][0]
+    pieces: list[list[int]] = [[]]
+    for x in means["x"]:
+        pieces[-1].append(x) if x is not None else pieces.append([])
+    assert pieces == [[210, 1300], [1300, 1400], [1400, 3000], [240], [2800], []]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [((1, 2, 8), [1, 2, 8]), ((1, 64, 512), [1, 64, 512]), ((3, 3, 4), [3, 4])],
+)
+def test_an_axis_of_whole_numbers_has_whole_ticks(finished: Seen, values: tuple[int, ...], ticks: list[int]) -> None:
+    rows = finished.rows.assign(nc=[*values, *values])
+    axis = over_axis(rows, ["nc"], "nc", "elbo_test", "method")[0]["layout"]["xaxis"]
+    assert axis["tickvals"] == ticks and axis["ticktext"] == [str(tick) for tick in ticks]
+    halves = over_axis(rows.assign(nc=rows["nc"] / 2), ["nc"], "nc", "elbo_test", "method")[0]["layout"]["xaxis"]
+    assert "tickvals" not in halves
+
+
+@pytest.mark.parametrize("last", [12, 19, 250, 4000])
+def test_an_axis_of_many_whole_numbers_has_whole_steps(finished: Seen, last: int) -> None:
+    epochs = np.linspace(last - 11 if last < 20 else last / 2, last, 12).round()
+    many = pd.concat([finished.look.last.iloc[:1]] * 12).assign(effective_epoch=epochs)
+    trial = str(many["trial_id"].iloc[0])
+    axis = curves(many, {trial: "nc 1"}, "elbo", {trial: "normal"})[0]["layout"]["xaxis"]
+    assert axis["dtick"] % 1 == 0 and axis["tick0"] % 1 == 0 and 2 <= (epochs[-1] - epochs[0]) / axis["dtick"] <= 12
+
+
+def test_a_method_has_one_colour_in_all_views(finished: Seen) -> None:
+    methods = ["normal", "dmaapx", "rha+dmaapx"]
+    trials = finished.look.last["trial_id"].astype(str).tolist()
+    rows = finished.rows.assign(method=[*methods, *methods])
+    drawn = over_axis(rows, ["nc", "method"], "nc", "elbo_test", "method")[0]["data"]
+    of_figure = {trace["customdata"][0]: trace["marker"]["color"] for trace in drawn if "customdata" in trace}
+    assert set(of_figure.values()) == {method_colour(method) for method in methods}
+    bars, axis = (
+        over_axis(rows, ["nc", "method"], "method", "elbo_test", "method")[0][part] for part in ("data", "layout")
+    )
+    of_bars = {trace["x"][0]: trace["marker"]["color"] for trace in bars if "customdata" in trace}
+    assert of_bars == {method: method_colour(method) for method in methods}
+    names = dict(zip(axis["xaxis"]["tickvals"], axis["xaxis"]["ticktext"], strict=True))
+    assert names == {method: method_name(method) for method in methods}
+    for chosen in (methods, methods[1:], ["dmaapx"]):  # whatever else is drawn, in any order
+        of = dict(zip(trials, chosen, strict=False))
+        lines = curves(finished.look.last, {trial: trial for trial in of}, "elbo", of)[0]["data"]
+        assert {line["legendgroup"]: line["line"]["color"] for line in lines} == {
+            trial: method_colour(method).lower() for trial, method in of.items()
+        }
+    lines = curves(finished.look.last, dict.fromkeys(trials, "x"), "elbo_test", dict.fromkeys(trials, "normal"))[0]
+    hues = [
+        colorsys.rgb_to_hls(*(int(line["line"]["color"][at : at + 2], 16) / 255 for at in (1, 3, 5)))
+        for line in lines["data"]
+    ]
+    wanted = colorsys.rgb_to_hls(*(int(method_colour("normal")[at : at + 2], 16) / 255 for at in (1, 3, 5)))[0]
+    assert [hue for hue, _, _ in hues] == pytest.approx([wanted] * 6, abs=0.01)
+    assert [light for _, light, _ in hues] == sorted({light for _, light, _ in hues})
+
+
+def test_settings_and_dates_of_a_sweep(finished: Seen) -> None:
+    said = json.dumps(views.settings(finished), cls=PlotlyJSONEncoder, ensure_ascii=False)
+    dates = finished.look.trials["finished_at"]
+    day = dates.max().tz_convert(None).strftime("%Y-%m")
+    assert "digits · 60 training images · 6 epochs · preset smoke · first result " in said and day in said
+    assert all(words in said for words in ('"3 values: 1, 2, 8"', '"2 values: 0, 1"', '"batch size"', '"20"'))
 
 
 def test_curves_are_offered_of_every_metric_that_was_measured(finished: Seen) -> None:
@@ -297,7 +383,7 @@ def test_curves_are_offered_of_every_metric_that_was_measured(finished: Seen) ->
     assert {"elbo", "elbo_validation", "elbo_source", "generalization_gap"} <= set(names)
     assert not {"elbo_test", "elbo_train", "neg_elbo_test"} & set(names)
     of = finished.look.last.assign(elbo_validation=-1.0)
-    figure, _ = curves(of, {SPECS[0].trial_id: "nc 1"}, "elbo_validation")
+    figure, _ = curves(of, {SPECS[0].trial_id: "nc 1"}, "elbo_validation", {SPECS[0].trial_id: "normal"})
     assert [trace["y"] for trace in figure["data"]] == [[-1.0]]
 
 

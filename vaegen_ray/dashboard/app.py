@@ -5,15 +5,16 @@
 The page is read-only: no address and no event of it writes anything.
 """
 
+import hashlib
 import logging
 import re
 from typing import Any
 from urllib.parse import unquote
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
-from flask import Response, abort
+from flask import Response, abort, request
 
-from vaegen_ray.dashboard import columns, pages, pools, views
+from vaegen_ray.dashboard import columns, graphs, pages, pools, views
 from vaegen_ray.dashboard.sweeps import Seen, Sweeps
 from vaegen_ray.errors import SpecError, VaegenError
 
@@ -27,20 +28,26 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def make(sweeps: Sweeps) -> Dash:
-    """The application over the sweeps of a storage."""
+def make(sweeps: Sweeps, prefix: str = "") -> Dash:
+    """The application over the sweeps of a storage.
+
+    Args:
+        prefix: what stands before all paths of the page in a browser, such as ``/vaegen``.
+    """
     app = Dash(
         "vaegen_ray.dashboard",
         title="vaegen_ray",
         update_title="",
         index_string=INDEX,
+        requests_pathname_prefix=f"{prefix}/",
+        routes_pathname_prefix="/",
         suppress_callback_exceptions=True,
         prevent_initial_callbacks=False,
         enable_mcp=False,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
         on_error=_say,
     )
-    app.layout = pages.frame(sweeps.storage.where(), REFRESH_SECONDS)
+    app.layout = lambda: pages.frame(sweeps.storage.where(), REFRESH_SECONDS)
     streams = pools.Pools(sweeps.storage)
     _pages(app, sweeps, streams)
     _figures(app, sweeps)
@@ -60,8 +67,13 @@ def _say(error: Exception) -> None:
 
 def of_address(pathname: str | None) -> tuple[str, str]:
     """The sweep and the view of an address; two empty words for all others."""
-    match = ADDRESS.fullmatch(pathname or "")
+    match = ADDRESS.fullmatch(_path(pathname))
     return (unquote(match[1]), match[2] or "") if match else ("", "")
+
+
+def _path(pathname: str | None) -> str:
+    """The path that a browser shows, without the prefix of a proxy."""
+    return (pathname or "").removeprefix(request.script_root)
 
 
 def _seen(sweeps: Sweeps, pathname: str) -> Seen:
@@ -81,10 +93,10 @@ def _pages(app: Dash, sweeps: Sweeps, streams: pools.Pools) -> None:
             watched = sweeps[name]
             seen = watched.seen()
             content = views.content(watched, seen, view, chosen or [])
-            return pages.sweep(name, view, seen.version, views.head(seen, streams), content), ""
-        if pathname == "/samples":
+            return pages.sweep(name, view, seen.version, views.head(seen, streams), views.settings(seen), content), ""
+        if _path(pathname) == "/samples":
             return [html.H1("Sampler pools"), html.Div(id="pools")], ""
-        if pathname in ("/", "", None):
+        if _path(pathname) in ("/", ""):
             return pages.overview(), ""
         return [html.H1("Not here"), html.P(["There is no page ", html.Code(pathname), "."])], ""
 
@@ -109,6 +121,12 @@ def _pages(app: Dash, sweeps: Sweeps, streams: pools.Pools) -> None:
             return pages.problem(error)
 
     @app.callback(
+        Output("settings", "children"), Input("version", "data"), State("url", "pathname"), prevent_initial_call=True
+    )
+    def settings(_: str, pathname: str) -> list[Any]:
+        return views.settings(_seen(sweeps, pathname))
+
+    @app.callback(
         Output("state", "children"),
         Output("version", "data"),
         Input("tick", "n_intervals"),
@@ -128,7 +146,6 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(
         Output("figure", "figure"),
         Output("figure-caption", "children"),
-        Output("pictures", "children"),
         Output("y", "options"),
         Input("version", "data"),
         Input("x", "value"),
@@ -139,7 +156,24 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
     )
     def figure(_: str, x: str, y: str, colour: str, pathname: str) -> tuple[Any, ...]:
         seen = _seen(sweeps, pathname)
-        return *views.figure(seen, x, y, colour), pages.options(columns.measured(seen.rows))
+        return *views.figure(seen, x, y, colour), graphs.options(columns.measured(seen.rows))
+
+    @app.callback(
+        Output("paper", "children"),
+        Output("paper-shown", "data"),
+        Input("tick", "n_intervals"),
+        State("url", "pathname"),
+        State("paper-shown", "data"),
+    )
+    def paper(_: int, pathname: str, shown: str | None) -> tuple[Any, Any]:
+        watched = sweeps[of_address(pathname)[0]]
+        try:
+            watched.figures.get()
+            made = views.paper(watched, watched.seen())
+        except VaegenError as error:
+            made = [pages.problem(error)]
+        version = hashlib.sha256(repr(made).encode()).hexdigest()[:16]
+        return (no_update, no_update) if version == shown else (made, version)
 
     @app.callback(
         Output("chosen", "data"),
@@ -267,10 +301,25 @@ def _files(app: Dash, sweeps: Sweeps) -> None:
 
     @app.server.route("/figures/<sweep>/<file>")
     def picture(sweep: str, file: str) -> Response:
+        """A file of the sweep."""
         try:
             if not PICTURE.fullmatch(file):
                 abort(404)
-            data = sweeps.storage.read(f"{sweeps[sweep].store.name}/figures/{file}")
+            return _png(sweeps.storage.read(f"{sweeps[sweep].store.name}/figures/{file}"))
         except VaegenError:
             abort(404)
-        return Response(data, mimetype="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.server.route("/drawn/<sweep>/<stem>.png")
+    def drawn(sweep: str, stem: str) -> Response:
+        """A figure that the page has drawn."""
+        try:
+            made = sweeps[sweep].figures.last
+        except VaegenError:
+            abort(404)
+        if made is None or stem not in made.pictures:
+            abort(404)
+        return _png(made.pictures[stem])
+
+
+def _png(data: bytes) -> Response:
+    return Response(data, mimetype="image/png", headers={"Cache-Control": "private, max-age=3600"})

@@ -35,12 +35,14 @@ NAMES = {
 
 FIELDS = tuple(field.name for field in fields(TrialSpec))
 SIZES = ("params_total", "params_z")
-OF_SIZE = ("nc", "mz", "hidden_layers", "latent_per_mz", "architecture")
-"""Fields that the number of parameters stands for."""
 NEVER = ("seed", "evaluate_at", "measures", "stream", "epochs")
 """Fields that no figure is drawn over."""
 COUNTS = ("step", "elbo_samples", "amortization_images", "amortization_steps", "information_images", "best_epoch")
 """Numbers beside the metrics that measure nothing."""
+PUNCTUATION = str.maketrans("", "", '{}"')
+"""Of JSON, which nobody needs to read it."""
+MOST_LETTERS = 120
+"""Of the values of a field, where all of them are listed."""
 
 USUAL = {
     "double_descent": ("params_total", "neg_elbo_test", "method"),
@@ -93,6 +95,24 @@ def varying(trials: pd.DataFrame) -> list[str]:
     """The fields in which trials differ, the seed left out, in the order of ``TrialSpec``."""
     candidates = [name for name in (*FIELDS, "diffusion_images") if name in trials and name not in NEVER]
     return [name for name in candidates if trials[name].nunique(dropna=False) > 1]
+
+
+def summary(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the trials of a sweep are, in words: each field of their specifications and its value, or how many and from
+    where to where. Fields that nobody set are left out."""
+    said = []
+    for name in (name for name in FIELDS if name in trials):
+        values = trials[name].dropna()
+        values = values[values.astype(str) != ""]
+        if values.empty:
+            continue
+        known = sorted(values.unique()) if is_number(values) else list(dict.fromkeys(values.astype(str)))
+        words = [plain(value).translate(PUNCTUATION) for value in known]
+        many = f"{len(words)} values: {', '.join(words)}" if len(words) > 1 else words[0]
+        if len(many) > MOST_LETTERS and len(words) > 1 and is_number(values):
+            many = f"{len(words)} values, from {words[0]} to {words[-1]}"
+        said.append((label(name), many if len(many) <= MOST_LETTERS else f"{many[:MOST_LETTERS]}…"))
+    return said
 
 
 def is_number(values: pd.Series) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import threading
 
@@ -9,6 +10,7 @@ from vaegen_ray.service.beside import require_extra
 from vaegen_ray.service.options import add_storage, whole_port
 
 SUMMARY = "a live web page over the sweeps of a storage"
+PREFIX = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", metavar="ADDR", help="address to listen on [default: 127.0.0.1, this machine]"
     )
     parser.add_argument("--port", type=whole_port, metavar="N", help="port [default: the first free one from 8050 on]")
+    parser.add_argument(
+        "--url-prefix",
+        type=url_prefix,
+        default="",
+        metavar="PATH",
+        help="path under which a proxy shows the page, such as /vaegen [default: none]",
+    )
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+
+
+def url_prefix(text: str) -> str:
+    """The type of ``--url-prefix``; a slash at its end is taken off."""
+    prefix = text.rstrip("/")
+    if not PREFIX.fullmatch(prefix):
+        raise argparse.ArgumentTypeError(f"must be a path such as /vaegen, of letters, digits and ._~-; got {text!r}")
+    return prefix
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.dashboard.server import Server, is_loopback
     from vaegen_ray.results.storage import Storage
 
-    server = Server(Storage.open(options.storage, create=False), options.host, options.port)
+    server = Server(Storage.open(options.storage, create=False), options.host, options.port, options.url_prefix)
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     print(f"dashboard {server.address}" + ("" if options.with_parent else " (Ctrl-C ends it)"), flush=True)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from dash import dcc, html
+from flask import has_request_context, request
 
 from vaegen_ray.dashboard.columns import column_words, is_number, label
 from vaegen_ray.errors import VaegenError
@@ -18,14 +19,8 @@ MARKS = {RUNNING: "▶", PREPARING: "…", FINISHED: "✓", STOPPED: "■"}
 """A state is told by its word and its mark, never by colour alone."""
 VIEWS = {"": "Figure", "curves": "Curves", "table": "Table", "failed": "Failed"}
 """The views of a sweep: the last part of the address and the words of the link."""
-GRAPH: Any = {
-    "displaylogo": False,
-    "responsive": True,
-    "plotlyServerURL": "",
-    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
-}
-"""No button that would send a figure to anybody."""
 ROWS_A_PAGE = 30
+MINUTE = "%Y-%m-%d %H:%M"
 
 
 def aria(**words: str) -> dict[str, Any]:
@@ -35,7 +30,12 @@ def aria(**words: str) -> dict[str, Any]:
 
 def path(sweep: str, view: str = "") -> str:
     """The address of a view of a sweep."""
-    return f"/sweep/{quote(sweep)}" + (f"/{view}" if view else "")
+    return address(f"/sweep/{quote(sweep)}" + (f"/{view}" if view else ""))
+
+
+def address(path: str) -> str:
+    """A path of this page as the browser asks for it: behind the prefix of a proxy, where there is one."""
+    return f"{request.script_root if has_request_context() else ''}{path}"
 
 
 def frame(storage: str, refresh_seconds: float) -> html.Div:
@@ -48,9 +48,12 @@ def frame(storage: str, refresh_seconds: float) -> html.Div:
             dcc.Store(id="chosen", storage_type="session", data=[]),
             html.Header(
                 [
-                    dcc.Link("vaegen_ray", href="/", className="brand"),
+                    dcc.Link("vaegen_ray", href=address("/"), className="brand"),
                     html.Nav(
-                        [dcc.Link("All sweeps", href="/"), dcc.Link("Sampler pools", href="/samples")],
+                        [
+                            dcc.Link("All sweeps", href=address("/")),
+                            dcc.Link("Sampler pools", href=address("/samples")),
+                        ],
                         **aria(label="pages"),
                     ),
                     html.Span(storage, className="storage", title=f"the storage, {storage}"),
@@ -103,7 +106,9 @@ def bar(status: SweepStatus) -> html.Div:
     return html.Div([track, html.Span(said, className="said")], className="progress")
 
 
-def sweep(name: str, view: str, version: str, head: list[Any], content: Sequence[Any]) -> list[Any]:
+def sweep(
+    name: str, view: str, version: str, head: list[Any], settings: list[Any], content: Sequence[Any]
+) -> list[Any]:
     """A page about one sweep."""
     links = []
     for each, words in VIEWS.items():
@@ -111,18 +116,33 @@ def sweep(name: str, view: str, version: str, head: list[Any], content: Sequence
     return [
         html.H1([name, html.Span(f": {VIEWS[view].lower()}", className="hidden")]),
         html.Div(head, id="state"),
+        html.Details(settings, id="settings"),
         html.Nav(links, className="views", **aria(label=f"views of {name}")),
         dcc.Store(id="version", data=version),
         *content,
     ]
 
 
-def state(status: SweepStatus, facts: dict[str, str]) -> list[Any]:
-    """The head of a sweep: what is done, what runs, when it ends.
+def settings(trials: list[tuple[str, str]], facts: dict[str, str], moments: dict[str, float]) -> list[Any]:
+    """What a sweep trains on what and when: the most important in a line, all of it where that is opened.
 
     Args:
-        facts: what else is worth showing.
+        trials: fields of the specifications and their values, in words.
+        facts: what else is known.
+        moments: seconds since 1970.
     """
+    known = dict(trials)
+    counted = {"training images": known.get(label("n_train"), "values"), "epochs": known.get("epochs", "values")}
+    numbers = [f"{value} {what}" for what, value in counted.items() if "values" not in value]
+    preset = f"preset {facts['preset']}" if "preset" in facts else ""
+    dates = {what: date(at) for what, at in moments.items()}
+    first = [known.get("dataset", ""), *numbers, preset, *(f"{what} {words}" for what, words in dates.items())]
+    rows = [html.Div([html.Dt(what), html.Dd(words)]) for what, words in (*trials, *dates.items(), *facts.items())]
+    return [html.Summary(" · ".join(["Settings", *filter(None, first)])), html.Dl(rows, className="settings")]
+
+
+def state(status: SweepStatus) -> list[Any]:
+    """The head of a sweep: what is done, what runs, when it ends."""
     bundles = status.bundles_running and not status.vaes_running  # as drivers of earlier versions say it
     running = (status.bundles_running, "bundles training") if bundles else (status.vaes_running, "VAEs training")
     end, when = "–", "expected end"
@@ -141,7 +161,6 @@ def state(status: SweepStatus, facts: dict[str, str]) -> list[Any]:
     told = [f"{status.stopped_early:,} VAEs stopped early by the search"] if status.stopped_early else []
     if status.heartbeat is not None:
         told.append(f"last heartbeat {moment(status.heartbeat)}")
-    told += [f"{key} {value}" for key, value in facts.items()]
     note: list[Any] = []
     if status.state == STOPPED and status.left:
         left = f"{status.left:,} VAEs are" if status.left != 1 else "1 VAE is"
@@ -162,72 +181,6 @@ def given_up_note(sweep: str, notes: list[dict[str, Any]]) -> html.P:
     many = "A bundle was" if len(notes) == 1 else f"{len(notes):,} bundles were"
     link = dcc.Link("all reasons", href=path(sweep, "failed"))
     return html.P([f"{many} given up, the last one because of: {notes[0]['reason']} (", link, ")"], className="note")
-
-
-def figure_view(
-    axes: tuple[list[str], list[str], tuple[str, str, str]],
-    measured: list[str],
-    name: str,
-    drawn: Any,
-    caption: str,
-    files: list[Any],
-) -> list[Any]:
-    """The live figure with its menus, and the figures that the driver has drawn."""
-    x, colours, usual = axes
-    live = html.Figure(
-        [
-            dcc.Graph(id="figure", figure=drawn, config=GRAPH, className="graph"),
-            html.Figcaption(
-                [
-                    html.Span(caption, id="figure-caption"),
-                    " ",
-                    dcc.Link("The same numbers as a table.", href=path(name, "table")),
-                    html.Span(id="picked", role="status"),
-                ]
-            ),
-        ]
-    )
-    return [
-        html.Div(
-            [
-                choice("x", "Horizontal axis", x, usual[0]),
-                choice("y", "Vertical axis", measured, usual[1]),
-                choice("colour", "Colour", colours, usual[2]),
-            ],
-            className="choices",
-        ),
-        html.Div([live, html.Div(files, id="pictures")], className="both"),
-    ]
-
-
-def options(names: list[str]) -> list[dict[str, str]]:
-    """What a menu of columns offers."""
-    return [{"label": label(name), "value": name} for name in names]
-
-
-def choice(name: str, words: str, names: list[str], value: str | None) -> html.Div:
-    """A menu of columns under a label."""
-    menu = dcc.Dropdown(
-        id=name,
-        options=options(names),
-        value=value,
-        clearable=False,
-        searchable=False,
-    )
-    return html.Div([html.Label(words, htmlFor=name), menu], className="choice")
-
-
-def pictures(name: str, files: dict[str, str]) -> list[Any]:
-    """The figures of the paper, as the driver has drawn them."""
-    if not files:
-        return []
-    shown = []
-    for file, stamp in files.items():
-        stem = file.removesuffix(".png").replace("_", " ")
-        source = f"/figures/{quote(name)}/{quote(file)}?{stamp}"
-        alt = f"figure {stem} of {name}, drawn from the results"
-        shown.append(html.A(html.Img(src=source, alt=alt), href=source, target="_blank"))
-    return [html.H2("As in the paper, drawn when a run ends"), html.Div(shown, className="pictures")]
 
 
 def filter_box(view: str, words: str, found: str) -> html.Div:
@@ -293,22 +246,6 @@ def table(rows: pd.DataFrame, columns: list[str], sort: tuple[str, bool], chosen
     return html.Table([html.Thead(html.Tr(heads)), html.Tbody(lines)])
 
 
-def curves_view(quantities: list[str], drawn: Any, caption: str, found: str) -> list[Any]:
-    """Learning curves."""
-    graph = dcc.Graph(id="curves", figure=drawn, config=GRAPH, className="graph")
-    return [
-        filter_box("curves", "Trials whose curves are drawn", found),
-        html.Div(
-            [
-                choice("quantity", "Vertical axis", quantities, quantities[0]),
-                html.Button("Forget the chosen", id="forget"),
-            ],
-            className="choices",
-        ),
-        html.Figure([graph, html.Figcaption(caption, id="curves-caption")]),
-    ]
-
-
 def plain_table(heads: list[str], lines: list[list[str]], empty: str) -> Any:
     """A small table of words, or a line where there is nothing."""
     if not lines:
@@ -325,10 +262,18 @@ def problem(error: VaegenError) -> html.P:
 
 def moment(at: float | None) -> str:
     """A time as the clock of the server's machine shows it, with the day where it is not today."""
-    if at is None:
-        return "–"
+    then = _local(at)
+    return "–" if then is None else then.strftime("%H:%M:%S" if then.date() == datetime.now().date() else MINUTE)
+
+
+def date(at: float) -> str:
+    """A time with its day."""
+    then = _local(at)
+    return "–" if then is None else then.strftime(MINUTE)
+
+
+def _local(at: float | None) -> datetime | None:
     try:
-        then, now = datetime.fromtimestamp(at).astimezone(), datetime.now().astimezone()
+        return None if at is None else datetime.fromtimestamp(at).astimezone()
     except (ValueError, OSError, OverflowError):  # a number in a file that is no time
-        return "–"
-    return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")
+        return None

@@ -4,15 +4,17 @@ Colours are those of the papers' figures; marks differ in shape too, so that nob
 """
 
 import html
+import math
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.dashboard.columns import OF_SIZE, SIZES, is_number, label, plain, settings
+from vaegen_ray.dashboard.columns import SIZES, is_number, label, plain, settings
 from vaegen_ray.dashboard.sweeps import UNDER_WAY
-from vaegen_ray.figures.style import FAINT, GRID, INK, LINE_COLOURS, method_colour, method_name
+from vaegen_ray.figures.path import path_order, path_runs
+from vaegen_ray.figures.style import FAINT, GRID, INK, LINE_COLOURS, mean_and_spread, method_colour, method_name
 from vaegen_ray.results.schema import COMPLETED
 
 Figure = dict[str, Any]
@@ -23,10 +25,16 @@ SCALE = ("#440154", "#443983", "#31688E", "#21908C", "#35B779", "#8FD744")
 """Viridis without its pale end: dark to bright for everybody."""
 MOST_POINTS = 1000
 """A browser draws so many at once. Of more, those are left out that lie behind others."""
+ALONG = ("nc", "mz")
+"""The axes along which the path of the paper's Figure 8 grows."""
 WORDS: dict[str, dict[Any, str]] = {"budget": {0: "none twice"}}
 """Numbers that are no scale, with the values that stand for something else."""
 LOG_RATIO = 20
 """An axis whose values span a larger factor is logarithmic."""
+MOST_TICKS = 10
+"""An axis of so many whole numbers or fewer has a tick at each of them."""
+SHADE = 0.45
+"""The darkest and the lightest shade of a colour hold so much of black and of white."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
@@ -47,10 +55,11 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     numeric = not usable.empty and is_number(usable[x]) and x not in WORDS
     usable = usable.sort_values(x, kind="stable") if numeric else usable.assign(**{x: _words(usable, x)})
     drawn = _thinned(usable, x, y, colour)
-    rest = [name for name in varied if name not in (x, colour) and not (x in SIZES and name in OF_SIZE)]
+    rest = [name for name in varied if name not in (x, colour)]
     traces: list[Figure] = []
     looks = _looks(usable, colour)
-    parts = _parts(usable, rest, colour) if numeric else [("", usable.index)]
+    apart = [name for name in rest if x not in SIZES or name not in ALONG]
+    parts = _parts(usable, apart, colour) if numeric else [("", usable.index)]
     for value, (hue, symbol) in looks.items():
         for (words, members), dash in zip(parts, cycle(DASHES)):
             in_colour = usable[colour].isna() if value is None else usable[colour] == value
@@ -76,8 +85,14 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
         parts_said.append(f"{behind:,} of them behind others")
     if without_x:
         parts_said.append(f"{without_x:,} more have no {label(x)}")
-    over = "" if numeric or not rest else f" and {', '.join(label(name) for name in rest)}"
-    return figure, f"{', '.join(parts_said)}; {'lines' if numeric else 'bars'} are means over seeds{over}."
+    if not numeric:
+        within = [name for name in rest if len(usable) and usable.groupby(x)[name].nunique(dropna=False).max() > 1]
+        each = f", one for each {', '.join(label(name) for name in within)}" if within else ""
+        said = f"bars are means over seeds{each}"
+    else:
+        joined = "sizes where nc or mz alone grows" if x in SIZES else f"settings that differ in {label(x)} alone"
+        said = f"large marks are means over seeds, with bars from lowest to highest; lines join {joined}"
+    return figure, f"{', '.join(parts_said)}; {said}."
 
 
 def _thinned(rows: pd.DataFrame, x: str, y: str, colour: str) -> pd.DataFrame:
@@ -101,6 +116,10 @@ def _words(rows: pd.DataFrame, x: str) -> pd.Series:
 
 def _categories(rows: pd.DataFrame, x: str, all_rows: pd.DataFrame) -> Figure:
     """An axis of words: numbers in their order, those that mean something else last."""
+    if x == "method" and not rows.empty:
+        methods = rows[x].unique().tolist()
+        names = [html.escape(method_name(method)) for method in methods]
+        return {"type": "category", "tickvals": methods, "ticktext": names}
     if x not in WORDS or rows.empty:
         return {"type": "category"}
     values = sorted(all_rows[x].dropna().unique(), key=lambda value: (value in WORDS[x], value))
@@ -134,25 +153,50 @@ def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
     return {value: (hues[i], SYMBOLS[i % len(SYMBOLS)]) for i, value in enumerate(values)}
 
 
+def _lines(done: pd.DataFrame, x: str, y: str, rest: list[str]) -> list[pd.DataFrame]:
+    """The statistics over seeds (``style.mean_and_spread``), in pieces that a line joins: settings that differ in ``x``
+    alone; over sizes, the stretches of the path of the paper's Figure 8, and each point off it by itself."""
+    along = [name for name in ALONG if x in SIZES and name in done]
+    apart = [name for name in rest if name not in along]
+    setting = done.groupby(apart, dropna=False, sort=False).ngroup() if apart else 0
+    points = mean_and_spread(done.assign(setting=setting), ["setting", *along, x], y)
+    pieces: list[pd.DataFrame] = []
+    for _, line in points.groupby("setting"):
+        if len(along) < 2:
+            pieces.append(line)
+            continue
+        runs = [run for _, run in path_runs(path_order(line))]
+        joined = {point for run in runs for point in zip(*(run[name] for name in along), strict=True)}
+        off = [i for i, point in enumerate(zip(*(line[name] for name in along), strict=True)) if point not in joined]
+        pieces += [*runs, *(line.iloc[[i]] for i in off)]
+    return pieces
+
+
 def _means(
     rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol: str, numeric: bool, dash: str
 ) -> Figure:
-    """One trace of the means over seeds: lines over numbers with gaps between settings, bars over words."""
+    """One trace of the means over seeds: lines over numbers (``_lines``), over words a bar for each setting."""
     done = rows[rows["status"] == COMPLETED]
-    xs: list[Any] = []
-    ys: list[Any] = []
-    lines = done.groupby(rest, dropna=False, sort=False) if rest and numeric else [(None, done)]
-    for _, line in lines:
-        mean = line.groupby(x)[y].mean()
-        xs += [*mean.index.tolist(), None]
-        ys += [*mean.tolist(), None]
+    done = done.assign(**{y: done[y].astype(float)})
+    pieces = _lines(done, x, y, rest)
+    gap = pd.DataFrame([dict.fromkeys((x, "mean", "min", "max"))])
+    points = pd.concat([part for piece in pieces for part in (piece[list(gap)].astype(object), gap)], ignore_index=True)
     look = {"symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}}
     if not numeric:
         look = {"symbol": "line-ew", "size": 34, "line": {"width": 3, "color": hue}}
     return {
         "type": "scatter",
-        "x": xs,
-        "y": ys,
+        "x": points[x].tolist(),
+        "y": points["mean"].tolist(),
+        "error_y": {
+            "visible": numeric,
+            "type": "data",
+            "array": [None if high is None else high - mean for high, mean in points[["max", "mean"]].to_numpy()],
+            "arrayminus": [None if low is None else mean - low for low, mean in points[["min", "mean"]].to_numpy()],
+            "color": hue,
+            "thickness": 1,
+            "width": 0,
+        },
         "mode": "lines+markers" if numeric else "markers",
         "line": {"color": hue, "width": 2, "dash": dash},
         "marker": {"color": hue, **look},
@@ -179,20 +223,35 @@ def _points(rows: pd.DataFrame, varied: list[str], x: str, y: str, hue: str, sym
     }
 
 
-def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple[Figure, str]:
-    """Learning curves of a few trials: of the test set drawn through, of the training set dashed.
+def _shades(methods: list[str]) -> list[str]:
+    """The colour of each method; of trials with the same method shades of it, from dark to light."""
+    hues = []
+    for number, method in enumerate(methods):
+        place, count = methods[:number].count(method), methods.count(method)
+        mixed = 0.0 if count == 1 else SHADE * (2 * place / (count - 1) - 1)
+        parts = (int(method_colour(method)[at : at + 2], 16) for at in (1, 3, 5))
+        mix = [part * (1 - abs(mixed)) + (255 * mixed if mixed > 0 else 0) for part in parts]
+        hues.append("#" + "".join(f"{round(part):02x}" for part in mix))
+    return hues
+
+
+def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str, methods: dict[str, str]) -> tuple[Figure, str]:
+    """Learning curves of a few trials: of the test set drawn through, of the training set dashed; the colour is that of
+    the method.
 
     Args:
         metrics: rows of evaluations.
         names: trial id -> what the trial is called, in the order of the legend.
         quantity: ``elbo`` for the columns ``elbo_train`` and ``elbo_test``, or the name of one column.
+        methods: trial id -> its method.
     """
     sides = [(f"{quantity}_test", "test", "solid"), (f"{quantity}_train", "training", "dash")]
     sides = [side for side in sides if side[0] in metrics] or [(quantity, "", "solid")]
     traces = []
+    shades = _shades([methods[trial] for trial in names])
     for number, (trial, name) in enumerate(names.items()):
         mine = metrics[metrics["trial_id"] == trial]
-        hue, symbol = LINE_COLOURS[number % len(LINE_COLOURS)], SYMBOLS[number % len(SYMBOLS)]
+        hue, symbol = shades[number], SYMBOLS[number % len(SYMBOLS)]
         for column, side, dash in sides:
             known = mine[mine[column].notna()]
             said = html.escape(f"{name}{', ' if side else ''}{side}")
@@ -220,13 +279,22 @@ def curves(metrics: pd.DataFrame, names: dict[str, str], quantity: str) -> tuple
 
 def _scale(values: pd.Series, always: bool = False) -> Figure:
     """A logarithmic axis where the values span much, or ``always`` where that can be; else a linear one."""
-    known = values.dropna()
-    if known.empty or known.min() <= 0:
+    known = values.dropna().astype(float)
+    if known.empty:
         return {"type": "linear"}
-    ratio = known.max() / known.min()
-    if not always and ratio <= LOG_RATIO:
-        return {"type": "linear"}
-    return {"type": "log", "dtick": 1 if ratio >= 200 else "D2"}  # D2: also 2 and 5 of every decade
+    low, high = known.min(), known.max()
+    is_log = low > 0 and (always or high / low > LOG_RATIO)
+    scale: Figure = {"type": "log" if is_log else "linear"}
+    if not (is_whole := bool((known % 1 == 0).all())) and not is_log:
+        return scale
+    if is_whole and known.nunique() <= MOST_TICKS and not always:
+        ticks = sorted(known.unique())
+        return scale | {"tickvals": ticks, "ticktext": [plain(tick) for tick in ticks]}
+    if is_log:  # D2: also 2 and 5 of every decade
+        return scale | {"dtick": 1 if high / low >= 200 else "D2", "tickformat": "~s" if is_whole else "~r"}
+    step = (high - low) / MOST_TICKS
+    decade = 10 ** math.floor(math.log10(step))
+    return scale | {"tick0": 0, "dtick": max(1, decade * next(n for n in (1, 2, 5, 10) if n * decade >= step))}
 
 
 def _layout(x: str, y: str, legend: bool, revision: str) -> Figure:

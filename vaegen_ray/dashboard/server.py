@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -20,6 +21,12 @@ POLICY = (
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page loads from its server alone."""
+FOREIGN = (
+    "This page answers under the names of its own machine alone (127.0.0.1, localhost), so that no web site can read "
+    "it through a name of its own; it was asked for as {asked!r}. Open it as http://127.0.0.1:PORT (from another "
+    "machine through ssh -L), let a proxy send 'Host: 127.0.0.1', or start it with --host ADDR, which opens it to "
+    "everybody who reaches that address.\n"
+)
 THREADS = 8
 MOST_ASKED = 2**20
 """Bytes of a question: what the page asks is some hundred of them long."""
@@ -32,17 +39,18 @@ class Server:
         storage: what is shown.
         host: the address to listen on.
         port: the port; 0 for any that is free, None for the first free one of ``PORTS``.
+        prefix: the path under which a proxy shows the page, such as ``/vaegen``; also the proxy may take it off.
 
     Raises:
         SpecError: the address or port cannot be used.
     """
 
-    def __init__(self, storage: Storage, host: str = "127.0.0.1", port: int | None = None) -> None:
-        self.host = host
-        self._sweeps = Sweeps(storage)
-        dash = app.make(self._sweeps)
+    def __init__(self, storage: Storage, host: str = "127.0.0.1", port: int | None = None, prefix: str = "") -> None:
+        self.host, self._prefix = host, prefix
+        self._sweeps = Sweeps(replace(storage, confined=True))
+        dash = app.make(self._sweeps, prefix)
         _guard(dash.server, POLICY.format(hashes=" ".join(dash.csp_hashes())), host)
-        self._server = _listen(dash.server, host, port)
+        self._server = _listen(dash.server, host, port, prefix)
 
     @property
     def address(self) -> str:
@@ -52,7 +60,7 @@ class Server:
             host = "127.0.0.1" if address.version == 4 else "::1"
         several = getattr(self._server, "effective_listen", None)  # a name with an address of each kind
         port = several[0][1] if several else self._server.effective_port
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{self._prefix}"
 
     def run(self) -> None:
         """Serves until Ctrl-C. All sweeps are read meanwhile, so that the first look at one is quick."""
@@ -82,8 +90,10 @@ def _guard(flask: Flask, policy: str, host: str) -> None:
 
     @flask.before_request
     def check_host() -> None:
-        if is_loopback(host) and not is_loopback(request.host.rpartition(":")[0].strip("[]") or request.host):
-            abort(403)
+        name = request.host.rpartition(":")[0].strip("[]") or request.host
+        if is_loopback(host) and not is_loopback(name):
+            said = FOREIGN.format(asked=request.headers.get("Host", ""))
+            abort(Response(said, 403, mimetype="text/plain"))
 
     @flask.after_request
     def add_headers(response: Response) -> Response:
@@ -93,11 +103,17 @@ def _guard(flask: Flask, policy: str, host: str) -> None:
         return response
 
 
-def _listen(flask: Flask, host: str, port: int | None) -> Any:
+def _listen(flask: Flask, host: str, port: int | None, prefix: str) -> Any:
     for number in PORTS if port is None else (port,):
         try:
             return waitress.create_server(
-                flask, host=host, port=number, threads=THREADS, ident=None, max_request_body_size=MOST_ASKED
+                flask,
+                host=host,
+                port=number,
+                url_prefix=prefix,
+                threads=THREADS,
+                ident=None,
+                max_request_body_size=MOST_ASKED,
             )
         except (OSError, ValueError) as error:
             reason = error

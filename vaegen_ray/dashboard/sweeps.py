@@ -7,6 +7,7 @@ Everything is read from the storage alone: ``sweep.json`` (what is declared), ``
 import hashlib
 import json
 import threading
+from collections.abc import Iterable
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 
 from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
+from vaegen_ray.dashboard.drawn import PaperFigures
 from vaegen_ray.dashboard.watch import Heard, Kept
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.models.layout import params_total
@@ -22,6 +24,7 @@ from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.storage_errors import LinkError
 from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name
 from vaegen_ray.service import status as of
 from vaegen_ray.service.status import SweepStatus
@@ -41,6 +44,8 @@ class Declared:
     """The specifications as they are written, by trial."""
     facts: dict[str, str] = field(default_factory=dict)
     """Preset, versions, machine: what else is worth showing."""
+    figures: tuple[str, ...] = ()
+    """Names of the figures of the sweep (``figures.FIGURES``)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class WatchedSweep:
         self._rows: tuple[Any, pd.DataFrame, list[str]] = (None, pd.DataFrame(), [])
         self._notes: tuple[Any, list[dict[str, Any]]] = (None, [])
         self.kept = Kept(self._read)
+        self.figures = PaperFigures(self.store, self.seen, self.curves)
 
     def seen(self) -> Seen:
         """What is there now, or a moment ago.
@@ -93,7 +99,7 @@ class WatchedSweep:
         """
         return self.kept.begin(every=0).result()
 
-    def curves(self, trial_ids: list[str]) -> pd.DataFrame:
+    def curves(self, trial_ids: Iterable[str]) -> pd.DataFrame:
         """All evaluations of some trials."""
         return self._live.curves(trial_ids)
 
@@ -109,9 +115,9 @@ class WatchedSweep:
         read, facts, declared, said = self._declaration
         look = self._live.look()
         beat = of.read_beat(self.store, notes)
-        drawn = storage.stamps(f"{name}/figures")
+        drawn = self._stamps("figures", "", notes)
         pictures = {file: f"{size:x}-{changed:x}" for file, (size, changed) in drawn.items() if file.endswith(".png")}
-        given_up = self._given_up(declared, look)
+        given_up = self._given_up(declared, look, notes)
         trials = zip(look.trials["trial_id"].tolist(), look.trials["status"].tolist(), strict=True)
         status = of.status_from(
             self.store,
@@ -129,18 +135,26 @@ class WatchedSweep:
         version = hashlib.sha256(repr((key, pictures, given_up)).encode()).hexdigest()[:16]
         return Seen(status, declared, look, *self._rows[1:], given_up, pictures, version)
 
-    def _given_up(self, declared: Declared, look: Look) -> list[dict[str, Any]]:
-        stamps = self.store.storage.stamps(f"{self.store.name}/given-up", ".json")
+    def _stamps(self, folder: str, suffix: str, notes: list[str]) -> dict[str, tuple[int, int]]:
+        """Of the files in a folder of the sweep; a link that leads out of the storage becomes a note."""
+        try:
+            return self.store.storage.stamps(f"{self.store.name}/{folder}", suffix)
+        except LinkError as error:
+            notes.append(str(error))
+            return {}
+
+    def _given_up(self, declared: Declared, look: Look, notes: list[str]) -> list[dict[str, Any]]:
+        stamps = self._stamps("given-up", ".json", notes)
         if stamps != self._notes[0]:
             self._notes = stamps, self.store.given_up() if stamps else []
         if not self._notes[1]:
             return []
-        done, notes = set(look.trials["trial_id"]), []
+        done, left_over = set(look.trials["trial_id"]), []
         for note in self._notes[1]:
             left = {trial for trial in note["trial_ids"] if declared.trials is None or trial in declared.specs} - done
             if left:
-                notes.append({**note, "time": of.number(note, "time"), "left": len(left)})
-        return sorted(notes, key=lambda note: -(note["time"] or 0))
+                left_over.append({**note, "time": of.number(note, "time"), "left": len(left)})
+        return sorted(left_over, key=lambda note: -(note["time"] or 0))
 
 
 class Sweeps:
@@ -188,8 +202,14 @@ class Sweeps:
 
     def _list(self) -> list[str]:
         names = [name for name in self.storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]
-        found = [name for name in names if name in self._watched or is_sweep(self.storage, name)]
+        found = [name for name in names if name in self._watched or self._is_sweep(name)]
         return sorted(found, key=lambda name: (".old-" in name, name))
+
+    def _is_sweep(self, name: str) -> bool:
+        try:
+            return is_sweep(self.storage, name)
+        except LinkError:  # its card says so
+            return True
 
     def _of(self, name: str) -> WatchedSweep:
         with self._lock:
@@ -210,6 +230,8 @@ def _declared(value: dict[str, Any] | None) -> Declared:
         "code": value.get("code_version"),
     }
     facts = {name: str(word) for name, word in words.items() if word}
+    named = value.get("figures")
+    figures = tuple(str(name) for name in named) if isinstance(named, list) else ()
     try:
         ids = declared_ids(value, "sweep.json")
         columns = [
@@ -221,8 +243,8 @@ def _declared(value: dict[str, Any] | None) -> Declared:
         ]
         trials = with_derived(pd.DataFrame({"trial_id": ids}).join(pd.DataFrame(columns)))
     except (DataFormatError, LookupError, TypeError, AttributeError, ValueError):
-        return Declared(facts=facts)
-    return Declared(trials, dict(zip(ids, value["trials"], strict=True)), facts)
+        return Declared(facts=facts, figures=figures)
+    return Declared(trials, dict(zip(ids, value["trials"], strict=True)), facts, figures)
 
 
 def _rows(declared: Declared, look: Look) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from dash import html
 
-from vaegen_ray.dashboard import columns, pages, plots, pools
+from vaegen_ray.dashboard import columns, graphs, pages, plots, pools
 from vaegen_ray.dashboard import table as tables
 from vaegen_ray.dashboard.sweeps import Seen, WatchedSweep
 from vaegen_ray.errors import SpecError
@@ -26,7 +26,7 @@ UNSORTED = ("", False)
 def head(seen: Seen, streams: pools.Pools) -> list[Any]:
     """The state of a sweep, what could not be read, and the pools that it reads from."""
     status = seen.status
-    parts = pages.state(status, seen.declared.facts)
+    parts = pages.state(status)
     if seen.given_up:
         parts.append(pages.given_up_note(status.sweep, seen.given_up))
     parts += [html.P(note, className="note") for note in status.notes]
@@ -42,17 +42,34 @@ def content(watched: WatchedSweep, seen: Seen, view: str, chosen: list[str]) -> 
         return pages.table_view(*table(seen, "", UNSORTED, 0, chosen))
     if view == "curves":
         quantities = columns.curved(rows)
-        return pages.curves_view(quantities, *curves(watched, seen, "", quantities[0], chosen))
+        return graphs.curves_view(quantities, *curves(watched, seen, "", quantities[0], chosen))
     if view == "failed":
         return [html.Div(failed(seen), id="failed")]
     axes = columns.axes(name, seen.varied, rows)
-    return pages.figure_view(axes, columns.measured(rows), name, *figure(seen, *axes[2]))
+    return graphs.figure_view(axes, columns.measured(rows), name, paper(watched, seen), *figure(seen, *axes[2]))
 
 
-def figure(seen: Seen, x: str, y: str, colour: str) -> tuple[Any, str, list[Any]]:
-    """The figure that grows, in a sentence, and the figures that the driver has drawn."""
-    drawn, said = plots.over_axis(seen.rows, seen.varied, x, y, colour)
-    return drawn, said, pages.pictures(seen.status.sweep, seen.pictures)
+def figure(seen: Seen, x: str, y: str, colour: str) -> tuple[Any, str]:
+    """Any two columns of the trials, as a figure and in a sentence."""
+    return plots.over_axis(seen.rows, seen.varied, x, y, colour)
+
+
+def paper(watched: WatchedSweep, seen: Seen) -> list[Any]:
+    """The figures of the paper as they were drawn last from the rows; then those that are files of the sweep alone."""
+    drawn = watched.figures.last
+    if drawn is None and seen.declared.figures:  # which of the files are drawn anew is not known yet
+        return graphs.paper(seen.status.sweep, {}, {}, ["The figures are being drawn."])
+    stamps, notes = (drawn.stamps, drawn.notes) if drawn else ({}, ())
+    files = {file: stamp for file, stamp in seen.pictures.items() if file.removesuffix(".png") not in stamps}
+    return graphs.paper(seen.status.sweep, stamps, files, notes)
+
+
+def settings(seen: Seen) -> list[Any]:
+    """Data set, settings and dates of a sweep."""
+    trials = seen.rows if seen.declared.trials is None else seen.declared.trials
+    dates = seen.look.trials["finished_at"].dropna()
+    moments = {"first result": dates.min().timestamp(), "last result": dates.max().timestamp()} if len(dates) else {}
+    return pages.settings(columns.summary(trials), seen.declared.facts, moments)
 
 
 def curves(watched: WatchedSweep, seen: Seen, text: str, quantity: str, chosen: list[str]) -> tuple[Any, str, str]:
@@ -63,7 +80,8 @@ def curves(watched: WatchedSweep, seen: Seen, text: str, quantity: str, chosen: 
     """
     picked, said = _picked(seen.rows[seen.rows["effective_epoch"].notna()], text, chosen)
     names = dict(zip(picked["trial_id"], columns.settings(picked, seen.varied), strict=True))
-    return *plots.curves(watched.curves(list(names)), names, quantity), said
+    methods = dict(zip(picked["trial_id"], picked["method"], strict=True))
+    return *plots.curves(watched.curves(list(names)), names, quantity, methods), said
 
 
 def _picked(rows: pd.DataFrame, text: str, chosen: list[str]) -> tuple[pd.DataFrame, str]:

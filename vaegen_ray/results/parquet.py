@@ -21,6 +21,7 @@ from vaegen_ray.errors import DataFormatError
 from vaegen_ray.results.manifest import FileFact
 from vaegen_ray.results.schema import FILES, SCHEMA_VERSION, SEALED_SINCE, VERSION_KEY, rows_to_table
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.storage_errors import LinkError
 from vaegen_ray.trial import trial_id_of
 
 SUFFIX = ".parquet"
@@ -193,13 +194,15 @@ def read_files(
 
     def read(name: str) -> pa.Table | CorruptFileError | None:
         path = f"{folder}/{name}" if folder else name
-        data = storage.read_optional(path)
-        if data is None:
-            return None
         try:
+            data = storage.read_optional(path)
+            if data is None:
+                return None
             table = decode(data, schema, storage.where(path), dictionaries=dictionaries, fact=(facts or {}).get(name))
             check_bundle(table, name)
             return table
+        except LinkError as error:
+            return CorruptFileError(str(error))
         except CorruptFileError as error:
             return error
 

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from vaegen_ray.errors import SpecError, StorageError, allowed
-from vaegen_ray.results.storage_errors import explain, explained
+from vaegen_ray.results.storage_errors import explain, explained, refuse_link_out
 
 SCHEMES = ("file", "s3", "gs")
 
@@ -61,6 +61,8 @@ class Storage:
     """Path of the folder inside ``filesystem``."""
     name: str
     """The folder as messages show it; never holds the credentials of a URI."""
+    confined: bool = False
+    """Whether symbolic links that lead out of a folder on a disk are refused with a ``LinkError``."""
 
     @classmethod
     def open(cls, location: str | Path, *, create: bool = True) -> "Storage":
@@ -259,7 +261,10 @@ class Storage:
         bad = [part for part in path.split("/") if part in ("", ".", "..") or "\\" in part or "\0" in part]
         if bad:
             raise SpecError(f"a path in a storage must be relative, of plain names with / between them; got {path!r}")
-        return f"{self.root.rstrip('/')}/{path}"
+        full = f"{self.root.rstrip('/')}/{path}"
+        if self.confined and self.is_local:
+            refuse_link_out(full, self.root, self.where(path))
+        return full
 
     def _children(self, folder: str) -> Iterator[pafs.FileInfo]:
         full = self._full(folder) if folder else self.root

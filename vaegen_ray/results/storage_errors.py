@@ -5,6 +5,7 @@ operating system's error has its number. What is not known here is told as it ca
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,20 @@ CODES = {
     ),
 }
 """What an object store says, as a pattern, the likely cause, and what to do; the first that fits counts."""
+
+
+class LinkError(StorageError):
+    """A path is behind a symbolic link that leads out of its storage, whose links are not followed."""
+
+
+def refuse_link_out(path: str, root: str, where: str) -> None:
+    """Raises a ``LinkError`` about ``where`` unless ``path`` is below the folder ``root`` with all links followed."""
+    real = os.path.realpath(root)
+    if os.path.commonpath([real, os.path.realpath(path)]) != real:
+        raise LinkError(
+            f"{where} is behind a symbolic link that leads out of the storage, and is not read; replace the link by "
+            "what it leads to, or open that as a storage of its own"
+        )
 
 
 @contextmanager

@@ -1,15 +1,22 @@
 """From the storage's rows to the storage's pictures and tables."""
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from vaegen_ray import figures
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.store import SweepStore
 
+if TYPE_CHECKING:
+    from vaegen_ray.results import query
+
 
 def tables_of(
-    store: SweepStore, reads: Iterable[str], ids: Collection[str] | None = None
+    store: SweepStore,
+    reads: Iterable[str],
+    ids: Collection[str] | None = None,
+    results: "query.Results | None" = None,
 ) -> tuple[figures.Tables, tuple[str, ...]]:
     """The results of the trials that a sweep declares, and a line for everything that is left out.
 
@@ -17,13 +24,14 @@ def tables_of(
         store: the files of the sweep.
         reads: the fields of ``Tables`` that are needed; without ``details``, which may be large, these are empty.
         ids: the declared trials; None: those that ``sweep.json`` declares, or all where it is damaged.
+        results: of the sweep, where they are known already.
 
     A folder may also hold trials of other declarations, with other sizes; they are left out.
     """
     from vaegen_ray.results import query
     from vaegen_ray.results.schema import STOPPED
 
-    results = query.load(store.storage, store.name)
+    results = results or query.load(store.storage, store.name)
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
     frames = [results.last(), results.curves(), details, results.last(STOPPED)]

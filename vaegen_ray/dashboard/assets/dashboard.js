@@ -10,9 +10,11 @@ new MutationObserver(() => {
   if (!first) document.getElementById("main").focus();
 }).observe(document.documentElement, { childList: true, subtree: true });
 
+const alivePath = new URL("../alive", document.currentScript.src);  // behind the prefix of a proxy, too
+
 // Nothing on a page whose server has ended changes any more, and it would go on saying that a sweep runs.
 setInterval(async () => {
-  const alive = await fetch("/alive", { cache: "no-store" }).then(answer => answer.ok, () => false);
+  const alive = await fetch(alivePath, { cache: "no-store" }).then(answer => answer.ok, () => false);
   const note = document.getElementById("gone");
   if (!note || note.hidden === alive) return;
   const since = new Date().toLocaleTimeString();
