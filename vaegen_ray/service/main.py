@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from vaegen_ray.data import added
 from vaegen_ray.errors import VaegenError, VaegenWarning
@@ -62,12 +62,19 @@ def _warnings_as_lines() -> Iterator[None]:
         show = warnings.showwarning
         said: set[str] = set()
 
-        def line(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def show_once(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if not issubclass(category, VaegenWarning):
-                show(message, category, *where)
+                show(message, category, filename, lineno, file, line)
             elif str(message) not in said:
                 said.add(str(message))
                 print(f"note: {message}", file=sys.stderr)
 
-        warnings.showwarning = line
+        warnings.showwarning = show_once
         yield
