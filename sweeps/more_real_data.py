@@ -26,7 +26,7 @@ ENDLESS = 0
 
 def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
-    setting = resolve(options, PRESETS)
+    setting = resolve(options, PRESETS, ("early_stopping",))
     budgets = tuple(sorted(options.k or setting.chosen["budgets"]))
     most = info(setting.fields["dataset"]).n_train // setting.n_train
     if len(set(budgets)) < len(budgets) or budgets[0] < 2 or budgets[-1] > most:

@@ -14,7 +14,7 @@ from typing import Any
 from vaegen_ray.data.catalog import info
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import at_least, names_of, numbers, of_every_trial
-from vaegen_ray.sweep.base import base_measures, base_spec, rising_epochs
+from vaegen_ray.sweep.base import base_measures, base_spec, fitting_batch, held_out_by, rising_epochs
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec
 
@@ -165,9 +165,13 @@ def _early_stopping(chosen: dict[str, Any]) -> Iterator[Setting]:
 def trials(setting: Setting, chosen: dict[str, Any], options: argparse.Namespace) -> Iterator[TrialSpec]:
     """A trial for every beta and seed."""
     iterations = options.iterations or chosen["iterations"]
-    epochs = options.epochs or max(1, round(iterations * COMMON["batch_size"] / setting.n_train))
+    methods = {"early_stopping"}.intersection(options.parts or chosen["parts"])
+    left = setting.n_train - held_out_by(methods)(setting.n_train)
+    batch_size = options.batch_size or fitting_batch(COMMON["batch_size"], left)
+    epochs = options.epochs or max(1, round(iterations * batch_size / setting.n_train))
     levels = max(info(setting.dataset).levels)
-    given = {**vars(setting), **of_every_trial(options), "epochs": epochs, "n_train": setting.n_train}
+    of_sweep = {"epochs": epochs, "n_train": setting.n_train, "batch_size": batch_size}
+    given = {**vars(setting), **of_every_trial(options), **of_sweep}
     base = base_spec(**{"levels": levels, "likelihood": "bernoulli", **COMMON, **given})
     nc = options.nc or chosen["widths"][base["architecture"]]
     names = ("information", "neighbours") if setting.regulariser == "rate" else ("information",)

@@ -9,6 +9,7 @@ what is maximised, alone or against the number of parameters. The test ELBO is m
 import argparse
 import sys
 
+from vaegen_ray.errors import SpecError
 from vaegen_ray.service.declare import base_of
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import at_least
@@ -50,14 +51,21 @@ VALIDATION_PART = 5
 def declare(options: argparse.Namespace) -> Search:
     """The search, from the options."""
     chosen = preset(options.preset, PRESETS)
-    base = base_of(options, chosen)
+
+    def held_out(n_train: int) -> int:
+        return options.validation or n_train // VALIDATION_PART
+
+    base = base_of(options, chosen, held_out)
     space = space_of(chosen["space"], options.space or "")
-    validation = options.validation or base["n_train"] // VALIDATION_PART
+    if options.batch_size and "batch_size" in {dimension.name for dimension in space.dimensions}:
+        raise SpecError(
+            f"the batch size must be given by --batch-size or --space; got both, {options.batch_size} in one"
+        )
     epochs = base["epochs"]
     evaluate_at = tuple(sorted({-(-epochs // 3**rung) for rung in range(RUNGS)}))
     return Search(
         name="search",
-        fields={**base, "validation": validation, "evaluate_at": evaluate_at},
+        fields={**base, "validation": held_out(base["n_train"]), "evaluate_at": evaluate_at},
         space=space,
         points=options.points or min(chosen["points"], space.size),
         seeds=options.seeds or chosen["seeds"],

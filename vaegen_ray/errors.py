@@ -34,6 +34,10 @@ class StorageError(VaegenError, OSError):
     """A storage that cannot be read or written: names the path and what the file system said."""
 
 
+class VaegenWarning(UserWarning):
+    """Something that was decided for the user and that the results depend on. Scripts print it as one line."""
+
+
 def printable(text: str) -> str:
     """``text`` without characters that could steer a terminal; for what came from a file of others."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)

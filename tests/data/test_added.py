@@ -63,6 +63,103 @@ def test_images_alone_are_divided_and_come_in_any_usual_shape(shape, tmp_path):
         assert sorted(i.tobytes() for i in together) == sorted(i.tobytes() for i in wanted)
 
 
+@pytest.mark.parametrize(
+    ("given", "train", "test", "labels", "said"),
+    [
+        ({"train": 9, "val": 3, "test": 2, "val_labels": 3, "test_labels": 2}, (0, 1), 2, [2] * 2, "val is a part of"),
+        ({"train": 9, "val": 3, "val_labels": 3}, (0,), 1, [1] * 3, "val is the test set (3 images), since"),
+        (
+            {"train": 9, "test": 2, "train_labels": 9, "ids": 9},
+            (0,),
+            2,
+            None,
+            "left out: the arrays ids, train_labels,",
+        ),
+        ({"train": 9, "test": 2}, (0,), 2, None, ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_division_into_arrays_is_kept(given, train, test, labels, said, tmp_path, capsys):
+    parts = {"train": images(9), "val": images(3, 1), "test": images(2, 2)}
+    arrays = {
+        name: parts.get(name, np.full((n, 1), ["train", "val", "test"].index(name.split("_")[0]) if "_" in name else 0))
+        for name, n in given.items()
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    added.add("mine", tmp_path / "a.npz", tmp_path / "data")
+    assert capsys.readouterr().out.startswith(said)
+    split = catalog.load("mine", data_dir=tmp_path / "data")
+    every = list(parts.values())
+    assert as_set(split.train.images) == as_set(np.concatenate([every[i] for i in train]))
+    np.testing.assert_array_equal(split.test.images, every[test])
+    assert (split.test_labels if labels is None else split.test_labels.tolist()) == labels
+
+
+def as_set(given: np.ndarray) -> set[bytes]:
+    return {image.tobytes() for image in given}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("images", "train"), "got images, train$"),
+        (("images", "train", "test"), "got images, test, train$"),
+        (("images", "val"), "got images, val$"),
+        (("images", "test_labels"), "got images, test_labels$"),
+        (("train", "test", "labels"), "got labels, test, train$"),
+        (
+            ("train", "val", "test_labels"),
+            "test, whose classes are test_labels; got test_labels, train, val$",
+        ),
+        (("test", "val"), "got test, val$"),
+        (("x_train",), "got nothing; left out: the arrays x_train, which are none of images"),
+    ],
+    ids=str,
+)
+def test_arrays_that_can_be_understood_in_two_ways_are_refused(given, said, tmp_path):
+    np.savez(tmp_path / "a.npz", **{name: np.arange(9) if "labels" in name else images(9) for name in given})
+    with pytest.raises(DataFormatError, match=rf"a\.npz must hold .*{said}") as error:
+        added.add("mine", tmp_path / "a.npz", tmp_path / "data")
+    assert "\n" not in str(error.value) and not (tmp_path / "data").exists()
+
+
+def test_train_and_val_of_two_shapes_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", train=images(9), val=images(9, shape=(1, 9, 9)), test=images(9))
+    with pytest.raises(DataFormatError, match="train and val of one kind and shape; got uint8 .* and uint8 .*9, 9"):
+        added.add("mine", tmp_path / "a.npz", tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("top", "levels", "factor", "said"),
+    [
+        (255, None, 1, "16 bits a colour, pixels up to 255: they are kept as they are"),
+        (4095, None, 255 / 4095, "16 bits a colour, pixels up to 4095: they are scaled to 0 .. 255 by 255 / 4095"),
+        (65535, 17, 16 / 65535, "16 bits a colour, pixels up to 65535: they are scaled to 0 .. 16 by 16 / 65535"),
+    ],
+)
+def test_16_bits_are_scaled_by_one_factor_and_said(top, levels, factor, said, tmp_path, capsys):
+    wide = np.random.default_rng(0).integers(0, top + 1, (50, 8, 8)).astype(np.uint16)
+    wide[3, 0, 0] = top
+    np.savez(tmp_path / "a.npz", train=wide[:40], test=wide[40:] // 2)  # the test set is darker, and stays so
+    added.add("mine", tmp_path / "a.npz", tmp_path / "data", levels=levels)
+    assert capsys.readouterr().out.startswith(said)
+    split = catalog.load("mine", data_dir=tmp_path / "data")
+    np.testing.assert_array_equal(split.test.images[:, 0], np.rint(wide[40:] // 2 * factor).astype(np.uint8))
+    assert as_set(split.train.images) == as_set(np.rint(wide[:40] * factor).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "said"),
+    [((0, 255), [], True), ((0, 255), ["--binarise"], False), ((0, 254, 255), [], False), ((0, 1), [], False)],
+    ids=str,
+)
+def test_black_and_white_images_get_a_hint_to_binarise(pixels, options, said, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).choice(np.array(pixels, np.uint8), (50, 8, 8)))
+    where = ["--data-dir", str(tmp_path / "data")]
+    assert main(["datasets", "--add", "mine", str(tmp_path / "a.npy"), *options, *where]) == 0
+    assert ("all pixels are 0 or 255: for binary images, add them with --binarise" in capsys.readouterr().out) == said
+
+
 def test_truth_values_and_zeros_and_ones_are_binary(tmp_path):
     np.save(tmp_path / "a.npy", images(50) > 128)
     entry = added.add("mine", tmp_path / "a.npy", tmp_path / "data")
@@ -91,7 +188,7 @@ def test_pictures_of_several_sizes_or_none_are_refused(tmp_path):
     with pytest.raises(DataFormatError, match=r"must have one size; got a.png of 8x8 and b.png of 9x9"):
         added.add("mine", folder, tmp_path / "data")
     (folder / "b.png").write_bytes(b"no picture")
-    with pytest.raises(DataFormatError, match=r"b.png must be a picture; got: .*cannot identify"):
+    with pytest.raises(DataFormatError, match=r"b.png must be a picture .BMP, .* WEBP.; got none, or a damaged one$"):
         added.add("mine", folder, tmp_path / "data")
 
 
@@ -113,7 +210,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     for name, kind, said in (
         ("objects.npz", DataFormatError, "a pickle and is not opened"),
         ("text.npz", DataFormatError, "must be an .npz or .npy that NumPy wrote"),
-        ("half.npz", DataFormatError, "must hold the arrays train and test, or images; got train"),
+        ("half.npz", DataFormatError, "must hold the arrays train and test or val, or images alone .*; got train$"),
         ("one.npz", DataFormatError, "at least 2 images, and as many labels or none; got 1 images"),
         ("labels.npz", DataFormatError, "got 5 images and 4 labels"),
         ("scalar.npy", DataFormatError, "at least 2 images, and as many labels or none; got 0 images"),
@@ -132,17 +229,17 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("picture", "said"),
     [
-        (Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "must have 8 bits a colour; got a picture of mode I;16"),
+        (Image.fromarray(np.ones((8, 8), np.float32)), "must have 8 bits a colour, or be .*; got TIFF .* mode F"),
         (Image.new("RGBA", (8, 8), (9, 9, 9, 0)), "must have no transparent pixels; got some"),
         (Image.new("LA", (8, 8), (9, 254)), "must have no transparent pixels; got some"),
     ],
     ids=lambda value: getattr(value, "mode", ""),
 )
 def test_pictures_that_would_lose_something_are_refused(picture, said, tmp_path):
-    """Pillow makes one white of all brighter than 255, and shows what transparent pixels hide."""
-    picture.save(tmp_path / "a.png")
+    """Pillow shows what transparent pixels hide, and cuts numbers off."""
+    picture.save(tmp_path / ("a.tif" if picture.mode == "F" else "a.png"))
     Image.new("L", (8, 8)).save(tmp_path / "b.png")
-    with pytest.raises(DataFormatError, match=f"a.png {said}"):
+    with pytest.raises(DataFormatError, match=rf"a\.\w+ {said}"):
         added.add("mine", tmp_path, tmp_path / "data")
 
 

@@ -119,7 +119,7 @@ def test_smaller_training_sets_are_the_beginning_of_larger_ones(tmp_path):
     ("damage", "said"),
     [
         (lambda c: c[:-1], r"takes 221208 bytes; got 221207"),
-        (lambda c: c + b"\0", "got 221209"),
+        (lambda c: c + b"\0", "got more than 221208"),
         (lambda c: b"", "begin with the number 0x1e3d4c55; got 0x0"),
         (lambda c: c[:10], "4 dimensions, .*got 4, .12, 0, 0, 0"),
         (lambda c: c[::-1], "begin with the number 0x1e3d4c55"),

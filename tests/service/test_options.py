@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.options import at_least, parser, whole_numbers
+from vaegen_ray.service.main import main
+from vaegen_ray.service.options import at_least, of_every_trial, parser, whole_numbers
+from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.trial import TrialSpec
 
 
 def test_without_options_a_sweep_is_the_laptop_preset_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +50,24 @@ def test_a_wrong_option_is_one_line(options: list[str], said: str) -> None:
         parser("a sweep").parse_args(options)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_warnings_of_a_declaration_are_one_line_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def declare(options: argparse.Namespace) -> Sweep:
+        shared = of_every_trial(options)
+        specs = [TrialSpec(**base_spec("digits", **shared), seed=seed, evaluate_at=(300,)) for seed in range(3)]
+        return Sweep(name="s", trials=tuple(specs))
+
+    argv = ["--dry-run", "--storage", str(tmp_path / "none"), "--n-train", "20"]
+    assert main(declare, "a sweep", argv=argv) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "note: the batch size is 20, because there are 20 images to train on and 50 is usual (--batch"
+    )
+    assert main(declare, "a sweep", argv=[*argv, "--batch-size", "10"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(declare, "a sweep", argv=[*argv, "--batch-size", "21"]) == 2
+    assert capsys.readouterr().err == "error: batch_size must be <= n_train (20); got 21\n"
 
 
 def test_whole_numbers() -> None:

@@ -116,7 +116,11 @@ def test_a_dry_run_of_another_data_set_and_a_smaller_space(capsys, tmp_path: Pat
         (("--space", "nc=8:4"), "error: nc of a space must be LOW:HIGH and LOW < HIGH; got '8:4'"),
         (("--points", "0"), "error: argument --points: must be a whole number >= 1; got '0'"),
         (("--sampler", "cma"), "error: argument --sampler: invalid choice: 'cma'"),
-        (("--validation", "120"), "error: validation must leave at least a batch of 50 of 150 images; got 120"),
+        (
+            ("--validation", "120", "--batch-size", "50"),
+            "error: validation must leave at least a batch of 50 of 150 images; got 120",
+        ),
+        (("--validation", "150"), "error: validation must leave at least a batch of 50 of 150 images; got 150"),
         (("--objectives", "elbo,parameters", "--scheduler", "asha"), "error: several objectives go without early"),
         (
             ("--bundle-size", "2"),

@@ -2,13 +2,15 @@
 
 import argparse
 import importlib.util
+import warnings
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, VaegenWarning
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.declare import methods_of, presets, spread
 from vaegen_ray.sweep.cost import CPU_CORE
@@ -77,6 +79,36 @@ def test_more_seeds_and_a_data_set_of_ones_own(name: str) -> None:
     assert {(s.dataset, s.likelihood, s.epochs) for s in other.trials} == {("fashion_mnist", "gaussian", 30)}
     if name not in ("complexity_axes",):
         assert {(s.nc, s.mz) for s in other.trials} == {(512, 1)}  # Appendix B.1
+
+
+EVERY = (*OURS, "double_descent", "inference_gap", "rate_distortion", "search")
+EARLY = ("generalization_gaps", "more_real_data", "rate_distortion")
+
+
+def batches(sweep: Any) -> set[int]:
+    return {spec.batch_size for spec in sweep.trials} if isinstance(sweep, Sweep) else {sweep.fields["batch_size"]}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_fewer_images_than_a_batch_make_a_smaller_batch_that_is_said(name: str) -> None:
+    """Also where a part of them is kept for validation: all VAEs of a sweep then have that batch size."""
+    left = 18 if name in EARLY else 16 if name == "search" else 20
+    with pytest.warns(VaegenWarning, match=f"^the batch size is {left}, because there are {left} images to train on"):
+        assert min(batches(declared(name, "--preset", "smoke", "--n-train", "20"))) == left
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_batch_size_that_is_given_is_that_of_every_vae(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VaegenWarning)
+        assert batches(declared(name, "--preset", "smoke", "--n-train", "60", "--batch-size", "7")) == {7}
+        with pytest.raises(SpecError, match=r"batch_size must be <= n_train \(60\); got 61"):
+            declared(name, "--preset", "smoke", "--n-train", "60", "--batch-size", "61")
+
+
+def test_a_search_has_one_place_for_the_batch_size() -> None:
+    with pytest.raises(SpecError, match="must be given by --batch-size or --space; got both, 8 in one"):
+        declared("search", "--batch-size", "8", "--space", "batch_size=8:16")
 
 
 def test_the_three_gaps_by_method() -> None:

@@ -3,14 +3,17 @@
     <data directory>/own/NAME.npz     train, test and, where there are any, test_labels
                          NAME.json    what the catalog says of it, and the digest of the images; the commit mark
 
-From then on every sweep takes ``--dataset NAME``. What can be added: an ``.npz`` with ``train`` and ``test``, or with
-``images`` alone, and ``test_labels`` or ``labels``; an ``.npy`` of images; or a folder of PNG, JPEG or BMP files, which
-may have the folders ``train`` and ``test``. Images alone are shuffled in one fixed order, and the last of them are the
-test set. No pickle is opened.
+From then on every sweep takes ``--dataset NAME``. What can be added: an ``.npz`` with ``train`` and ``test`` or
+``val``, or with ``images`` alone, and ``test_labels``, ``val_labels`` or ``labels``; an ``.npy`` of images; or a folder
+of pictures, which may have the folders ``train``, ``val`` and ``test``, and a folder a class in each
+(``picture_folders``). Images alone are shuffled in one fixed order, and the last of them are the test set. No pickle is
+opened.
 """
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,8 @@ import numpy as np
 from vaegen_ray.architectures import check_name
 from vaegen_ray.data import catalog, own
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
-from vaegen_ray.data.image_files import channels_first, read_arrays
+from vaegen_ray.data.image_files import as_bytes, black_and_white, divided, read_source
 from vaegen_ray.data.loaders import Arrays
-from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, SpecError
 from vaegen_ray.stream import check_data_digest
 
@@ -56,6 +58,7 @@ def add(
     likelihood: str | None = None,
     title: str = "",
     test_percent: int = TEST_PERCENT,
+    say: Callable[[str], object] = print,
 ) -> DatasetInfo:
     """Copies images into the data directory and makes them known.
 
@@ -67,11 +70,13 @@ def add(
         binarised: networks usually see the images with 2 levels.
         likelihood, title: as for ``own.register_dataset``.
         test_percent: part of the images that become the test set where the source has none, 1 to 99.
+        say: takes a line for each thing that was left out, decided or changed on the way.
 
     Raises:
         SpecError: the name is taken, or an option cannot be.
         DataMissingError: there is no such file.
-        DataFormatError: it does not hold images.
+        DataFormatError: it does not hold images, or what it holds can be understood in two ways.
+        VaegenError: its images do not fit into the memory.
     """
     check_name("a data set", name)
     discover(data_dir)
@@ -79,10 +84,10 @@ def add(
         hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
     source = Path(source).expanduser()
-    parts = read_arrays(source)
     if not 1 <= test_percent <= 99:
         raise SpecError(f"the test set must be 1 to 99 percent of the images; got {test_percent!r}")
-    arrays = _divided(source, parts, test_percent)
+    arrays, notes = divided(source, read_source(source), test_percent)
+    arrays, scaled = as_bytes(arrays, 256 if levels is None else levels)
     if levels is None:
         levels = 2 if max(_largest(arrays.train), _largest(arrays.test)) <= 1 else 256
     arrays = own.checked(f"{name} in {source}", tuple(arrays), levels)
@@ -97,6 +102,13 @@ def add(
             f"the data directory must be a folder that can be written, with room; got {folder}: {error}"
         ) from None
     discover(data_dir)
+    if levels == 256 and not binarised and black_and_white(arrays):
+        notes.append(
+            f"all pixels are 0 or 255: for binary images, add them with --binarise (first: vaegen datasets --remove "
+            f"{name})"
+        )
+    for note in (*notes, *scaled):
+        say(note)
     return CATALOG[name]
 
 
@@ -194,35 +206,14 @@ def _same(name: str, file: Path, levels: int, before: str) -> Arrays:
         DataMissingError: there is no such file.
         DataFormatError: they are others.
     """
-    arrays = own.checked(f"{name} in {file}", tuple(_arrays_of(file, read_arrays(file))), levels)
+    arrays, _ = divided(file, read_source(file), TEST_PERCENT)
+    arrays = own.checked(f"{name} in {file}", tuple(arrays), levels)
     if (now := own.digest(arrays, levels)) != before:
         raise DataFormatError(
             f"{file} must hold the images that were added as {name}, digest {before}; got {now} (remove and add it "
             f"again: vaegen datasets --remove {name})"
         )
     return own.in_order(arrays)
-
-
-def _arrays_of(source: Path, parts: dict[str, np.ndarray]) -> Arrays:
-    """The training and the test set of a file that has both."""
-    if not {"train", "test"} <= set(parts):
-        listed = ", ".join(sorted(parts)) or "nothing"
-        raise DataFormatError(f"{source} must hold the arrays train and test, or images; got {listed}")
-    return Arrays(channels_first(parts["train"]), channels_first(parts["test"]), parts.get("test_labels"))
-
-
-def _divided(source: Path, parts: dict[str, np.ndarray], test_percent: int) -> Arrays:
-    """Training and test set; images alone are divided."""
-    if "images" not in parts:
-        return _arrays_of(source, parts)
-    images, labels = channels_first(parts["images"]), parts.get("labels")
-    n = images.shape[0] if images.ndim else 0
-    if n < 2 or (labels is not None and labels.shape[:1] != (n,)):
-        got = f"{n} images" + ("" if labels is None else f" and {labels.size} labels")
-        raise DataFormatError(f"{source} must hold at least 2 images, and as many labels or none; got {got}")
-    order = fixed_order(len(images))
-    kept = len(images) - max(1, len(images) * test_percent // 100)
-    return Arrays(images[order[:kept]], images[order[kept:]], None if labels is None else labels[order[kept:]])
 
 
 def _largest(images: np.ndarray) -> int:
@@ -233,5 +224,9 @@ def shared_images(entry: DatasetInfo) -> int:
     """Test images of a data set that are also among its training images."""
     assert entry.read is not None
     arrays = entry.read()
-    seen = {image.tobytes() for image in arrays.train}
-    return sum(image.tobytes() in seen for image in arrays.test)
+    seen = {_digest(image) for image in arrays.train}
+    return sum(_digest(image) in seen for image in arrays.test)
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

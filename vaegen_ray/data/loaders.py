@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaegen_ray.data.memory import check_memory
 from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError
 
@@ -57,11 +58,15 @@ CIFAR10_FILES = tuple(
     f"cifar-10-batches-bin/{part}.bin" for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 )
 
+CIFAR10_RECORDS = 10_000
+"""Images in each of the files."""
 CIFAR10_ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 """Address and MD5 sum of the binary version, as the page of its authors gives them. The usual Python version is made of
 pickles, which could run code of whoever wrote them, so it is never read."""
 
+DEFLATE_RATIO = 1032
+"""How many bytes a byte of a gzipped file can become at most."""
 NETWORK_TIMEOUT_SECONDS = 30
 """How long a silent server is waited for; without it, a firewall that drops packets would hold a run for minutes."""
 DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
@@ -216,23 +221,27 @@ def _short(error: BaseException) -> str:
 
 def _read_idx(path: Path) -> np.ndarray:
     """Images of an IDX file, [N, 1, H, W]: 2051, N, H, W as big-endian 32-bit integers, then the pixels."""
-    content = _read(path)
-    magic, n, height, width = np.frombuffer(content[:16].ljust(16, b"\0"), dtype=">u4").tolist()
+    magic, n, height, width = np.frombuffer(_read(path, 16)[:16].ljust(16, b"\0"), dtype=">u4").tolist()
     if magic != 2051:
         raise _damaged(path, f"an IDX file of images must begin with the number 2051; got {magic}")
-    if not n or len(content) != 16 + n * height * width:
-        raise _damaged(path, f"{n} images of {height}x{width} take {16 + n * height * width} bytes; got {len(content)}")
+    size = 16 + n * height * width
+    most = path.stat().st_size * (DEFLATE_RATIO if path.suffix == ".gz" else 1)  # a damaged header may say anything
+    check_memory(path, min(size, most))
+    content = _read(path, min(size, most))
+    if not n or len(content) != size:
+        raise _damaged(path, f"{n} images of {height}x{width} take {size} bytes; got {_length(content, size)}")
     return np.frombuffer(content, dtype=np.uint8, offset=16).reshape(n, 1, height, width)
 
 
 def _read_idx_labels(path: Path, images: int) -> np.ndarray:
     """Labels of an IDX file, int64 [N]: 2049 and N as big-endian 32-bit integers, then a byte a label."""
-    content = _read(path)
+    size = 8 + images
+    content = _read(path, size)
     magic, n = np.frombuffer(content[:8].ljust(8, b"\0"), dtype=">u4").tolist()
     if magic != 2049:
         raise _damaged(path, f"an IDX file of labels must begin with the number 2049; got {magic}")
-    if n != images or len(content) != 8 + n:
-        raise _damaged(path, f"{images} images take {8 + images} bytes of labels; got {n} in {len(content)} bytes")
+    if n != images or len(content) != size:
+        raise _damaged(path, f"{images} images take {size} bytes of labels; got {n} in {_length(content, size)} bytes")
     labels = np.frombuffer(content, dtype=np.uint8, offset=8)
     if labels.max() >= CLASSES:
         raise _damaged(path, f"labels are 0 to {CLASSES - 1}; got {labels.max()}")
@@ -242,24 +251,34 @@ def _read_idx_labels(path: Path, images: int) -> np.ndarray:
 def _read_records(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images of a CIFAR-10 binary file, [N, 3, 32, 32], and their labels, int64 [N].
 
-    Records of a label byte (0 to 9) and 3,072 pixel bytes.
+    At most 10,000 records of a label byte (0 to 9) and 3,072 pixel bytes.
     """
-    content = _read(path)
-    if not content or len(content) % 3073:
-        raise _damaged(path, f"records of CIFAR-10 take 3073 bytes each; got {len(content)} bytes")
+    most = CIFAR10_RECORDS * 3073
+    content = _read(path, most)
+    if not content or len(content) > most or len(content) % 3073:
+        raise _damaged(
+            path,
+            f"1 to {CIFAR10_RECORDS:,} records of CIFAR-10 take 3073 bytes each; got {_length(content, most)} bytes",
+        )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3073)
     if records[:, 0].max() >= CLASSES:
         raise _damaged(path, f"labels of CIFAR-10 are 0 to 9; got {records[:, 0].max()}")
     return np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
 
 
-def _read(path: Path) -> bytes:
-    """The content of a file, unpacked where its name ends in .gz."""
+def _read(path: Path, size: int) -> bytes:
+    """The first ``size`` bytes of a file, and one more where there are more; unpacked where its name ends in .gz. A
+    small file that unpacks to many gigabytes therefore takes no more memory than what it stands for."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, f"it cannot be read: {_short(error)}") from error
+
+
+def _length(content: bytes, size: int) -> str:
+    """How long a content is that may have been cut off after ``size`` bytes and one more."""
+    return f"more than {size}" if len(content) > size else str(len(content))
 
 
 def _damaged(path: Path, what: str) -> DataFormatError:

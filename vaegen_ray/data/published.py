@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegen_ray.data.loaders import Arrays, _damaged, _files, _read, _short, find
+from vaegen_ray.data.loaders import Arrays, _damaged, _files, _length, _read, _short, find
 from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
 
@@ -174,17 +174,17 @@ def _kinds(path: Path) -> np.ndarray:
 def _matrix(path: Path, magic: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """A binary matrix of SmallNORB: a number for its type, how many dimensions it has, their sizes, three at least, all
     as little-endian 32-bit integers; then the elements, the last dimension fastest."""
-    content = _read(path)
     ndim = len(shape)
     start = 4 * (2 + max(ndim, 3))
+    size = start + math.prod(shape) * np.dtype(dtype).itemsize
+    content = _read(path, size)
     head = np.frombuffer(content[:start].ljust(start, b"\0"), dtype="<u4").tolist()
     if head[0] != magic:
         raise _damaged(path, f"a matrix of type {dtype} must begin with the number {magic:#x}; got {head[0]:#x}")
     if head[1] != ndim or tuple(head[2 : 2 + ndim]) != shape:
         raise _damaged(path, f"the matrix must have {ndim} dimensions, {shape}; got {head[1]}, {tuple(head[2:])}")
-    size = start + math.prod(shape) * np.dtype(dtype).itemsize
     if len(content) != size:
-        raise _damaged(path, f"a matrix of {shape} takes {size} bytes; got {len(content)}")
+        raise _damaged(path, f"a matrix of {shape} takes {size} bytes; got {_length(content, size)}")
     return np.frombuffer(content, dtype=dtype, offset=start).reshape(shape)
 
 

@@ -6,7 +6,7 @@ trials = setting.trials("normal", "dmaapx", nc=64)     # every method with every
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -15,7 +15,7 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.methods import recipe
 from vaegen_ray.service.options import add_stream_options, at_least, of_every_trial, of_the_stream
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream, rising_epochs
+from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream, held_out_by, rising_epochs
 from vaegen_ray.sweep.spec import preset
 from vaegen_ray.trial import TrialSpec
 
@@ -92,14 +92,18 @@ class Setting:
         return replace(self, fields={**self.fields, "measures": None})
 
 
-def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> Setting:
+def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]], methods: Iterable[str] = ()) -> Setting:
     """The setting that the options and one of the presets ``choices`` stand for.
+
+    Args:
+        options, choices: as said.
+        methods: those of the sweep beside ``--methods``; early stopping leaves fewer images for a batch.
 
     Raises:
         SpecError: an option cannot be.
     """
     chosen = preset(options.preset, choices)
-    base = base_of(options, chosen)
+    base = base_of(options, chosen, held_out_by((*methods, *getattr(options, "methods", ()))))
     dataset = base["dataset"]
     model = chosen.get("model") or PAPER_MODELS.get(base["architecture"], PAPER_MODELS["fully_connected"])
     sizes = {name: value if getattr(options, name) is None else getattr(options, name) for name, value in model.items()}
@@ -117,16 +121,18 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]]) -> 
     )
 
 
-def base_of(options: argparse.Namespace, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def base_of(
+    options: argparse.Namespace, chosen: Mapping[str, Any], held_out: Callable[[int], int] | None = None
+) -> dict[str, Any]:
     """The fields of every trial (``base_spec``): what the user gave, then what the preset ``chosen`` says; of another
-    data set than the preset's, that is the epochs alone.
+    data set than the preset's, that is the epochs alone. ``held_out`` is that of ``base_spec``.
 
     Raises:
         SpecError: an option cannot be.
     """
     dataset = options.dataset or chosen["dataset"]
     training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
-    return base_spec(dataset, **{**training, **of_every_trial(options)})
+    return base_spec(dataset, held_out=held_out, **{**training, **of_every_trial(options)})
 
 
 def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:

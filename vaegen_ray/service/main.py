@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from vaegen_ray.data import added
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import VaegenError, VaegenWarning
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.beside import beside
 from vaegen_ray.service.own_data import import_files
@@ -37,7 +39,8 @@ def main(
         options = parser.parse_args(argv)
         for note in added.discover(options.data_dir):
             print(note, file=sys.stderr)
-        sweep = declare(options)
+        with _warnings_as_lines():
+            sweep = declare(options)
         with beside(sweep.name, options):
             code = run(sweep, options)
         sys.stdout.flush()
@@ -49,3 +52,29 @@ def main(
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Prints each ``VaegenWarning`` once, as one line; other warnings are shown as usual."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VaegenWarning)
+        show = warnings.showwarning
+        said: set[str] = set()
+
+        def show_once(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, VaegenWarning):
+                show(message, category, filename, lineno, file, line)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(f"note: {message}", file=sys.stderr)
+
+        warnings.showwarning = show_once
+        yield

@@ -215,6 +215,12 @@ def parser(description: str) -> OneLineParser:
     )
     trial.add_argument("--likelihood", choices=LIKELIHOODS, help="p(x|z) [default: by data set]")
     trial.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: by preset]")
+    trial.add_argument(
+        "--batch-size",
+        type=at_least(1),
+        metavar="N",
+        help="images a training step [default: by data set, at most the training images]",
+    )
     trial.add_argument("--epochs", type=at_least(1), metavar="N", help="effective epochs [default: by preset]")
     trial.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic of training; tf32 and bf16 are for GPUs [default: float32]"
@@ -237,7 +243,7 @@ def parser(description: str) -> OneLineParser:
 
 def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a trial that the user gave, by name."""
-    names = ("architecture", "levels", "likelihood", "n_train", "epochs", "precision")
+    names = ("architecture", "levels", "likelihood", "n_train", "batch_size", "epochs", "precision")
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 

@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--add",
         nargs=2,
         metavar=("NAME", "PATH"),
-        help="copy the images of an .npz (train and test, or images), an .npy, or a folder of pictures",
+        help="copy the images of an .npz (train and test or val, or images), an .npy, or a folder of pictures",
     )
     group.add_argument("--remove", metavar="NAME", help="delete what was added; results on it stay")
     group.add_argument(
@@ -119,6 +119,7 @@ def change(options: argparse.Namespace, say: Callable[[str], Any]) -> bool:
         likelihood=options.likelihood,
         title=options.title,
         test_percent=options.test_percent,
+        say=say,
     )
     shape = "x".join(map(str, entry.shape))
     say(

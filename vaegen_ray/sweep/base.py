@@ -1,14 +1,17 @@
 """What a data set is usually trained with: the part of a trial that does not vary along a sweep."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from vaegen_ray.data.catalog import DatasetInfo, check, info
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, VaegenWarning, allowed
 from vaegen_ray.measures import KINDS, Attack, Measures
+from vaegen_ray.methods import recipe
 from vaegen_ray.models import own
 from vaegen_ray.stream import DiffusionSpec, Sampler, StreamSpec
+from vaegen_ray.trial import TrialSpec
 
 FULLY_CONNECTED_LATENT = {8: 2, 32: 16}
 """Latent dimensions for each unit of mz, by side of the image: 16 as in xiao2024's fully-connected network on 32x32
@@ -73,18 +76,25 @@ def base_measures(dataset: str, preset: str, names: Iterable[str]) -> Measures |
 
 
 def base_spec(
-    dataset: str, *, architecture: str | None = None, levels: int | None = None, **training: Any
+    dataset: str,
+    *,
+    architecture: str | None = None,
+    levels: int | None = None,
+    held_out: Callable[[int], int] | None = None,
+    **training: Any,
 ) -> dict[str, Any]:
     """Fields of a ``TrialSpec`` for a data set: images, network, likelihood and optimiser.
 
     The fully-connected network is trained with Adam at 1e-3, and batches of 50 (embedded data) or 100; the residual
     network, default for photographs in colour, with Adam at 1e-4 and batches of 100. The paper gives no optimiser;
-    these are the values of related code.
+    these are the values of related code. With fewer training images than a batch, a batch is all of them
+    (``fitting_batch``).
 
     Args:
         dataset: name in the catalog.
         architecture: a network of the package, or one of your own that is registered; None for the usual one.
         levels: grey levels; None for the usual ones.
+        held_out: from the number of training images to how many of them are kept for validation; None for none.
         training: further fields, which override: ``n_train``, ``epochs`` and so on.
 
     Raises:
@@ -97,7 +107,8 @@ def base_spec(
     _, height, width = entry.image_shape
     grid = (height // 4) * (width // 4)
     residual = architecture == "residual"
-    small = height <= 8
+    n_train = training.get("n_train", entry.n_train)
+    images = n_train - (held_out(n_train) if held_out else 0)
     return {
         "dataset": dataset,
         "data_digest": entry.digest,
@@ -109,9 +120,28 @@ def base_spec(
         "latent_per_mz": grid if residual else FULLY_CONNECTED_LATENT.get(height, 16),
         "likelihood": training.get("likelihood") or _likelihood(entry, levels),
         "learning_rate": 1e-4 if residual else 1e-3,
-        "batch_size": 50 if small else 100,
+        "batch_size": training.get("batch_size") or fitting_batch(50 if height <= 8 else 100, images),
         **training,
     }
+
+
+def fitting_batch(usual: int, images: int) -> int:
+    """The usual batch size, or the number of images to train on where there are fewer, with a ``VaegenWarning``."""
+    if not 0 < images < usual:
+        return usual
+    warnings.warn(
+        f"the batch size is {images}, because there are {images} images to train on and {usual} is usual "
+        f"(--batch-size sets it)",
+        VaegenWarning,
+        stacklevel=2,
+    )
+    return images
+
+
+def held_out_by(methods: Iterable[str]) -> Callable[[int], int]:
+    """For ``base_spec``: the images that are kept for validation where one of the methods is stopped early."""
+    early = any(recipe(method).early_stopping for method in methods)
+    return lambda n_train: max(1, n_train * TrialSpec.validation_percent // 100) if early else 0
 
 
 def base_stream(
