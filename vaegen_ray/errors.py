@@ -31,7 +31,14 @@ class DataFormatError(VaegenError, ValueError):
 
 
 class StorageError(VaegenError, OSError):
-    """A storage that cannot be read or written: names the path and what the file system said."""
+    """A storage that cannot be read or written: names the path and what the file system said.
+
+    Attributes:
+        final: the error stays until somebody acts (a full disk, a missing right), so a run ends at the first one.
+            Other errors may pass: what met one is started again, as often as after the loss of a worker.
+    """
+
+    final = False
 
 
 class VaegenWarning(UserWarning):

@@ -21,7 +21,12 @@ BUNDLES = [tuple(TrialSpec(nc=nc, seed=seed) for seed in range(3)) for nc in (1,
 def tune_trial(bundle: int, error: str | None = None) -> Any:
     """A Tune trial as callbacks see it."""
     return SimpleNamespace(
-        trial_id=f"t{bundle}", config={"bundle": bundle}, num_failures=4, get_error=lambda: error and Exception(error)
+        trial_id=f"t{bundle}",
+        config={"bundle": bundle},
+        num_failures=4,
+        get_error=lambda: error and Exception(error),
+        get_pickled_error=lambda: None,
+        run_metadata=SimpleNamespace(),
     )
 
 
@@ -84,3 +89,36 @@ def test_a_storage_that_refuses_notes_ends_no_run_and_is_told_once(
         watcher.on_trial_error(1, [], tune_trial(0, "OSError"))
         watcher.heartbeat(ended=True)
     assert len(said) == 1 and "the disk is full" in said[0]
+
+
+def test_a_storage_that_refuses_for_good_ends_the_run_and_what_was_stopped_is_not_done(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watcher._progress, "say", said.append)
+    refusal = watcher._queue.refusal
+
+    def refuse(*_: Any) -> None:
+        error = StorageError("the disk is full")
+        error.final = True
+        raise error
+
+    assert not refusal.stop_all()
+    assert not refusal("t0", {"refused": "", "fraction": 0.5})
+    watcher.on_trial_complete(1, [], tune_trial(0))
+    monkeypatch.setattr(SweepStore, "write_status", refuse)
+    watcher.heartbeat(ended=True)
+    assert refusal.stop_all() and refusal.reason == "the disk is full" and said == []
+    assert refusal("t1", {"refused": "another reason"}) and refusal.reason == "the disk is full", "the first counts"
+    watcher.on_trial_complete(2, [], tune_trial(1))
+    assert watcher._progress.done == 3
+
+
+def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watcher._progress, "say", said.append)
+    for cause in (StorageError("cannot write x: Input/output error"), None):
+        trial = tune_trial(0)
+        trial.get_pickled_error = lambda cause=cause: SimpleNamespace(cause=cause)
+        watcher.on_trial_recover(1, [], trial)
+    assert "met an error (cannot write x: Input/output error)" in said[0] and "was lost" in said[1]

@@ -29,6 +29,17 @@ NUMBERS = {
 }
 """What to do about an error of the operating system."""
 
+FINAL = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+"""Errors of the operating system that stay until somebody acts (``StorageError.final``)."""
+FINAL_CODES = (
+    "no_such_bucket|invalid_access_key_id|signature_does_not_match|(expired|invalid)_?token|permanent_?redirect|"
+    "authorization_?header_?malformed|time_too_skewed|quota|storage_?full|access_denied|http status (403|507)"
+)
+"""Those of an object store, as a pattern."""
+
 CODES = {
     "no_such_bucket": ("there is no such bucket", "make it first, or correct its name"),
     "invalid_access_key_id": (
@@ -102,7 +113,17 @@ def explained(verb: str, where: str) -> Iterator[None]:
     except StorageError:
         raise  # it explains itself
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(f"cannot {verb} {where}: {explain(error)}") from error
+        refused = StorageError(f"cannot {verb} {where}: {explain(error)}")
+        refused.final = is_final(error)
+        raise refused from error
+
+
+def is_final(error: Exception) -> bool:
+    """Whether an error stays until somebody acts, so that trying again cannot help."""
+    if isinstance(error, OSError) and error.errno in FINAL:
+        return True
+    code = re.search(r"AWS Error .*", " ".join(str(error).split()))
+    return code is not None and re.search(FINAL_CODES, code[0], re.IGNORECASE) is not None
 
 
 def explain(error: Exception) -> str:

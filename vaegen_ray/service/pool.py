@@ -98,6 +98,11 @@ class Pool:
         self._failures = 0
 
     @property
+    def refused(self) -> str:
+        """Why the storage refuses the samplers for good; empty where it does not."""
+        return str(self.state["fault"]) if self.state.get("fault") and self.state["fault_is_final"] else ""
+
+    @property
     def images_per_second(self) -> float:
         """Samples a second that are being made; 0 while the pool rests."""
         return float(self.state["images_per_second"]) if self.state.get("making") else 0.0

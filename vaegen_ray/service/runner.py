@@ -301,7 +301,11 @@ def _train(
 def _say_and_note(store: SweepStore, line: str) -> None:
     """Says what is done before VAEs are trained, also to those who watch the storage."""
     print(line, flush=True)
-    store.write_status({"time": time.time(), "preparing": line})
+    try:
+        store.write_status({"time": time.time(), "preparing": line})
+    except StorageError as error:
+        if error.final:
+            raise
 
 
 def described(
