@@ -285,7 +285,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path):
 def test_the_name_of_a_storage_hides_its_credentials():
     storage = Storage.open("s3://user:secret@bucket/runs/?region=eu-west-1")
     assert storage.name == "s3://bucket/runs" and storage.where("a/b") == "s3://bucket/runs/a/b"
-    with pytest.raises(StorageError, match="cannot open storage s3://bucket") as caught:
+    with pytest.raises(StorageError, match=r"cannot open storage s3://\*\*\*@bucket/runs") as caught:
         Storage.open("s3://user:secret@bucket/runs?nonsense=1")
     assert "secret" not in str(caught.value)
 

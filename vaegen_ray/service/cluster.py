@@ -7,9 +7,10 @@ import hashlib
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.service import authentication
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 
@@ -129,6 +130,16 @@ def devices(role: str = TRAINER) -> tuple[Device, int]:
     if resources.get("GPU", 0) >= 1:
         return H200, int(resources["GPU"])
     return CPU_CORE, max(1, int(resources.get("CPU", 1)))
+
+
+def check_precision(asked: Iterable[str], device: Device) -> None:
+    """Whether a device has the arithmetic that is asked for.
+
+    Raises:
+        SpecError: tf32 or bf16 on a CPU.
+    """
+    if device.kind != "cuda" and (others := sorted(set(asked) - {"float32"})):
+        raise SpecError(f"precision must be float32 where there is no GPU; got {', '.join(others)}")
 
 
 def has_nodes_for(role: str) -> bool:

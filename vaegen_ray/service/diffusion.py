@@ -94,6 +94,8 @@ def ensure(
     for spec in absent:
         if spec.weights:
             raise VaegenError(f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import")
+    if absent:
+        cluster.check_precision((spec.precision for spec in absent), cluster.devices(cluster.SAMPLER)[0])
     _at_once([partial(_train, storage, spec, images_of(spec), say, checkpoint_seconds) for spec in absent])
     trained = {spec: digests[spec] or committed(storage, spec, say) for spec in digests}
     assert None not in trained.values(), trained

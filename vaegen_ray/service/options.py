@@ -3,10 +3,12 @@
 import argparse
 import math
 import os
+import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, nearest
 from vaegen_ray.models import own
 from vaegen_ray.stream import MOST, MOST_IMAGES, MOST_LEVELS, PRECISIONS
 from vaegen_ray.sweep.spec import PRESETS
@@ -22,10 +24,42 @@ MOST_DEVICES = 100_000
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are ``SpecError``s of one line."""
+    """A parser whose errors are ``SpecError``s of one line, which suggest the nearest name, and whose options take no
+    empty text."""
 
     def error(self, message: str) -> NoReturn:
         raise SpecError(f"{message} (see --help)")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As usual; an unknown option is compared with those of the command that it is given to."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = self._options_of(sys.argv[1:] if args is None else args)
+            near = nearest(unknown[0].partition("=")[0], known) if unknown[0].startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return options
+
+    def _options_of(self, args: Sequence[str]) -> list[str]:
+        """The options of the command that the arguments name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for i, name in enumerate(args):
+                    if name in action.choices:
+                        inner: OneLineParser = action.choices[name]
+                        return inner._options_of(args[i + 1 :])
+        return list(self._option_string_actions)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if not arg_string and action.default != "" and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, "must not be empty; got ''")
+        return super()._get_value(action, arg_string)  # type: ignore[misc]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(value, action.choices or ())
+            raise argparse.ArgumentError(action, f"{error.message}{near}") from None
 
 
 def at_least(least: int, most: int = MOST) -> Callable[[str], int]:
@@ -87,8 +121,10 @@ def names_of(what: str, choices: Sequence[str]) -> Callable[[str], tuple[str, ..
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
         if not set(names) <= set(choices) or len(set(names)) < len(names):
+            unknown = [name for name in names if name not in choices]
             raise argparse.ArgumentTypeError(
                 f"must be {what} out of {', '.join(choices)} with commas between, each once; got {text!r}"
+                f"{nearest(unknown[0], choices) if unknown else ''}"
             )
         return names
 
@@ -108,7 +144,7 @@ def fraction(text: str) -> float:
 
 def local_folder(text: str) -> str:
     """A type for folders of this machine."""
-    if "://" in text or not text:
+    if re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
         raise argparse.ArgumentTypeError(f"must be a folder of this machine; got {text!r}")
     return text
 
@@ -201,7 +237,10 @@ def parser(description: str) -> OneLineParser:
         "--retry-failed", action="store_true", help="train trials again that are recorded as failed [default: off]"
     )
     made.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
+        "--data-dir",
+        type=local_folder,
+        metavar="DIR",
+        help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]",
     )
     add_import(made)
     made.add_argument(

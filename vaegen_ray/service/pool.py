@@ -50,7 +50,7 @@ def open_pools(
         evaluated: how many samples of a stream evaluations read; as many as there are test images when None.
 
     Raises:
-        VaegenError: a model cannot be trained.
+        VaegenError: a model cannot be trained, or no device has the precision of a stream.
     """
     streams = list(dict.fromkeys(streams))
     if not streams:
@@ -58,6 +58,7 @@ def open_pools(
     models = dict.fromkeys(stream.diffusion for stream in streams)
     digests = diffusion.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
     device, count = cluster.devices(cluster.SAMPLER)
+    cluster.check_precision((stream.precision for stream in streams), device)
     pools = {}
     for stream in streams:
         connection = Connection(
