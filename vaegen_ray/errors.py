@@ -50,7 +50,7 @@ class VaegenWarning(UserWarning):
 
 MASK = "***"
 _LOGIN = re.compile(
-    r"""([a-z][a-z0-9+.-]*:/+)            # s3://, and s3:/ as a path makes of it
+    r"""([a-z][a-z0-9+.-]+:/+)            # s3://, and s3:/ as a path makes of it
     (?:[^\s/'"@]*@                        # key@ and key:secret@
     |[^\s'"@]*:[^'"@\n]*@                 # a secret with / or a space in it
     |([^\s/'"@:\[]+:)(?!\d+\b)[^\s'"/]+)   # no @ at all: what stands where a port would

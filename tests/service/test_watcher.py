@@ -1,10 +1,12 @@
 """What the driver notes for those who watch the storage: its heartbeat, and bundles that were given up."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 from ray.tune.search import BasicVariantGenerator
 
 from vaegen_ray.errors import StorageError
@@ -25,7 +27,7 @@ def tune_trial(bundle: int, error: str | None = None) -> Any:
         config={"bundle": bundle},
         num_failures=4,
         get_error=lambda: error and Exception(error),
-        get_pickled_error=lambda: None,
+        pickled_error_file=None,
         run_metadata=SimpleNamespace(),
     )
 
@@ -114,11 +116,15 @@ def test_a_storage_that_refuses_for_good_ends_the_run_and_what_was_stopped_is_no
     assert watcher._progress.done == 3
 
 
-def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(watcher._progress, "say", said.append)
-    for cause in (StorageError("cannot write x: Input/output error"), None):
+    error = tmp_path / "error.pkl"
+    for file in (error, None, tmp_path / "absent"):
+        error.write_bytes(pickle.dumps(RayTaskError("step", "", StorageError("cannot write x: Input/output error"))))
         trial = tune_trial(0)
-        trial.get_pickled_error = lambda cause=cause: SimpleNamespace(cause=cause)
+        trial.pickled_error_file = file and str(file)
         watcher.on_trial_recover(1, [], trial)
-    assert "met an error (cannot write x: Input/output error)" in said[0] and "was lost" in said[1]
+    assert "met an error (cannot write x: Input/output error)" in said[0] and all(
+        "was lost" in line for line in said[1:]
+    )

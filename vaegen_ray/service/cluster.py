@@ -108,7 +108,9 @@ def _check_that_somebody_listens(address: str) -> None:
         return  # "auto" or "local": Ray looks for itself
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
+    except ValueError:
+        raise VaegenError(f"no Ray cluster answers at --address {address!r}: its port must be a number") from None
+    except (OSError, OverflowError) as error:
         raise VaegenError(f"no Ray cluster answers at --address {address!r}: {error}") from None
 
 

@@ -42,7 +42,12 @@ class MaskedStream:
         return getattr(self._stream, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (sys, self._name)
+        return _standard, (self._name,)
+
+
+def _standard(name: str) -> TextIO:
+    stream: TextIO = getattr(sys, name)
+    return stream
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.stopper import Stopper
@@ -211,7 +212,7 @@ class Watcher(Callback):
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
         members = self._queue.members[trial.config["bundle"]]
-        cause = getattr(trial.get_pickled_error(), "cause", None)
+        cause = _cause(trial)
         what = f"met an error ({cause})" if isinstance(cause, StorageError) else "was lost"
         self._progress.say(f"a worker with {members} VAEs {what}; the bundle goes on from its last checkpoint")
 
@@ -265,6 +266,14 @@ class Watcher(Callback):
             self._refused = True
         else:
             self._refused = False
+
+
+def _cause(trial: Any) -> Any:
+    """What a worker raised last; None where it died. (Tune's own ``get_pickled_error`` looks where it is not yet.)"""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    return getattr(cloudpickle.loads(Path(path).read_bytes()), "cause", None)
 
 
 def _reason(error: Any) -> str:
