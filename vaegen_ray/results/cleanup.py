@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.integrity import SCHEMAS, Fault, find_faults
-from vaegen_ray.results.parquet import SUFFIX, bundle_of, result_files
-from vaegen_ray.results.store import SweepStore
+from vaegen_ray.results.parquet import A_DIRECTORY, SUFFIX, bundle_of, misplaced, result_files
+from vaegen_ray.results.store import FOLDERS_OF_FILES, WEIGHTS, SweepStore
 
 REMOVALS = {
     "results.cleanup.quarantine": "A driver at its start, but not for bundles of live drivers: damaged files, and "
@@ -42,11 +42,14 @@ def quarantine(store: SweepStore, held: Collection[str]) -> None:
 
     A bundle whose commit rows name a file that is damaged or missing loses these rows and its other metrics and
     details, so that its trials are to do again; of an unfinished bundle the worker writes the file again from its
-    checkpoint.
+    checkpoint. A directory in place of a file is moved too.
 
     Args:
         held: ids of the trials of live drivers, whose bundles are left alone.
     """
+    for folder in ("", *FOLDERS_OF_FILES):
+        for name in misplaced(store.storage, f"{store.name}/{folder}".rstrip("/"), SUFFIX, WEIGHTS, ".json"):
+            store.set_aside(folder, name, A_DIRECTORY)
     busy = _bundles_of(store, held)
     by_bundle: dict[str, list[Fault]] = {}
     for fault in find_faults(store.storage, store.name, digests_of=tuple(SCHEMAS)):

@@ -232,6 +232,7 @@ class Storage:
         full_source, full_target = self._full(source), self._full(target)
         with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
+                _make_folder(os.path.dirname(full_target))
                 os.rename(full_source, full_target)
                 _sync_folder(os.path.dirname(full_target))
                 return

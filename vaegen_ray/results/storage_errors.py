@@ -25,6 +25,7 @@ NUMBERS = {
     errno.EPERM: "give this user the right to write there, or choose another --storage",
     errno.ESTALE: f"the file server has lost sight of this folder: mount it again on this machine, {AGAIN}",
     errno.ENOTCONN: f"mount it again on this machine, {AGAIN}",
+    errno.EISDIR: f"move this directory away, {AGAIN}; a sweep does so itself at its start",
     errno.EIO: f"look after the disk or the file server, {AGAIN}",
 }
 """What to do about an error of the operating system."""
