@@ -23,14 +23,13 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results.declaration import sealed, unsealed
 from vaegen_ray.results.integrity import whole_trials
 from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, vanished
-from vaegen_ray.results.parquet import A_DIRECTORY, SAFE_NAME, SUFFIX, bundle_of, encode, read_folder, result_files
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, encode, read_folder, result_files
 from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.trial import TrialSpec
@@ -48,8 +47,6 @@ METRICS_KEY = ("effective_epoch", "trial_id")
 DETAILS_KEY = (*METRICS_KEY, "quantity", "item")
 EVALUATIONS = {"metrics": (METRICS, METRICS_KEY), "details": (DETAILS, DETAILS_KEY)}
 """Folders of what was evaluated, in files named by bundle and epochs, with their columns and keys."""
-FOLDERS_OF_FILES = ("trials", *EVALUATIONS, "checkpoints", "models", "starts", "given-up")
-"""Folders that hold files alone."""
 
 
 def safe_name(what: str, name: str) -> str:
@@ -378,22 +375,10 @@ class SweepStore:
         return "/".join([self.name, *(safe_name("the name of a file of a sweep", part) for part in parts)])
 
     def set_aside(self, folder: str, name: str, reason: str) -> None:
-        """Moves a file that cannot be used to ``set-aside/``, and notes why; also a directory in its place.
-
-        Args:
-            folder: of the file; empty for one of the sweep itself.
-        """
-        path, target = self._path(*filter(None, [folder]), name), self._path("set-aside", name)
-        if reason == A_DIRECTORY:
-            self.storage.move_folder(path, self._free(target))
-        else:
-            self.storage.move(path, target)
+        """Moves a file that cannot be used to ``set-aside/``, and notes why."""
+        path = self._path(folder, name)
+        self.storage.move(path, self._path("set-aside", name))
         self.set_aside_notes.append(f"{self.storage.where(path)} was set aside: {reason}")
-
-    def _free(self, path: str) -> str:
-        """``path``, or the first of ``path.1``, ``path.2`` ... that is free."""
-        names = (f"{path}.{n}" if n else path for n in count())
-        return next(name for name in names if not self.storage.exists(name))
 
     @staticmethod
     def _fill(rows: Iterable[Mapping[str, Any]], **same: str) -> list[dict[str, Any]]:

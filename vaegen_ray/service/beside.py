@@ -34,7 +34,7 @@ def beside(sweep: str, options: argparse.Namespace) -> Iterator[None]:
         require_extra()
         wanted.append(["dashboard"])
     if options.tensorboard and not options.dry_run:
-        _check_folder(options.tensorboard)
+        check_folder(options.tensorboard)
         wanted.append(["tensorboard", sweep, options.tensorboard])
     with ExitStack() as stack:
         for command in wanted:
@@ -42,15 +42,18 @@ def beside(sweep: str, options: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def _check_folder(folder: str) -> None:
-    """Makes a folder and writes into it, before there is a process that would fail at it."""
+def check_folder(folder: str) -> None:
+    """Makes a folder for event files and tries to write into it.
+
+    Raises:
+        SpecError: that is not possible.
+    """
     try:
         os.makedirs(folder, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SpecError(
-            f"--tensorboard must be a folder that can be written; got {folder!r}: {error.strerror}"
-        ) from None
+        reason = error.strerror
+        raise SpecError(f"event files need a folder that can be written; got {folder!r}: {reason}") from None
 
 
 @contextmanager
