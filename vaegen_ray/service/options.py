@@ -30,7 +30,9 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SpecError(f"{message} (see --help)")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """As usual; an unknown option is compared with those of the command that it is given to."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
