@@ -131,13 +131,14 @@ class FaultyTrainable(BundleTrainable):
             setattr(store, name, self._between(getattr(store, name), before, after))
 
     def _between(self, method: Any, before: str, after: str) -> Any:
-        def wrapped(*args: Any) -> None:
+        def wrapped(*args: Any, **more: Any) -> Any:
             self._reach(before)
-            method(*args)
+            told = method(*args, **more)
             self._reach(after)
             if after == "committed":
                 node = ray.get_runtime_context().get_node_id()
                 (MARKERS / f"on-{node}-{args[0]}").touch()
+            return told
 
         return wrapped
 
@@ -156,10 +157,11 @@ class FaultyTrainable(BundleTrainable):
 
 
 def between(method: Any, before: str, after: str) -> Any:
-    def wrapped(*args: Any) -> None:
+    def wrapped(*args: Any, **more: Any) -> Any:
         reach(before)
-        method(*args)
+        told = method(*args, **more)
         reach(after)
+        return told
 
     return wrapped
 
