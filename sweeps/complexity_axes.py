@@ -10,7 +10,7 @@ import sys
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.declare import add_methods, presets, resolve
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_stream_options, whole_numbers
+from vaegen_ray.service.options import add_stream_options, at_least, whole_numbers
 from vaegen_ray.sweep.spec import Sweep
 
 PRESETS = presets(
@@ -56,7 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_methods(parser, "normal,dmaapx")
     parser.add_argument("--nc", type=whole_numbers, metavar="LIST", help="widths, such as 1,8,64 [default: by preset]")
     parser.add_argument("--mz", type=whole_numbers, metavar="LIST", help="latent multipliers [default: by preset]")
-    parser.add_argument("--turn", type=int, metavar="NC", help="the width at which mz grows [default: by preset]")
+    parser.add_argument(
+        "--turn", type=at_least(1), metavar="NC", help="the width at which mz grows [default: by preset]"
+    )
     add_stream_options(parser)
 
 

@@ -11,7 +11,7 @@ import sys
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.service.declare import base_of
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_stream_options, names_of, of_the_stream, whole_numbers
+from vaegen_ray.service.options import add_stream_options, at_least, names_of, of_the_stream, whole_numbers
 from vaegen_ray.sweep.base import base_stream, rising_epochs
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec
@@ -81,7 +81,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nc", type=whole_numbers, metavar="LIST", help="widths, such as 1,8,64 [default: by preset]")
     parser.add_argument("--mz", type=whole_numbers, metavar="LIST", help="latent multipliers [default: by preset]")
     parser.add_argument(
-        "--turn", type=int, metavar="NC", help="the width at which mz grows [default: 256, or the largest of --nc]"
+        "--turn",
+        type=at_least(1),
+        metavar="NC",
+        help="the width at which mz grows [default: 256, or the largest of --nc]",
     )
     parser.add_argument(
         "--methods",

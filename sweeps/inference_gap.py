@@ -62,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What this sweep has beyond the shared options."""
     parser.add_argument(
         "--evaluations",
-        type=at_least(1),
+        type=at_least(1, 1000),
         metavar="N",
         help="how often all is measured, in even steps [default: 10; smoke 2]",
     )

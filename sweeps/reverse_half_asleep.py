@@ -7,6 +7,7 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.service.declare import add_options as add_shared
 from vaegen_ray.service.declare import presets, resolve
 from vaegen_ray.service.main import main
+from vaegen_ray.service.options import at_least
 from vaegen_ray.sweep.spec import Sweep
 from vaegen_ray.trial import ASLEEP_SAMPLES
 
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--asleep-percent",
-        type=int,
+        type=at_least(1, 99),
         default=50,
         metavar="P",
         help="part of the decoder's samples in a batch, 1 to 99 [default: %(default)s]",

@@ -12,8 +12,9 @@ import sys
 from vaegen_ray.errors import SpecError
 from vaegen_ray.service.declare import base_of
 from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least
+from vaegen_ray.service.options import MOST_DEVICES, at_least
 from vaegen_ray.service.search import run
+from vaegen_ray.stream import MOST_SEED
 from vaegen_ray.sweep.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
 from vaegen_ray.sweep.space import space_of
 from vaegen_ray.sweep.spec import preset
@@ -108,13 +109,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--concurrent",
-        type=at_least(1),
+        type=at_least(1, MOST_DEVICES),
         metavar="N",
         help="points at a time; fewer know more of each other [default: as many as devices]",
     )
     parser.add_argument(
         "--search-seed",
-        type=at_least(0),
+        type=at_least(0, MOST_SEED),
         default=Search.search_seed,
         metavar="N",
         help="seed of the sampler [default: %(default)s]",

@@ -8,7 +8,6 @@ where the storage does not have it.
 import argparse
 import sys
 
-from vaegen_ray.errors import SpecError
 from vaegen_ray.service.declare import add_options as add_shared
 from vaegen_ray.service.declare import presets, resolve
 from vaegen_ray.service.main import main
@@ -28,8 +27,6 @@ def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
     setting = resolve(options, PRESETS)
     budgets = options.k or setting.chosen["budgets"]
-    if len(set(budgets)) < len(budgets):
-        raise SpecError(f"--k must hold each number once; got {','.join(map(str, budgets))}")
     trials = setting.trials("normal")
     for k in (*sorted(budgets), ENDLESS):
         trials += setting.trials("dmaapx", budget=k)

@@ -7,7 +7,7 @@ package: the networks of others have a ``network_version`` of at least 1 (``mode
 import re
 from typing import Any
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, nearest
 
 ARCHITECTURES = ("fully_connected", "residual", "convolutional")
 """The networks of the package."""
@@ -47,7 +47,7 @@ def check_architecture(spec: Any) -> None:
         known = ", ".join(ARCHITECTURES)
         raise SpecError(
             f"architecture must be one of {known}, or one of your own, which comes with its network_version; "
-            f"got {spec.architecture!r}"
+            f"got {spec.architecture!r}{nearest(spec.architecture, ARCHITECTURES)}"
         )
     if spec.architecture == "residual":
         if height % 4 or width % 4:

@@ -4,8 +4,11 @@ The command line prints the message alone and exits with code 2; a traceback the
 """
 
 import os
+import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 INSTALLED = {"site-packages", "dist-packages"}
@@ -31,11 +34,41 @@ class DataFormatError(VaegenError, ValueError):
 
 
 class StorageError(VaegenError, OSError):
-    """A storage that cannot be read or written: names the path and what the file system said."""
+    """A storage that cannot be read or written: names the path and what the file system said.
+
+    Attributes:
+        final: the error stays until somebody acts (a full disk, a missing right), so a run ends at the first one.
+            Other errors may pass: what met one is started again, as often as after the loss of a worker.
+    """
+
+    final = False
 
 
 class VaegenWarning(UserWarning):
     """Something that was decided for the user and that the results depend on. Scripts print it as one line."""
+
+
+MASK = "***"
+_LOGIN = re.compile(
+    r"""([a-z][a-z0-9+.-]+:/+)            # s3://, and s3:/ as a path makes of it
+    (?:[^\s/'"@]*@                        # key@ and key:secret@
+    |[^\s'"@]*:[^'"@\n]*@                 # a secret with / or a space in it
+    |([^\s/'"@:\[]+:)(?!\d+\b)[^\s'"/]+)   # no @ at all: what stands where a port would
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_OPTION = re.compile(
+    r"""([?&;][^=&\s'"]*(?:key|secret|token|password|passwd|signature|credential)[^=&\s'"]*=)[^&\s'"]*""", re.IGNORECASE
+)
+
+
+def mask_secrets(text: str) -> str:
+    """``text`` with ``***`` in place of the keys, secrets and tokens of URIs: before the ``@``, and in options such as
+    ``?access_key=...&secret_key=...``. All that is printed goes through it (``service.output``), and all JSON that is
+    written to a storage."""
+    if ":/" not in text:
+        return text
+    return _OPTION.sub(rf"\1{MASK}", _LOGIN.sub(lambda m: f"{m[1]}{m[2] or ''}{MASK}{'' if m[2] else '@'}", text))
 
 
 def printable(text: str) -> str:
@@ -43,10 +76,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
+def nearest(got: object, choices: Iterable[object]) -> str:
+    """`` (did you mean 'x'?)`` where one of the choices is like the name that was got; otherwise nothing."""
+    known = {str(choice).lower(): str(choice) for choice in choices}
+    like = get_close_matches(got.lower(), known, 1) if isinstance(got, str) else []
+    return f" (did you mean {known[like[0]]!r}?)" if like else ""
+
+
 def allowed(what: str, got: object, choices: object) -> str:
-    """The usual message: ``what must be one of a, b, c; got x``."""
-    listed = ", ".join(str(c) for c in choices) if isinstance(choices, (list, tuple, dict, set, frozenset)) else choices
-    return f"{what} must be one of {listed}; got {got!r}"
+    """The usual message: ``what must be one of a, b, c; got x``, and which of them is like x."""
+    if not isinstance(choices, (list, tuple, dict, set, frozenset)):
+        return f"{what} must be one of {choices}; got {got!r}"
+    return f"{what} must be one of {', '.join(str(c) for c in choices)}; got {got!r}{nearest(got, choices)}"
 
 
 def in_one_line(error: BaseException) -> str:

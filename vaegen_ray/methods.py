@@ -10,7 +10,7 @@ A name is one set of images and any of the modifiers, with plus signs between, i
 from dataclasses import dataclass
 from functools import cache
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, nearest
 
 IMAGES = {
     "normal": "repetitions of the training set (xiao2024, Algorithm 1)",
@@ -106,9 +106,12 @@ def recipe(method: str) -> Recipe:
     """
     made = _parsed(method) if isinstance(method, str) else None
     if made is None:
+        parts = method.split("+") if isinstance(method, str) else []
+        unknown = [part for part in parts if part not in (*IMAGES, *MODIFIERS)]
         raise SpecError(
             f"method must be one of {', '.join(IMAGES)}, then any of {', '.join(MODIFIERS)} in this order with plus "
             f"signs between ('normal' is left out before them, and one augmentation is enough); got {method!r}"
+            f"{nearest(unknown[0], (*IMAGES, *MODIFIERS)) if unknown else ''}"
         )
     if made.early_stopping and (made.images != "normal" or made.rha):
         raise SpecError(f"early_stopping goes with the training set itself and without rha; got {method!r}")

@@ -38,20 +38,26 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 LARGEST = 1e300
 """Numbers beyond it are as good as infinite."""
+MOST = 1_000_000_000
+"""The largest whole number where nothing else is said."""
+MOST_IMAGES = 10**12
+"""Images that a diffusion model sees in its training."""
+MOST_LEVELS = 256
+MOST_SEED = 2**31 - 1
 MOST_SHARDS = 1_000_000
 """Shards of a stream; their numbers have six digits."""
 EVALUATION_SHARD = 900_000
 """First of the shards that no trial trains on: ``elbo_source`` is measured there."""
 
 
-def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> None:
-    """Checks a whole number.
+def whole(name: str, value: Any, at_least: int, at_most: int = MOST) -> None:
+    """Checks a whole number, which is at most ``MOST`` where nothing else is said.
 
     Raises:
         SpecError: it is no whole number, or out of range.
     """
-    if type(value) is not int or value < at_least or (at_most is not None and value > at_most):
-        upto = "" if at_most is None else f" and <= {at_most}"
+    if type(value) is not int or not at_least <= value <= at_most:
+        upto = f" and <= {at_most}" if at_most != MOST or (type(value) is int and value > MOST) else ""
         raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
 
 
@@ -155,9 +161,9 @@ class DiffusionSpec:
             if getattr(self, name) not in choices:
                 raise SpecError(allowed(f"{name} of the diffusion model", getattr(self, name), choices))
         for name in ("n_train", "channels", "blocks", "images", "batch_size", "warmup_images", "ema_images"):
-            whole(f"{name} of the diffusion model", getattr(self, name), 1)
-        whole("levels of the diffusion model", self.levels, 2, 256)
-        whole("seed of the diffusion model", self.seed, 0, 2**31 - 1)
+            whole(f"{name} of the diffusion model", getattr(self, name), 1, MOST_IMAGES)
+        whole("levels of the diffusion model", self.levels, 2, MOST_LEVELS)
+        whole("seed of the diffusion model", self.seed, 0, MOST_SEED)
         set_numbers(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
         set_numbers(self, "diffusion model", ("log_mean",), -100, 100)
         set_numbers(self, "diffusion model", ("dropout",), 0, 1, low_included=True)

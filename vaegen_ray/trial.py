@@ -15,7 +15,16 @@ from vaegen_ray.architectures import check_architecture
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.measures import Measures
 from vaegen_ray.methods import OF_METHOD, Recipe, real_before, recipe
-from vaegen_ray.stream import PRECISIONS, STREAM_VERSION, StreamSpec, check_data_digest, whole
+from vaegen_ray.stream import (
+    MOST,
+    MOST_LEVELS,
+    MOST_SEED,
+    PRECISIONS,
+    STREAM_VERSION,
+    StreamSpec,
+    check_data_digest,
+    whole,
+)
 
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
@@ -26,6 +35,9 @@ POSTERIOR_SCALES = ("softplus", "log_std")
 SPLITS = ("random", "checkerboard", "constant_density")
 REGULARISERS = ("rate", "mutual_information", "marginal_kl")
 MAX_LAYERS = 8
+MOST_UNITS = 2**20
+"""The largest ``nc`` and ``mz``, far beyond every memory; the counts of parameters fit 64 bits."""
+MOST_EPOCHS = 1_000_000
 
 MAX_BETA = 1e6
 """Beyond it Adam's second moment leaves float32."""
@@ -171,12 +183,14 @@ class TrialSpec:
             if getattr(self, name) not in choices:
                 raise SpecError(allowed(name, getattr(self, name), choices))
         recipe(self.method)
-        counts = ("n_train", "nc", "mz", "latent_per_mz", "mixture_components", "epochs", "batch_size", "elbo_samples")
-        for name in counts:
+        for name in ("n_train", "mixture_components", "batch_size", "elbo_samples"):
             self._whole(name, at_least=1)
-        self._whole("levels", at_least=2, at_most=256)
+        for name in ("nc", "mz", "latent_per_mz"):
+            self._whole(name, at_least=1, at_most=MOST_UNITS)
+        self._whole("epochs", at_least=1, at_most=MOST_EPOCHS)
+        self._whole("levels", at_least=2, at_most=MOST_LEVELS)
         self._whole("hidden_layers", at_least=0, at_most=MAX_LAYERS)
-        self._whole("seed", at_least=0, at_most=2**31 - 1)
+        self._whole("seed", at_least=0, at_most=MOST_SEED)
         for name in ("budget", "validation", "network_version"):
             self._whole(name, at_least=0)
         check_data_digest(self.data_digest)
@@ -190,7 +204,7 @@ class TrialSpec:
         if not (isinstance(self.beta, (int, float)) and 0 <= self.beta <= MAX_BETA):
             raise SpecError(f"beta must be a number from 0 to {MAX_BETA:g}; got {self.beta!r}")
         object.__setattr__(self, "beta", abs(float(self.beta)))  # -0.0 is 0.0
-        for name, most in (("augment_probability", 1), ("augment_strength", 100)):
+        for name, most in (("augment_probability", 1), ("augment_strength", 100), ("mollify_std", 100)):
             if getattr(self, name) > most:
                 raise SpecError(f"{name} must be <= {most}; got {getattr(self, name)!r}")
         if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
@@ -201,7 +215,7 @@ class TrialSpec:
             )
         self._check_combinations()
 
-    def _whole(self, name: str, at_least: int, at_most: int | None = None) -> None:
+    def _whole(self, name: str, at_least: int, at_most: int = MOST) -> None:
         whole(name, getattr(self, name), at_least, at_most)
 
     def _check_combinations(self) -> None:

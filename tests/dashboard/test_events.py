@@ -210,7 +210,7 @@ def test_they_are_written_beside_a_sweep_to_its_last_evaluation(
         (["nothing", "runs"], "no sweep 'nothing' in"),
         (["../small", "runs"], "the name of a sweep must be"),
         ([SWEEP, "s3://bucket/runs"], "must be a folder of this machine; got 's3://bucket/runs'"),
-        ([SWEEP, "file"], "event files cannot be written in"),
+        ([SWEEP, "file"], "event files need a folder that can be written; got 'file'"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -228,7 +228,7 @@ def test_a_host_that_does_not_exist_and_one_that_never_answers(s3):
 
 @pytest.mark.parametrize("key", ["se/cret", "se cret", "se%zzcret", "se#cret"])
 def test_a_uri_that_cannot_be_read_keeps_its_secret(key: str):
-    with pytest.raises(StorageError, match="cannot open storage s3://bucket/runs") as caught:
+    with pytest.raises(StorageError, match=r"cannot open storage s3://\*\*\*@bucket/runs") as caught:
         Storage.open(f"s3://key:{key}@bucket/runs?region=us-east-1")
     assert "cret" not in str(caught.value) and caught.value.__cause__ is None
 

@@ -14,6 +14,7 @@ import pytest
 import vaegen_ray
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results.storage import Storage
+from vaegen_ray.results.storage_errors import explained
 
 
 def test_what_is_written_is_read(storage: Storage):
@@ -284,7 +285,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path):
 def test_the_name_of_a_storage_hides_its_credentials():
     storage = Storage.open("s3://user:secret@bucket/runs/?region=eu-west-1")
     assert storage.name == "s3://bucket/runs" and storage.where("a/b") == "s3://bucket/runs/a/b"
-    with pytest.raises(StorageError, match="cannot open storage s3://bucket") as caught:
+    with pytest.raises(StorageError, match=r"cannot open storage s3://\*\*\*@bucket/runs") as caught:
         Storage.open("s3://user:secret@bucket/runs?nonsense=1")
     assert "secret" not in str(caught.value)
 
@@ -301,3 +302,25 @@ def test_results_come_without_torch_and_ray():
 
 def package_env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(vaegen_ray.__file__).parents[1])}
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        *((OSError(code, os.strerror(code)), True) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)),
+        *((OSError(code, os.strerror(code)), True) for code in (errno.EPERM, errno.ENOTDIR, errno.EISDIR)),
+        *((OSError(code, os.strerror(code)), False) for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)),
+        (OSError("When writing: AWS Error ACCESS_DENIED (HTTP status 403) during PutObject operation: no"), True),
+        (
+            OSError("When writing: AWS Error UNKNOWN (HTTP status 507) during PutObject operation: XMinioStorageFull"),
+            True,
+        ),
+        (OSError("When writing: AWS Error SLOW_DOWN (HTTP status 503) during PutObject operation: no"), False),
+        (OSError("AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 28, Timeout was reached"), False),
+    ],
+)
+def test_an_error_that_waiting_does_not_mend_is_final(error: OSError, final: bool) -> None:
+    with pytest.raises(StorageError) as caught, explained("write", "a/x"):
+        raise error
+    again = pickle.loads(pickle.dumps(caught.value))  # as it travels from a worker
+    assert (caught.value.final, again.final, str(again)) == (final, final, str(caught.value))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
@@ -195,3 +197,61 @@ def test_a_name_cannot_leave_the_storage(store: SweepStore, name: str):
 def test_folders_that_belong_to_no_sweep_are_no_names(storage, name):
     with pytest.raises(SpecError, match=name):
         SweepStore(storage, name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sweep.json",
+        "status.json",
+        "trials/b0.parquet",
+        "metrics/b0-000001-000001.parquet",
+        "details/b0-000001-000001.parquet",
+        "checkpoints/b0.safetensors",
+        "checkpoints/b0.json",
+        "models/b0.safetensors",
+        "starts/b0.json",
+        "given-up/b0.json",
+    ],
+)
+def test_a_directory_in_place_of_a_file_is_set_aside_with_what_it_holds(
+    tmp_path: Path, trial, metric, path: str
+) -> None:
+    storage = Storage.open(tmp_path)
+
+    def run() -> SweepStore:
+        """The start of a run, and all that it writes."""
+        store = SweepStore(storage, "s")
+        quarantine(store, ())
+        store.write_sweep_json({})
+        store.write_status({})
+        store.write_checkpoint_members("b0", ["t"])
+        store.write_checkpoint("b0", b"c")
+        store.write_metrics("b0", 1, 1, [metric(0, 1)])
+        store.write_details("b0", 1, 1, [{**metric(0, 1), "quantity": "q", "item": "0", "values": [1.0]}])
+        store.write_model("b0", b"m")
+        storage.write("s/starts/b0.json", b"{}")
+        store.write_given_up("b0", ["t"], "why", 1)
+        store.commit_trials("b0", [trial(0)])
+        return store
+
+    for number in range(3):  # the names in set-aside/ are free
+        (tmp_path / "s" / path).unlink(missing_ok=True)
+        (tmp_path / "s" / path / "inside").mkdir(parents=True)
+        (tmp_path / "s" / path / "inside" / "file").write_text(str(number))
+        store = run()
+        (note,) = [note for note in store.set_aside_notes if "it is a directory, not a file" in note]
+        assert note.startswith(f"{tmp_path}/s/{path} was set aside: ")
+        assert (tmp_path / "s" / path).is_file()
+    kept = (tmp_path / "s" / "set-aside").glob("*/inside/file")
+    assert sorted(file.read_text() for file in kept) == ["0", "1", "2"]
+    assert SweepStore(storage, "s").committed() == ids(0)
+
+
+def test_who_reads_says_that_a_directory_was_skipped(tmp_path: Path, trial, metric) -> None:
+    store = SweepStore(Storage.open(tmp_path), "s")
+    store.write_metrics("b0", 1, 1, [metric(0, 1)])
+    store.commit_trials("b0", [trial(0)])
+    (tmp_path / "s" / "trials" / "b1.parquet").mkdir()
+    results = query.load(store.storage, "s")
+    assert len(results.trials) == 1 and any("b1.parquet" in note and "directory" in note for note in results.notes)

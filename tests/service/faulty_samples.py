@@ -10,6 +10,9 @@ POINT is where SIGKILL strikes the process that comes there for the COUNT-th tim
     begun       the worker of the diffusion model, before it trains
     trained     the worker of the diffusion model, after it trained a little and wrote a checkpoint
     full        no kill: the storage refuses every shard from then on, as a full disk does
+    away        no kill: the storage refuses this shard once, as a file server does that is away for a moment
+    model       no kill: the storage refuses what the training of the diffusion model writes, as a full disk does
+    model_away  no kill: it does so once, as a file server does that is away for a moment
     none        nothing
 
 MARKERS is a folder for the counters.
@@ -22,7 +25,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vaegen_ray.errors import StorageError
+from vaegen_ray.results.diffusions import DiffusionStore
+from vaegen_ray.results.storage_errors import explained
 from vaegen_ray.service import diffusion, directory, trainable
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import add_stream_options
@@ -49,14 +53,22 @@ def reach(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def refuse(path: str, *, full: str, away: str) -> None:
+    """Raises what a storage raises, where one of these points is reached."""
+    if POINT in (full, away):
+        number = arrivals(POINT)
+        if number == COUNT or (number > COUNT and full == POINT):
+            code = errno.ENOSPC if full == POINT else errno.EIO
+            with explained("write", path):
+                raise OSError(code, os.strerror(code))
+
+
 class FaultySampler(directory.Sampler):
     def make(self, number: int) -> Any:
         write = type(self._shards).write
 
         def faulty_write(*args: Any) -> None:
-            if POINT == "full" and arrivals("full") >= COUNT:
-                path = self._shards.where(number)
-                raise StorageError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
+            refuse(self._shards.where(number), full="full", away="away")
             reach("made")
             write(self._shards, *args)
             reach("written")
@@ -81,9 +93,13 @@ class FaultyReader(trainable.SampleReader):
 
 
 class FaultyDiffusionActor(diffusion.DiffusionActor):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "checkpoint_seconds": 0.0})
+
     def advance(self, seconds: float) -> dict[str, Any]:
         reach("begun")
-        self._worker._checkpoint_seconds = 0.0
+        storage, spec = self._made_of[0][:2]
+        refuse(DiffusionStore(storage, spec.diffusion_id).where(), full="model", away="model_away")
         told = super().advance(0.01)
         reach("trained")
         return told

@@ -20,12 +20,15 @@ POINT is where a strike may come, of the driver or of a worker:
 At the COUNT-th time that any process comes to POINT, it strikes VICTIM: ``worker`` (itself) or ``driver`` get SIGKILL,
 ``raylet`` (the node of the worker) too, ``frozen`` is that raylet with SIGSTOP, ``nobody`` is struck. After the last
 two it waits for the file MARKERS/go; the worker of a frozen raylet then trains its bundle to the end, unasked.
-``hungry`` is every worker that comes to POINT with more than COUNT members, as out of memory: it gets SIGKILL.
+With ``full`` the storage refuses what is written there from then on, as a full disk does; with ``away`` once, as a file
+server does that is away for a moment. ``hungry`` is every worker that comes to POINT with more than COUNT members, as
+out of memory: it gets SIGKILL.
 
 MARKERS is a folder for the counters ``POINT-1``, ``POINT-2`` ..., and for the files ``on-NODE-BUNDLE``, which say which
 Ray node committed what. POINT ``none`` strikes nobody; ``all`` neither, and counts the arrivals at every point.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -37,6 +40,7 @@ import ray
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.measures import Measures, Reconstruction
+from vaegen_ray.results.storage_errors import explained
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import runner, tuning
 from vaegen_ray.service.main import main
@@ -47,6 +51,7 @@ from vaegen_ray.trial import TrialSpec
 
 POINT, COUNT, VICTIM, MARKERS = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]).absolute()
 DRIVER = os.getpid()
+REFUSED = {"full": errno.ENOSPC, "away": errno.EIO}
 GO_SECONDS = 150.0
 """Longest wait for the word to go on."""
 OF_DRIVER = {"write_sweep_json": ("sweep_json", "described"), "write_status": ("status", "told")}
@@ -75,7 +80,13 @@ def reach(point: str, members: int = 0) -> bool:
             _count(point)
             os.kill(os.getpid(), signal.SIGKILL)
         return False
-    return _count(point) == COUNT and point == POINT and strike()
+    number = _count(point)
+    if VICTIM in REFUSED:
+        if number == COUNT or (number > COUNT and VICTIM == "full"):
+            with explained("write", point):
+                raise OSError(REFUSED[VICTIM], os.strerror(REFUSED[VICTIM]))
+        return False
+    return number == COUNT and point == POINT and strike()
 
 
 def _count(point: str) -> int:
@@ -120,13 +131,14 @@ class FaultyTrainable(BundleTrainable):
             setattr(store, name, self._between(getattr(store, name), before, after))
 
     def _between(self, method: Any, before: str, after: str) -> Any:
-        def wrapped(*args: Any) -> None:
+        def wrapped(*args: Any, **more: Any) -> Any:
             self._reach(before)
-            method(*args)
+            told = method(*args, **more)
             self._reach(after)
             if after == "committed":
                 node = ray.get_runtime_context().get_node_id()
                 (MARKERS / f"on-{node}-{args[0]}").touch()
+            return told
 
         return wrapped
 
@@ -145,10 +157,11 @@ class FaultyTrainable(BundleTrainable):
 
 
 def between(method: Any, before: str, after: str) -> Any:
-    def wrapped(*args: Any) -> None:
+    def wrapped(*args: Any, **more: Any) -> Any:
         reach(before)
-        method(*args)
+        told = method(*args, **more)
         reach(after)
+        return told
 
     return wrapped
 

@@ -164,3 +164,36 @@ def test_ctrl_c_saves_what_runs_and_the_next_run_goes_on(undisturbed: Path, tmp_
     assert code == 0, out
     trials, _ = rows(tmp_path)
     assert len(trials) >= 6
+
+
+@pytest.mark.parametrize(
+    ("point", "count"),
+    [
+        ("metrics", 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("members", 1), ("checkpoint", 2), ("commit", 2))),
+        pytest.param("status", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
+    point: str, count: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, point=point, count=count, victim="full")
+    out, err = process.communicate(timeout=900)
+    assert (process.returncode, err) == (
+        2,
+        f"error: cannot write {point}: No space left on device; make room, then start the same command again\n",
+    )
+    assert "was lost" not in out and "given up" not in out and "refuses" not in out
+    code, out = finish(start(tmp_path))
+    assert code == 0, out
+    assert_same_rows(tmp_path, undisturbed)
+    assert not list(tmp_path.glob("faulty/checkpoints/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "count"), [("metrics", 3), ("checkpoint", 2), ("commit", 1), ("status", 3)])
+def test_a_storage_that_refuses_once_ends_no_run(point: str, count: int, undisturbed: Path, tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, point=point, count=count, victim="away"))
+    assert code == 0, out
+    assert f"cannot write {point}: Input/output error" in out and "was lost" not in out
+    assert_same_rows(tmp_path, undisturbed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayError
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.results.shards import ShardStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import reader as reader_module
@@ -478,6 +478,14 @@ def test_a_fault_is_an_error_where_there_is_no_file(reader_of, pool: Pool) -> No
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     with pytest.raises(VaegenError, match="^no samples to train on: no space left on device$"):
         reader.read(0, 2 * SIZE)
+
+
+@pytest.mark.usefixtures("inline")
+def test_what_the_storage_refuses_the_pool_for_good_is_its_error(reader_of, pool: Pool) -> None:
+    pool.answer = lambda call: ("refused", "cannot write a shard: no space left on device")
+    with pytest.raises(StorageError, match="^cannot write a shard: no space left on device$") as caught:
+        reader_of(2 * SIZE).read(0, SIZE)
+    assert caught.value.final
 
 
 @pytest.mark.usefixtures("inline")

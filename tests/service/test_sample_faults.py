@@ -102,10 +102,28 @@ def test_a_damaged_and_a_deleted_shard_are_made_again(undisturbed: Path, tmp_pat
     assert_same(tmp_path, undisturbed)
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
-    code, said = run(tmp_path, point="full", count=3)
-    assert code == 1, said
-    assert "No space left on device" in said and "/samples/" in said and "shard-" in said
+@pytest.mark.parametrize(("point", "count", "where"), [("full", 3, "/samples/"), ("model", 2, "/diffusion/")])
+def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
+    point: str, count: int, where: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    code, said = run(tmp_path, point=point, count=count)
+    assert code == 2, said
+    (line,) = [line for line in said.splitlines() if "No space left on device" in line]
+    assert line.startswith("error: cannot write ") and where in line
+    assert "was lost" not in said and "start 1" not in said
     code, said = run(tmp_path)
     assert code == 0, said
+    assert_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "count", "line"), [("away", 2, "is to be made again: cannot"), ("model_away", 2, "; start 1 of 4")]
+)
+def test_a_storage_that_refuses_once_ends_no_run(
+    point: str, count: int, line: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    code, said = run(tmp_path, point=point, count=count)
+    assert code == 0, said
+    assert sum("Input/output error" in each and line in each for each in said.splitlines()) == 1, said
     assert_same(tmp_path, undisturbed)

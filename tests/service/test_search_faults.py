@@ -129,3 +129,29 @@ def test_a_larger_budget_and_more_seeds_go_on_from_what_is_there(undisturbed: di
     assert trials.groupby("seed")["bundle_members"].unique().map(list).to_dict() == {0: [2], 1: [2], 2: [1]}
     code, out = run(storage, "none", "--points", str(POINTS + 1), "--seeds", "3")
     assert code == 0 and re.search(r"nothing to try: 6 points \(6 complete\)", out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheduler", "point", "count"), [("none", "metrics", 4), ("none", "sweep_json", 2), ("asha", "mark", 1)]
+)
+def test_a_full_disk_ends_the_search_with_one_line_and_nothing_is_lost(
+    scheduler: str, point: str, count: int, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    code, out = run(tmp_path, scheduler, point=point, count=count, victim="full")
+    assert code == 2 and "was lost" not in out and "given up" not in out, out
+    code, out = run(tmp_path, scheduler)
+    assert code == 0, out
+    for got, wanted in zip(rows(tmp_path), rows(undisturbed[scheduler]), strict=True):
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "point", "count"), [("none", "sweep_json", 2), ("asha", "mark", 1)])
+def test_a_storage_that_refuses_once_ends_no_search(
+    scheduler: str, point: str, count: int, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    code, out = run(tmp_path, scheduler, point=point, count=count, victim="away")
+    assert code == 0, out
+    for got, wanted in zip(rows(tmp_path), rows(undisturbed[scheduler]), strict=True):
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)

@@ -1,10 +1,12 @@
 """What the driver notes for those who watch the storage: its heartbeat, and bundles that were given up."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 from ray.tune.search import BasicVariantGenerator
 
 from vaegen_ray.errors import StorageError
@@ -21,7 +23,12 @@ BUNDLES = [tuple(TrialSpec(nc=nc, seed=seed) for seed in range(3)) for nc in (1,
 def tune_trial(bundle: int, error: str | None = None) -> Any:
     """A Tune trial as callbacks see it."""
     return SimpleNamespace(
-        trial_id=f"t{bundle}", config={"bundle": bundle}, num_failures=4, get_error=lambda: error and Exception(error)
+        trial_id=f"t{bundle}",
+        config={"bundle": bundle},
+        num_failures=4,
+        get_error=lambda: error and Exception(error),
+        pickled_error_file=None,
+        run_metadata=SimpleNamespace(),
     )
 
 
@@ -84,3 +91,39 @@ def test_a_storage_that_refuses_notes_ends_no_run_and_is_told_once(
         watcher.on_trial_error(1, [], tune_trial(0, "OSError"))
         watcher.heartbeat(ended=True)
     assert len(said) == 1 and "the disk is full" in said[0]
+
+
+def test_a_storage_that_refuses_for_good_ends_the_run_and_what_was_stopped_is_not_done(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watcher._progress, "say", said.append)
+    refusal = watcher._queue.refusal
+
+    def refuse(*_: Any) -> None:
+        error = StorageError("the disk is full")
+        error.final = True
+        raise error
+
+    assert not refusal.stop_all()
+    assert not refusal("t0", {"refused": "", "fraction": 0.5})
+    watcher.on_trial_complete(1, [], tune_trial(0))
+    monkeypatch.setattr(SweepStore, "write_status", refuse)
+    watcher.heartbeat(ended=True)
+    assert refusal.stop_all() and refusal.reason == "the disk is full" and said == []
+    assert refusal("t1", {"refused": "another reason"}) and refusal.reason == "the disk is full", "the first counts"
+    watcher.on_trial_complete(2, [], tune_trial(1))
+    assert watcher._progress.done == 3
+
+
+def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watcher._progress, "say", said.append)
+    error = tmp_path / "error.pkl"
+    for file in (error, None, tmp_path / "absent"):
+        error.write_bytes(pickle.dumps(RayTaskError("step", "", StorageError("cannot write x: Input/output error"))))
+        trial = tune_trial(0)
+        trial.pickled_error_file = file and str(file)
+        watcher.on_trial_recover(1, [], trial)
+    assert len(said) == 3 and "met an error (cannot write x: Input/output error)" in said[0]
+    assert all("was lost" in line for line in said[1:])

@@ -201,12 +201,14 @@ def test_more_real_data_and_as_many_samples() -> None:
 
 
 WRONG = [
-    ("more_real_data", ("--k", "2,9"), "--k must hold numbers from 2 to 5, each once, .*; got 2,9"),
+    ("more_real_data", ("--k", "2,9"), "--k must hold numbers from 2 to 5, .*; got 2,9"),
     ("more_real_data", ("--k", "1,2"), "--k must hold numbers from 2 to 5, .*; got 1,2"),
-    ("more_real_data", ("--k", "2,2"), "--k must hold numbers from 2 to 5, each once, .*; got 2,2"),
+    ("more_real_data", ("--k", "2,2"), "argument --k: must be whole numbers .*, each once and .*; got '2,2'"),
+    ("synthetic_budget", ("--k", "2,1,2"), "argument --k: must be whole numbers .*, each once and .*; got '2,1,2'"),
     ("latent_smoothness", ("--nc", "0"), "argument --nc: must be a whole number >= 1; got '0'"),
     ("reverse_half_asleep", ("--epochs", "1"), "Reverse Half Asleep needs --epochs of at least 2, .*; got 1"),
-    ("reverse_half_asleep", ("--asleep-percent", "0"), "asleep_percent must be a whole number >= 1 and <= 99; got 0"),
+    ("reverse_half_asleep", ("--asleep-percent", "0"), "argument --asleep-percent: .* >= 1; got '0'"),
+    ("reverse_half_asleep", ("--asleep-percent", "100"), "argument --asleep-percent: .* <= 99; got '100'"),
     ("mollification", ("--mollify-std", "0"), "mollify_std must be a finite number > 0; got 0.0"),
     ("generalization_gaps", ("--methods", "normal,naive"), "argument --methods: method must be one of .*; got 'naive'"),
     ("generalization_gaps", ("--methods", "rha,rha"), "argument --methods: must hold each method once; got 'rha,rha'"),

@@ -165,11 +165,6 @@ def test_the_diffusion_model_may_see_a_part_of_the_training_set() -> None:
     assert (stream.diffusion.n_train, stream.diffusion.images) == (300, 5000)
 
 
-def test_a_budget_comes_once() -> None:
-    with pytest.raises(SpecError, match="--k must hold each number once; got 2,1,2"):
-        script("synthetic_budget").declare(options(preset="smoke", k=(2, 1, 2)))
-
-
 def test_the_plan_says_what_is_to_be_sampled() -> None:
     sweep = script("synthetic_budget").declare(options(preset="laptop"))
     words = describe(sweep, pack(sweep.trials, CPU_CORE, 2), CPU_CORE, 2)

@@ -9,7 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vaegen_ray.service.output import secrets_masked
 
+
+@secrets_masked()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. A wrong input is one line and exit code 2.
 

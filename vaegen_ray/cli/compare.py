@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         check_columns(option, given, there, what, ", ".join(there))
     a = _side(options.storage, options.a)
-    b = _side(options.storage_b or options.storage, options.b)
+    b = _side(options.storage if options.storage_b is None else options.storage_b, options.b)
     rows = compare_rows(a, b, MEASURED, options.tolerance)
     points, fields = compare_points(a, b, metrics, options.ignore)
     for letter, side in (("A", a), ("B", b)):

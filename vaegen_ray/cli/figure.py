@@ -27,4 +27,5 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.service.pictures import draw_figures
 
     storage = Storage.open(options.storage, create=False)
-    return 0 if draw_figures(SweepStore(storage, options.sweep or options.name), (options.name,)) else 1
+    draw_figures(SweepStore(storage, options.sweep or options.name), (options.name,), strict=True)
+    return 0

@@ -7,7 +7,7 @@ from vaegen_ray.cli.parts import add_data_dir, completes
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError
 from vaegen_ray.service.options import add_address, at_least, fraction
-from vaegen_ray.stream import PRECISIONS, StreamSpec
+from vaegen_ray.stream import MOST_IMAGES, MOST_SEED, PRECISIONS, StreamSpec
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.sweep.spec import PRESETS
 
@@ -24,8 +24,12 @@ def add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: all]")
     size.add_argument("--fraction", type=fraction, metavar="F", help="part of the training set, 0.1 to 1 [default: 1]")
-    parser.add_argument("--images", type=at_least(1), metavar="N", help="images to see [default: by data set]")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the training [default: 0]")
+    parser.add_argument(
+        "--images", type=at_least(1, MOST_IMAGES), metavar="N", help="images to see [default: by data set]"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0, MOST_SEED), default=0, metavar="N", help="of the training [default: 0]"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="of training and sampling [default: by preset]")
     parser.add_argument("--weights", default="", metavar="SHA256", help="imported weights [default: trained here]")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaegen_ray.cli.completers import metric_names
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.options import add_import, add_storage
+from vaegen_ray.service.options import add_import, add_storage, local_folder
 
 Commands = Any
 """What ``ArgumentParser.add_subparsers`` returns; argparse has no public name for it."""
@@ -33,7 +33,10 @@ def add_results_storage(parser: argparse.ArgumentParser) -> None:
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Adds ``--data-dir`` and ``--import``."""
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
+        "--data-dir",
+        type=local_folder,
+        metavar="DIR",
+        help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]",
     )
     add_import(parser)
 

@@ -18,14 +18,14 @@ from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.drawn import PaperFigures
 from vaegen_ray.dashboard.watch import Heard, Kept
-from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
+from vaegen_ray.errors import DataFormatError, StorageError, VaegenError, nearest
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
-from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name
+from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name, sweep_names
 from vaegen_ray.service import status as of
 from vaegen_ray.service.status import SweepStatus
 from vaegen_ray.trial import ADDED, TrialSpec
@@ -193,7 +193,8 @@ class Sweeps:
         """
         safe_name("the name of a sweep", name)
         if name not in self._watched and (name in RESERVED or not is_sweep(self.storage, name)):
-            raise StorageError(f"no sweep {name!r} in {self.storage.where()}")
+            near = nearest(name, sweep_names(self.storage))
+            raise StorageError(f"no sweep {name!r} in {self.storage.where()}{near}")
         return self._of(name)
 
     def _every(self, last: Seen | None) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegen_ray.errors import StorageError
+from vaegen_ray.service.beside import check_folder
 from vaegen_ray.service.options import add_storage, local_folder
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def run(options: argparse.Namespace) -> int:
     it does with the parent.
 
     Raises:
-        StorageError: there is no such sweep, or the storage or the folder cannot be used.
+        SpecError: the folder cannot be written.
+        StorageError: there is no such sweep, or the storage cannot be used.
     """
     folder = Path(options.folder)
+    check_folder(options.folder)
     from vaegen_ray.dashboard.events import EventFiles
     from vaegen_ray.dashboard.sweeps import Sweeps
     from vaegen_ray.results.storage import Storage

@@ -5,16 +5,18 @@ declared.
 """
 
 from collections.abc import Collection
+from itertools import count
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.integrity import SCHEMAS, Fault, find_faults
-from vaegen_ray.results.parquet import SUFFIX, bundle_of, result_files
-from vaegen_ray.results.store import SweepStore
+from vaegen_ray.results.parquet import A_DIRECTORY, SUFFIX, bundle_of, misplaced, result_files
+from vaegen_ray.results.store import WEIGHTS, SweepStore
 
 REMOVALS = {
     "results.cleanup.quarantine": "A driver at its start, but not for bundles of live drivers: damaged files, and "
     "commit rows that name a damaged or missing file with the other metrics of their bundle, go to set-aside/.",
     "results.cleanup._move_evaluations": "quarantine.",
+    "results.cleanup._move_directories": "quarantine: directories that stand where files of the sweep should.",
     "results.cleanup.prune": "A driver at its start, but not for bundles of live drivers: checkpoints of bundles all "
     "of whose trials are committed; metrics of bundles without a checkpoint that it does not train itself.",
     "results.leases.delete_lease": "A driver: its own lease at its end, those of dead drivers at its start.",
@@ -35,6 +37,8 @@ REMOVALS = {
     "service.doctor_cluster": "`vaegen doctor`: the files that it has written itself.",
 }
 """Function -> who calls it when."""
+FOLDERS_OF_FILES = ("trials", *SCHEMAS, "checkpoints", "models", "starts", "given-up")
+"""Folders of a sweep that hold files alone."""
 
 
 def quarantine(store: SweepStore, held: Collection[str]) -> None:
@@ -42,11 +46,12 @@ def quarantine(store: SweepStore, held: Collection[str]) -> None:
 
     A bundle whose commit rows name a file that is damaged or missing loses these rows and its other metrics and
     details, so that its trials are to do again; of an unfinished bundle the worker writes the file again from its
-    checkpoint.
+    checkpoint. A directory in place of a file is moved too.
 
     Args:
         held: ids of the trials of live drivers, whose bundles are left alone.
     """
+    _move_directories(store)
     busy = _bundles_of(store, held)
     by_bundle: dict[str, list[Fault]] = {}
     for fault in find_faults(store.storage, store.name, digests_of=tuple(SCHEMAS)):
@@ -94,6 +99,18 @@ def _prune_starts(store: SweepStore, names: Collection[str], committed: Collecti
             trial_ids = []
         if set(committed).issuperset(trial_ids):
             store.storage.delete(path)
+
+
+def _move_directories(store: SweepStore) -> None:
+    """Moves directories that stand in place of files of a sweep to names in ``set-aside/`` that are free."""
+    for folder in (store.name, *(f"{store.name}/{name}" for name in FOLDERS_OF_FILES)):
+        for name in misplaced(store.storage, folder, SUFFIX, WEIGHTS, ".json"):
+            aside = f"{store.name}/set-aside/{name}"
+            targets = (f"{aside}.{n}" if n else aside for n in count())
+            store.storage.move_folder(
+                f"{folder}/{name}", next(path for path in targets if not store.storage.exists(path))
+            )
+            store.set_aside_notes.append(f"{store.storage.where(f'{folder}/{name}')} was set aside: {A_DIRECTORY}")
 
 
 def _bundles_of(store: SweepStore, trial_ids: Collection[str]) -> set[str]:

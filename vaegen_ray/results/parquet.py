@@ -157,6 +157,9 @@ def decoded_schema(schema: pa.Schema, *, dictionaries: bool = False) -> pa.Schem
     return pa.schema([field.with_type(repeated) if field.name in IDS else field for field in schema])
 
 
+A_DIRECTORY = "it is a directory, not a file"
+
+
 def result_files(storage: Storage, folder: str) -> list[str]:
     """Sorted names of the result files in ``folder``."""
     return [name for name in storage.list(folder, SUFFIX) if SAFE_NAME.fullmatch(name)]
@@ -165,8 +168,15 @@ def result_files(storage: Storage, folder: str) -> list[str]:
 def read_folder(
     storage: Storage, folder: str, schema: pa.Schema, *, dictionaries: bool = False
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """All result files in ``folder``; see ``read_files``. Files that by their names are none of ours are left out."""
-    return read_files(storage, folder, result_files(storage, folder), schema, dictionaries=dictionaries)
+    """All result files in ``folder``; see ``read_files``. Files that by their names are none of ours are left out; a
+    directory with the name of a result file cannot be used."""
+    tables, corrupt = read_files(storage, folder, result_files(storage, folder), schema, dictionaries=dictionaries)
+    return tables, corrupt | dict.fromkeys(misplaced(storage, folder, SUFFIX), A_DIRECTORY)
+
+
+def misplaced(storage: Storage, folder: str, *suffixes: str) -> list[str]:
+    """Sorted names of the directories in ``folder`` that stand where files of ours should."""
+    return [name for name in storage.folders(folder) if SAFE_NAME.fullmatch(name) and name.endswith(suffixes)]
 
 
 def read_files(

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vaegen_ray.errors import StorageError
+from vaegen_ray.errors import StorageError, nearest
 from vaegen_ray.results.integrity import SCHEMAS, WholeTrials, left_out, whole_trials
 from vaegen_ray.results.manifest import within
 from vaegen_ray.results.parquet import SUFFIX, bundle_of, decoded_schema, read_files, read_folder, result_files
@@ -131,9 +131,10 @@ def _check_is_sweep(storage: Storage, folder: str) -> None:
         return bool({"trials", "metrics"} & set(storage.folders(place))) or "sweep.json" in storage.list(place)
 
     if not is_sweep(folder):
-        sweeps = ", ".join(name for name in storage.folders() if is_sweep(name))
-        hint = f"sweeps in {storage.where()}: {sweeps}" if sweeps else "it has no trials/, metrics/ or sweep.json"
-        raise StorageError(f"no results of a sweep in {storage.where(folder)}; {hint}")
+        sweeps = [name for name in storage.folders() if is_sweep(name)]
+        there = f"sweeps in {storage.where()}: {', '.join(sweeps)}"
+        hint = there if sweeps else "it has no trials/, metrics/ or sweep.json"
+        raise StorageError(f"no results of a sweep in {storage.where(folder)}{nearest(folder, sweeps)}; {hint}")
 
 
 def joined(tables: dict[str, pa.Table], schema: pa.Schema) -> pa.Table:

@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from vaegen_ray.errors import SpecError, StorageError, allowed
+from vaegen_ray.errors import SpecError, StorageError, allowed, mask_secrets
 from vaegen_ray.results.storage_errors import explain, explained, refuse_link_out
 
 SCHEMES = ("file", "s3", "gs")
@@ -78,13 +78,15 @@ class Storage:
         """
         text = str(location)
         scheme, is_uri, _ = text.partition("://")
+        if not text.strip() or (not is_uri and re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE)):
+            raise SpecError(f"a storage must be a directory or a URI, such as s3://bucket/folder; got {text!r}")
         if is_uri and scheme not in SCHEMES:
             raise SpecError(f"{allowed('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
         if is_uri:
             filesystem, root = _from_uri(scheme, text)
             if not root:
                 raise SpecError(
-                    f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {_shown(text)}"
+                    f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {mask_secrets(text)}"
                 )
         else:
             filesystem, root = pafs.LocalFileSystem(), str(Path(text).expanduser().absolute())
@@ -178,8 +180,9 @@ class Storage:
         return sorted(i.base_name for i in self._children(folder) if i.type == pafs.FileType.Directory)
 
     def write_json(self, path: str, value: Any) -> None:
-        """Writes ``value`` as strict, indented JSON; a NaN or an infinity in it is a ValueError."""
-        self.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+        """Writes ``value`` as strict, indented JSON, with the secrets of URIs masked; a NaN or an infinity in it is a
+        ValueError."""
+        self.write(path, (mask_secrets(json.dumps(value, indent=2, allow_nan=False)) + "\n").encode())
 
     def read_json(self, path: str) -> Any:
         """The value in a JSON file.
@@ -229,6 +232,7 @@ class Storage:
         full_source, full_target = self._full(source), self._full(target)
         with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
+                _make_folder(os.path.dirname(full_target))
                 os.rename(full_source, full_target)
                 _sync_folder(os.path.dirname(full_target))
                 return
@@ -327,7 +331,7 @@ class _S3(pafs.S3FileSystem):
 
 def _from_uri(scheme: str, uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system of a URI and the path in it; messages hide the credentials, also of a URI that cannot be read."""
-    shown = _shown(uri)
+    shown = mask_secrets(uri)
     for option in ("tls_verify_certificates", "tls_ca_dir_path"):
         if f"{option}=" in uri:  # pyarrow does not take these along to another process
             raise SpecError(f"{option} cannot be in the URI of a storage; use tls_ca_file_path; got {shown}")
@@ -339,15 +343,9 @@ def _from_uri(scheme: str, uri: str) -> tuple[pafs.FileSystem, str]:
                 options["allow_delayed_open"] = True
             filesystem = _S3(options)
     except (OSError, pa.ArrowException) as error:
-        reason = explain(error).replace(uri, shown)
+        reason = mask_secrets(explain(error).replace(uri, shown))
         raise StorageError(f"cannot open storage {shown}: {reason}") from None  # the cause may show the credentials
     return filesystem, root
-
-
-def _shown(uri: str) -> str:
-    """A URI without its credentials, which may also be among its options."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _read_local(full: str) -> bytes:

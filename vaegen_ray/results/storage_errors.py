@@ -25,9 +25,21 @@ NUMBERS = {
     errno.EPERM: "give this user the right to write there, or choose another --storage",
     errno.ESTALE: f"the file server has lost sight of this folder: mount it again on this machine, {AGAIN}",
     errno.ENOTCONN: f"mount it again on this machine, {AGAIN}",
+    errno.EISDIR: f"move this directory away, {AGAIN}; a sweep does so itself at its start",
     errno.EIO: f"look after the disk or the file server, {AGAIN}",
 }
 """What to do about an error of the operating system."""
+
+FINAL = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+"""Errors of the operating system that stay until somebody acts (``StorageError.final``)."""
+FINAL_CODES = (
+    "no_such_bucket|invalid_access_key_id|signature_does_not_match|(expired|invalid)_?token|permanent_?redirect|"
+    "authorization_?header_?malformed|time_too_skewed|quota|storage_?full|access_denied|http status (403|507)"
+)
+"""Those of an object store, as a pattern."""
 
 CODES = {
     "no_such_bucket": ("there is no such bucket", "make it first, or correct its name"),
@@ -102,7 +114,17 @@ def explained(verb: str, where: str) -> Iterator[None]:
     except StorageError:
         raise  # it explains itself
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(f"cannot {verb} {where}: {explain(error)}") from error
+        refused = StorageError(f"cannot {verb} {where}: {explain(error)}")
+        refused.final = is_final(error)
+        raise refused from error
+
+
+def is_final(error: Exception) -> bool:
+    """Whether an error stays until somebody acts, so that trying again cannot help."""
+    if isinstance(error, OSError) and error.errno in FINAL:
+        return True
+    code = re.search(r"AWS Error .*", " ".join(str(error).split()))
+    return code is not None and re.search(FINAL_CODES, code[0], re.IGNORECASE) is not None
 
 
 def explain(error: Exception) -> str:

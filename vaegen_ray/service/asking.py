@@ -7,22 +7,26 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from vaegen_ray.errors import StorageError
 from vaegen_ray.service.course import Course, Rule
 from vaegen_ray.service.schedule import InOrder
-from vaegen_ray.service.tuning import Queue
+from vaegen_ray.service.tuning import Queue, Refusal
 
 REDUCTION = 3
 """ASHA: of the points that come to an evaluation, one in so many goes on; evaluations are as far apart."""
 SEEN = 3
 """Median rule: points that must have come as far before one is stopped."""
+TRIES = 4
+"""Times that the next point is noted in vain, one after another, before the run ends."""
 
 
 def queue_of(course: Course, concurrent: int, at_most: int | None) -> Queue:
     """The bundles that a search asks for, ``concurrent`` at a time, and never more than ``at_most``."""
-    asking = Asking(course)
+    refusal = Refusal()
     return Queue(
-        search=ConcurrencyLimiter(asking, min(concurrent, at_most or concurrent)),
-        scheduler=Judging(course),
+        search=ConcurrencyLimiter(Asking(course, refusal), min(concurrent, at_most or concurrent)),
+        scheduler=Judging(course, refusal),
+        refusal=refusal,
         space={},
         samples=course.left,
         members=course.members,
@@ -33,14 +37,25 @@ def queue_of(course: Course, concurrent: int, at_most: int | None) -> Queue:
 class Asking(Searcher):
     """Hands Tune the bundles of a course. Its state is that of the storage, so nothing is saved with Tune."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, refusal: Refusal) -> None:
         super().__init__()
         self._course = course
-        self._asked = 0
+        self._refusal = refusal
+        self._asked = self._failures = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        bundle = self._course.begin(trial_id)
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next bundle; None where the storage refuses it, after which Tune asks again."""
+        if self._refusal.reason:
+            return None
+        try:
+            bundle = self._course.begin(trial_id)
+        except StorageError as error:
+            self._failures += 1
+            if error.final or self._failures == TRIES:
+                self._refusal.note(str(error))
+            return None
         self._asked += 1
+        self._failures = 0
         return {"bundle": self._asked - 1, "specs": [spec.as_dict() for spec in bundle]}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
@@ -56,12 +71,19 @@ class Asking(Searcher):
 class Judging(InOrder):
     """Stops what the rule of a course stops."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, refusal: Refusal) -> None:
         super().__init__()
         self._course = course
+        self._refusal = refusal
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        stops = self._course.report(trial.trial_id, result["validation"], whole=result["whole"])
+        try:
+            stops = self._course.report(trial.trial_id, result["validation"], whole=result["whole"])
+        except StorageError as error:
+            if not error.final:
+                raise  # Tune takes it for the worker's, and starts the bundle again
+            self._refusal.note(str(error))
+            stops = True
         return FIFOScheduler.STOP if stops else FIFOScheduler.CONTINUE
 
 

@@ -8,11 +8,12 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import SpecError, VaegenError
 
 PACKAGES = ("dash", "waitress")
 """What the page is made with."""
@@ -26,18 +27,33 @@ def beside(sweep: str, options: argparse.Namespace) -> Iterator[None]:
         sweep: its name.
 
     Raises:
-        VaegenError: an extra is not installed.
+        VaegenError: an extra is not installed, or the folder of ``--tensorboard`` cannot be written.
     """
     wanted = []
     if options.dashboard and not options.dry_run:
         require_extra()
         wanted.append(["dashboard"])
     if options.tensorboard and not options.dry_run:
+        check_folder(options.tensorboard)
         wanted.append(["tensorboard", sweep, options.tensorboard])
     with ExitStack() as stack:
         for command in wanted:
             stack.enter_context(_process(command, options.storage))
         yield
+
+
+def check_folder(folder: str) -> None:
+    """Makes a folder for event files and tries to write into it.
+
+    Raises:
+        SpecError: that is not possible.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror
+        raise SpecError(f"event files need a folder that can be written; got {folder!r}: {reason}") from None
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import hashlib
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.service import authentication
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 
@@ -107,7 +108,9 @@ def _check_that_somebody_listens(address: str) -> None:
         return  # "auto" or "local": Ray looks for itself
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
+    except ValueError:
+        raise VaegenError(f"no Ray cluster answers at --address {address!r}: its port must be a number") from None
+    except (OSError, OverflowError) as error:
         raise VaegenError(f"no Ray cluster answers at --address {address!r}: {error}") from None
 
 
@@ -129,6 +132,16 @@ def devices(role: str = TRAINER) -> tuple[Device, int]:
     if resources.get("GPU", 0) >= 1:
         return H200, int(resources["GPU"])
     return CPU_CORE, max(1, int(resources.get("CPU", 1)))
+
+
+def check_precision(asked: Iterable[str], device: Device) -> None:
+    """Whether a device has the arithmetic that is asked for.
+
+    Raises:
+        SpecError: tf32 or bf16 on a CPU.
+    """
+    if device.kind != "cuda" and (others := sorted(set(asked) - {"float32"})):
+        raise SpecError(f"precision must be float32 where there is no GPU; got {', '.join(others)}")
 
 
 def has_nodes_for(role: str) -> bool:

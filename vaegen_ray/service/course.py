@@ -68,14 +68,22 @@ class Course:
         return (first + [self._search.seeds] * self.left)[: self.left]
 
     def begin(self, name: str) -> Bundle:
-        """The seeds of the next point that are to be trained; ``name`` stands for it from now on."""
+        """The seeds of the next point that are to be trained; ``name`` stands for it from now on.
+
+        Raises:
+            StorageError: the point could not be noted; it is the next one again.
+        """
         if self.waiting:
             tried = self.waiting.pop(0)
         else:
             tried = Tried(point=suggest(self._search, [*self.known.done, *self._given_up, *self._running.values()]))
         self._running[name] = tried
         begun = [*self._given_up, *self._running.values(), *self.waiting]
-        self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
+        try:
+            self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
+        except StorageError:
+            self.waiting.insert(0, self._running.pop(name))
+            raise
         return self.known.todo(self._search, tried.point)
 
     def report(self, name: str, elbos: Report, *, whole: bool) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from vaegen_ray.errors import DataFormatError, VaegenError
+from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import cluster
@@ -34,16 +34,22 @@ WAITING_LINE_SECONDS = 60.0
 
 
 class DiffusionActor:
-    """``DiffusionWorker`` behind Ray; imported where it runs."""
+    """``DiffusionWorker`` behind Ray; imported and made where it runs, at the first call: the errors of a call keep
+    their kind, and those of a constructor do not."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        from vaegen_ray.service.diffusion_worker import DiffusionWorker
-
-        self._worker = DiffusionWorker(*args, **options)
+        self._made_of = args, options
+        self._worker: Any = None
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """See ``DiffusionWorker.advance``."""
-        return self._worker.advance(seconds)
+        if self._worker is None:
+            from vaegen_ray.service.diffusion_worker import DiffusionWorker
+
+            args, options = self._made_of
+            self._worker = DiffusionWorker(*args, **options)
+        state: dict[str, Any] = self._worker.advance(seconds)
+        return state
 
 
 def committed(storage: Storage, spec: DiffusionSpec, say: Callable[[str], None]) -> str | None:
@@ -88,6 +94,8 @@ def ensure(
     for spec in absent:
         if spec.weights:
             raise VaegenError(f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import")
+    if absent:
+        cluster.check_precision((spec.precision for spec in absent), cluster.devices(cluster.SAMPLER)[0])
     _at_once([partial(_train, storage, spec, images_of(spec), say, checkpoint_seconds) for spec in absent])
     trained = {spec: digests[spec] or committed(storage, spec, say) for spec in digests}
     assert None not in trained.values(), trained
@@ -162,6 +170,11 @@ def _train(
         except RayTaskError as error:
             ray.kill(actor)
             reason = cluster.reason_of(error)
+            if isinstance(error.cause, StorageError):
+                if error.cause.final:
+                    raise StorageError(reason) from None
+                say(f"the worker of the diffusion model met an error ({reason}); start {attempt} of {TRIES}")
+                continue
             raise VaegenError(f"the training of diffusion model {spec.diffusion_id} failed: {reason}") from None
         except RayError as error:
             reason = "it died" if isinstance(error, ActorDiedError) else cluster.reason_of(error)

@@ -24,7 +24,7 @@ from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service import cluster
 from vaegen_ray.service.counts import Counts
-from vaegen_ray.service.ledger import Ledger
+from vaegen_ray.service.ledger import Guest, Ledger
 from vaegen_ray.service.sampler import Sampler, load_shard, shard_store
 from vaegen_ray.stream import StreamSpec
 
@@ -39,7 +39,7 @@ CACHE_PART = 0.3
 LEASES = 2
 """Shards that a sampler has at a time: it makes one while the file of the other is written."""
 MOST_LOSSES = 5
-"""So many samplers lost one after another are a fault."""
+"""So many samplers lost, or shards refused by the storage, one after another are a fault."""
 STATUS_SECONDS = 2.0
 """Time between two writes of the pool's status file."""
 MANAGER_SECONDS = 0.5
@@ -71,16 +71,6 @@ class Connection:
         )
 
 
-@dataclass
-class Guest:
-    """A sweep that uses the pool."""
-
-    low: int
-    high: int
-    heard: float
-    notes_told: int = 0
-
-
 class Directory:
     """Knows where the shards of a stream are, and who makes the next one."""
 
@@ -107,8 +97,9 @@ class Directory:
         self._lonely_since = time.monotonic()
         self._notes: list[str] = []
         self._fault: str | None = None
+        self._fault_is_final = False
         self._fault_at = self._status_at = 0.0
-        self._is_writing_status = False
+        self._is_writing_status = self._fault_is_final = False
         self._load_shard: Any = ray.remote(load_shard).options(num_returns=2, num_cpus=0)
         self._counts = Counts()
         self._tasks: set[asyncio.Task] = set()
@@ -117,7 +108,7 @@ class Directory:
         try:
             self._look()
         except StorageError as error:  # samplers and readers will meet it themselves, and say so
-            self._complain(str(error))
+            self._complain(str(error), final=error.final)
 
     def _look(self) -> None:
         """What earlier pools have left in the storage."""
@@ -173,8 +164,8 @@ class Directory:
             lost: the object that it got for this shard was lost.
 
         Returns:
-            ("object", [reference to the images]), ("later", numbers that rise while the pool works), or ("fault", what
-            is wrong).
+            ("object", [reference to the images]), ("later", numbers that rise while the pool works), ("fault", what
+            is wrong), or ("refused", why the storage refuses for good).
         """
         self._run()
         self._counts.waited_seconds += waited
@@ -189,7 +180,7 @@ class Directory:
                 self._counts.handed_out += 1
                 return "object", [self._objects[number]]
             if self._fault is not None:
-                return "fault", self._fault
+                return "refused" if self._fault_is_final else "fault", self._fault
             if number in self._ledger.stored and number not in self._loading:
                 self._loading.add(number)
                 self._spawn(self._load(number))
@@ -215,6 +206,7 @@ class Directory:
             "depth": self._ledger.depth(),
             "shards_waited_for": self._ledger.waiting(),
             "fault": self._fault,
+            "fault_is_final": self._fault_is_final,
             **self._counts.as_dict(),
         }
 
@@ -324,10 +316,9 @@ class Directory:
             told = await asyncio.wait_for(facts, self._lease_seconds(name))
         except Exception as error:
             self._ledger.give_up(number)
-            if isinstance(error, RayTaskError) and isinstance(error.cause, VaegenError):
-                self._complain(
-                    cluster.reason_of(error)
-                )  # the storage refuses, or the weights are damaged; the sampler lives
+            cause = error.cause if isinstance(error, RayTaskError) else None
+            if isinstance(cause, VaegenError):  # the sampler lives
+                self._meet(number, cause)
             else:
                 self._lose(name, f"at shard {number}, which goes to another one", error)
         else:
@@ -341,6 +332,14 @@ class Directory:
         if name in self._busy:
             self._busy[name] -= 1
         self._announce()
+
+    def _meet(self, number: int, error: VaegenError) -> None:
+        """The storage refuses, or the weights are damaged. What a storage refuses for now is tried again."""
+        self._losses += 1
+        if isinstance(error, StorageError) and not error.final and self._losses < MOST_LOSSES:
+            self._notes.append(f"shard {number} is to be made again: {error}")
+        else:
+            self._complain(str(error), final=isinstance(error, StorageError) and error.final)
 
     def _lose(self, name: str, where: str, error: BaseException) -> None:
         """A sampler died, hangs or cannot compute any more; each of its leases ends here."""
@@ -375,8 +374,8 @@ class Directory:
         while len(self._objects) > self._most_objects:
             self._objects.popitem(last=False)
 
-    def _complain(self, reason: str) -> None:
-        self._fault, self._fault_at, self._losses = reason, time.monotonic(), 0
+    def _complain(self, reason: str, *, final: bool = False) -> None:
+        self._fault, self._fault_is_final, self._fault_at, self._losses = reason, final, time.monotonic(), 0
         self._notes.append(reason)
 
     def _lease_seconds(self, name: str) -> float:

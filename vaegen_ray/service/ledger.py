@@ -33,6 +33,16 @@ class Reader:
 
 
 @dataclass
+class Guest:
+    """A sweep that uses the pool."""
+
+    low: int
+    high: int
+    heard: float
+    notes_told: int = 0
+
+
+@dataclass
 class Ledger:
     """Shards by number. ``stored`` are the files that are there."""
 

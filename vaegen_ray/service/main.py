@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vaegen_ray.data import added
-from vaegen_ray.errors import VaegenError, VaegenWarning
+from vaegen_ray.errors import SpecError, VaegenError, VaegenWarning
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.beside import beside
+from vaegen_ray.service.output import secrets_masked
 from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import fail, run, unread
 
 
+@secrets_masked()
 def main(
     declare: Callable[[argparse.Namespace], Any],
     description: str,
@@ -37,6 +39,8 @@ def main(
         if add_options is not None:
             add_options(parser)
         options = parser.parse_args(argv)
+        if options.gpus is not None and not options.dry_run:
+            raise SpecError(f"--gpus goes with --dry-run alone: a run takes all GPUs there are; got {options.gpus}")
         for note in added.discover(options.data_dir):
             print(note, file=sys.stderr)
         with _warnings_as_lines():

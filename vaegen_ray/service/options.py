@@ -3,36 +3,78 @@
 import argparse
 import math
 import os
+import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from vaegen_ray.errors import SpecError
+from vaegen_ray.errors import SpecError, nearest
 from vaegen_ray.models import own
-from vaegen_ray.stream import PRECISIONS
+from vaegen_ray.stream import MOST, MOST_IMAGES, MOST_LEVELS, PRECISIONS
 from vaegen_ray.sweep.spec import PRESETS
-from vaegen_ray.trial import LIKELIHOODS
+from vaegen_ray.trial import LIKELIHOODS, MOST_EPOCHS
 
 IMPORT = "--import"
 """The option that names Python files which register data sets and networks of your own."""
 
 
+MOST_SEEDS = 10_000
+MOST_DEVICES = 100_000
+"""GPUs of a plan, samplers of a pool, points at a time."""
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are ``SpecError``s of one line."""
+    """A parser whose errors are ``SpecError``s of one line, which suggest the nearest name, and whose options take no
+    empty text."""
 
     def error(self, message: str) -> NoReturn:
         raise SpecError(f"{message} (see --help)")
 
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """As usual; an unknown option is compared with those of the command that it is given to."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = self._options_of(sys.argv[1:] if args is None else args)
+            near = nearest(unknown[0].partition("=")[0], known) if unknown[0].startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return options
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for whole numbers >= ``least``."""
+    def _options_of(self, args: Sequence[str]) -> list[str]:
+        """The options of the command that the arguments name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for i, name in enumerate(args):
+                    if name in action.choices:
+                        inner: OneLineParser = action.choices[name]
+                        return inner._options_of(args[i + 1 :])
+        return list(self._option_string_actions)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if not arg_string and action.default != "" and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, "must not be empty; got ''")
+        return super()._get_value(action, arg_string)  # type: ignore[misc]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(value, action.choices or ())
+            raise argparse.ArgumentError(action, f"{error.message}{near}") from None
+
+
+def at_least(least: int, most: int = MOST) -> Callable[[str], int]:
+    """A type for whole numbers from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}; got {text!r}")
+        if not least <= value <= most:
+            limit = f"<= {most:,}" if value > most else f">= {least}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {limit}; got {text!r}")
         return value
 
     return parse
@@ -50,14 +92,14 @@ def whole_port(text: str) -> int:
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """A type for comma-separated whole numbers >= 1, such as ``1,8,64``."""
+    """A type for comma-separated whole numbers from 1 to ``MOST``, such as ``1,8,64``, each once."""
     try:
         values = tuple(int(part) for part in text.split(","))
     except ValueError:
-        values = ()
-    if not values or min(values) < 1:
+        values = (0,)
+    if not all(1 <= value <= MOST for value in values) or len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(
-            f"must be whole numbers >= 1 with commas between, such as 1,8,64; got {text!r}"
+            f"must be whole numbers >= 1 with commas between, such as 1,8,64, each once and <= {MOST:,}; got {text!r}"
         )
     return values
 
@@ -81,8 +123,10 @@ def names_of(what: str, choices: Sequence[str]) -> Callable[[str], tuple[str, ..
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
         if not set(names) <= set(choices) or len(set(names)) < len(names):
+            unknown = [name for name in names if name not in choices]
             raise argparse.ArgumentTypeError(
                 f"must be {what} out of {', '.join(choices)} with commas between, each once; got {text!r}"
+                f"{nearest(unknown[0], choices) if unknown else ''}"
             )
         return names
 
@@ -102,21 +146,20 @@ def fraction(text: str) -> float:
 
 def local_folder(text: str) -> str:
     """A type for folders of this machine."""
-    if "://" in text or not text:
+    if re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
         raise argparse.ArgumentTypeError(f"must be a folder of this machine; got {text!r}")
     return text
 
 
 def bounds(text: str) -> tuple[int, int]:
-    """A type for ``MIN:MAX`` with 0 <= MIN <= MAX and MAX >= 1, such as ``1:4``."""
+    """A type for ``MIN:MAX`` with 0 <= MIN <= MAX, MAX >= 1 and MAX <= ``MOST_DEVICES``, such as ``1:4``."""
     try:
         low, high = (int(part) for part in text.split(":"))
     except ValueError:
         low, high = 1, 0
-    if not 0 <= low <= high or high < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be MIN:MAX with 0 <= MIN <= MAX and MAX >= 1, such as 1:4; got {text!r}"
-        )
+    if not 0 <= low <= high or not 1 <= high <= MOST_DEVICES:
+        limit = f"MAX <= {MOST_DEVICES:,}" if high > MOST_DEVICES else "MAX >= 1"
+        raise argparse.ArgumentTypeError(f"must be MIN:MAX with 0 <= MIN <= MAX and {limit}, such as 1:4; got {text!r}")
     return low, high
 
 
@@ -176,14 +219,14 @@ def parser(description: str) -> OneLineParser:
         help="VAEs trained together as one program [default: decided from sizes and devices]",
     )
     made.add_argument(
-        "--seeds", type=at_least(1), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: by preset]"
+        "--seeds", type=at_least(1, MOST_SEEDS), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: by preset]"
     )
     made.add_argument(
         "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"
     )
     made.add_argument(
         "--gpus",
-        type=at_least(1),
+        type=at_least(1, MOST_DEVICES),
         metavar="N",
         help="with --dry-run: plan for N GPUs [default: 1 for the paper preset, otherwise the cores of this machine]",
     )
@@ -196,7 +239,10 @@ def parser(description: str) -> OneLineParser:
         "--retry-failed", action="store_true", help="train trials again that are recorded as failed [default: off]"
     )
     made.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]"
+        "--data-dir",
+        type=local_folder,
+        metavar="DIR",
+        help="folder of the data sets [default: $VAEGEN_DATA or ~/.cache/vaegen_ray/data]",
     )
     add_import(made)
     made.add_argument(
@@ -211,7 +257,10 @@ def parser(description: str) -> OneLineParser:
     trial = made.add_argument_group("every trial", "in place of what the preset says")
     trial.add_argument("--architecture", choices=own.names(), help="network [default: by data set]")
     trial.add_argument(
-        "--levels", type=at_least(2), metavar="N", help="grey levels, 2 is binarised [default: by data set]"
+        "--levels",
+        type=at_least(2, MOST_LEVELS),
+        metavar="N",
+        help="grey levels, 2 is binarised [default: by data set]",
     )
     trial.add_argument("--likelihood", choices=LIKELIHOODS, help="p(x|z) [default: by data set]")
     trial.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: by preset]")
@@ -221,7 +270,9 @@ def parser(description: str) -> OneLineParser:
         metavar="N",
         help="images a training step [default: by data set, at most the training images]",
     )
-    trial.add_argument("--epochs", type=at_least(1), metavar="N", help="effective epochs [default: by preset]")
+    trial.add_argument(
+        "--epochs", type=at_least(1, MOST_EPOCHS), metavar="N", help="effective epochs [default: by preset]"
+    )
     trial.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic of training; tf32 and bf16 are for GPUs [default: float32]"
     )
@@ -258,7 +309,7 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--diffusion-images",
-        type=at_least(1),
+        type=at_least(1, MOST_IMAGES),
         metavar="N",
         help="images that the diffusion model sees in its training [default: by data set]",
     )

@@ -10,6 +10,7 @@ from typing import Any
 from vaegen_ray.data import added, catalog
 from vaegen_ray.errors import SpecError, VaegenError, in_one_line
 from vaegen_ray.service.options import IMPORT, OneLineParser, add_import, at_least
+from vaegen_ray.stream import MOST_LEVELS
 from vaegen_ray.trial import LIKELIHOODS
 
 _OF_ADD = {"levels": None, "binarise": False, "likelihood": None, "title": "", "test_percent": added.TEST_PERCENT}
@@ -75,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--remove", metavar="NAME", help="delete what was added; results on it stay")
     group.add_argument(
         "--levels",
-        type=at_least(2),
+        type=at_least(2, MOST_LEVELS),
         metavar="N",
         help="grey levels, pixel values are 0 .. N-1 [default: 2 where no pixel is above 1, otherwise 256]",
     )
@@ -84,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--title", default="", help="what they are, in a few words [default: the name of the file]")
     group.add_argument(
         "--test-percent",
-        type=at_least(1),
+        type=at_least(1, 99),
         default=added.TEST_PERCENT,
         metavar="P",
         help="part that becomes the test set where there is none [default: %(default)s]",

@@ -68,12 +68,18 @@ def differences(ids: Collection[str], there: Iterable[str]) -> list[str]:
     return lines
 
 
-def draw_figures(store: SweepStore, names: tuple[str, ...], ids: Collection[str] | None = None) -> list[str]:
+def draw_figures(
+    store: SweepStore, names: tuple[str, ...], ids: Collection[str] | None = None, *, strict: bool = False
+) -> list[str]:
     """Draws figures from the Parquet files alone, as PNG and PDF, tables as Markdown; says and returns where they
-    are.
+    are. One that cannot be drawn is said too.
 
     Args:
         ids: as for ``tables_of``.
+        strict: raise the error of one that cannot be drawn.
+
+    Raises:
+        VaegenError: one cannot be drawn, and ``strict`` asks for all.
     """
     if not names:
         return []
@@ -87,6 +93,8 @@ def draw_figures(store: SweepStore, names: tuple[str, ...], ids: Collection[str]
         try:
             made = figures.draw(name, tables)
         except VaegenError as error:
+            if strict:
+                raise
             print(f"figure {name} was not drawn: {error}")
             continue
         for stem, part in made.items():

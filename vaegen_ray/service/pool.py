@@ -50,7 +50,7 @@ def open_pools(
         evaluated: how many samples of a stream evaluations read; as many as there are test images when None.
 
     Raises:
-        VaegenError: a model cannot be trained.
+        VaegenError: a model cannot be trained, or no device has the precision of a stream.
     """
     streams = list(dict.fromkeys(streams))
     if not streams:
@@ -58,6 +58,7 @@ def open_pools(
     models = dict.fromkeys(stream.diffusion for stream in streams)
     digests = diffusion.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
     device, count = cluster.devices(cluster.SAMPLER)
+    cluster.check_precision((stream.precision for stream in streams), device)
     pools = {}
     for stream in streams:
         connection = Connection(
@@ -96,6 +97,11 @@ class Pool:
         self._answer: Any = None
         self._spoke_at = -1e9
         self._failures = 0
+
+    @property
+    def refused(self) -> str:
+        """Why the storage refuses the samplers for good; empty where it does not."""
+        return str(self.state["fault"]) if self.state.get("fault") and self.state["fault_is_final"] else ""
 
     @property
     def images_per_second(self) -> float:

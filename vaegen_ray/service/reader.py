@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from vaegen_ray.errors import VaegenError
+from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.service.cluster import reason_of
 from vaegen_ray.service.directory import Connection
 from vaegen_ray.service.sampler import read_shard, shard_store
@@ -146,6 +146,10 @@ class SampleReader:
             self.notes += notes
             if found is not None:
                 return found
+            if kind == "refused":
+                refused = StorageError(value)
+                refused.final = True
+                raise refused
             if kind == "fault":
                 raise VaegenError(f"no samples to train on: {value}")
             if kind == "silence":

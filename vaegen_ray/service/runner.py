@@ -30,7 +30,7 @@ import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
-from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError, printable
+from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError, mask_secrets, printable
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
@@ -50,6 +50,8 @@ from vaegen_ray.trial import bundle_id
 
 TRIES = 4
 """Times that Tune starts a bundle whose worker died before it gives up; each goes on from the checkpoint."""
+LONGEST = 4000
+"""Characters of an error line; of a longer one the middle is left out."""
 
 
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
@@ -250,6 +252,7 @@ def _train(
     networks = shipping.pack(sweep.networks)
     shipping.check_on_cluster(networks, options.address)
     device, count = cluster.devices()
+    cluster.check_precision((spec.precision for spec in sweep.trials), device)
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     session.prune({bundle_id(bundle) for bundle in bundles})
     store.write_sweep_json({**described(sweep, store, options, device, count), **listed(sweep.trials)})
@@ -301,7 +304,11 @@ def _train(
 def _say_and_note(store: SweepStore, line: str) -> None:
     """Says what is done before VAEs are trained, also to those who watch the storage."""
     print(line, flush=True)
-    store.write_status({"time": time.time(), "preparing": line})
+    try:
+        store.write_status({"time": time.time(), "preparing": line})
+    except StorageError as error:
+        if error.final:
+            raise
 
 
 def described(
@@ -364,8 +371,10 @@ def _versions() -> dict[str, str]:
 
 def fail(error: Exception) -> int:
     """Says what the user can mend, in one line; returns exit code 2."""
-    line = " ".join(str(error).split())
-    print(f"error: {printable(line)}", file=sys.stderr)
+    line = mask_secrets(printable(" ".join(str(error).split())))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     return 2
 
 

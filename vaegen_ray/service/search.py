@@ -105,6 +105,7 @@ def _search(
     networks = shipping.pack(search.sweep.networks)
     shipping.check_on_cluster(networks, options.address)
     device, count = cluster.devices()
+    cluster.check_precision((spec.precision for spec in search.sweep.trials), device)
     course = Course(
         search,
         store,

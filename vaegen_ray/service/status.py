@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vaegen_ray.errors import DataFormatError, StorageError
+from vaegen_ray.errors import DataFormatError, StorageError, nearest
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.integrity import SCHEMAS, whole_trials
 from vaegen_ray.results.schema import COMPLETED, FAILED, STATUSES
@@ -85,8 +85,9 @@ def status_of(storage: Storage, name: str) -> SweepStatus:
     """
     store = SweepStore(storage, name)
     if not is_sweep(storage, name):
-        there = ", ".join(each for each in sweep_names(storage) if is_sweep(storage, each)) or "none"
-        raise StorageError(f"no sweep {name!r} in {storage.where()}; sweeps there: {there}")
+        there = [each for each in sweep_names(storage) if is_sweep(storage, each)]
+        near = nearest(name, there)
+        raise StorageError(f"no sweep {name!r} in {storage.where()}{near}; sweeps there: {', '.join(there) or 'none'}")
     notes: list[str] = []
     facts, beat = read_facts(store, notes), read_beat(store, notes)
     whole = _read(lambda: whole_trials(storage, name, tuple(SCHEMAS)), notes)

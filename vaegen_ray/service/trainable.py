@@ -5,6 +5,7 @@ actors are reused from bundle to bundle. The plan and the images come through th
 carry the progress, and of a search the ELBOs that it chooses by: rows go to the storage.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from ray import tune
 
 from vaegen_ray.data.images import Split
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import shipping
@@ -77,13 +79,22 @@ class BundleTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        self._worker.advance(self.report_seconds)
+        """Trains on. ``refused`` of the result says why the storage refuses for good, which ends the run; any other
+        error is raised, and Tune starts the bundle again."""
+        refused = ""
+        try:
+            self._worker.advance(self.report_seconds)
+        except StorageError as error:
+            if not error.final:
+                raise
+            refused = str(error)
         notes, self._worker.notes = self._worker.notes, []
-        return {**self._worker.progress, "notes": notes, "done": self._worker.finished}
+        return {**self._worker.progress, "notes": notes, "refused": refused, "done": self._worker.finished}
 
     def cleanup(self) -> None:
-        """Ctrl-C reaches the worker here: what is running is saved."""
-        self._worker.close()
+        """Ctrl-C reaches the worker here: what is running is saved, unless the storage refuses it."""
+        with suppress(StorageError):  # the last checkpoint counts
+            self._worker.close()
 
     def _start(self, config: dict[str, Any]) -> None:
         self._worker.start(bundle_of(config, self._plan.bundles))

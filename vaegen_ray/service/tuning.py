@@ -6,12 +6,14 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
+from ray.tune.stopper import Stopper
 
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import StorageError
@@ -28,6 +30,28 @@ from vaegen_ray.stream import StreamSpec
 from vaegen_ray.sweep.cost import Device
 from vaegen_ray.sweep.packing import Bundle
 from vaegen_ray.trial import bundle_id
+
+
+class Refusal(Stopper):
+    """Ends the run when the storage refuses what no further try can change (``StorageError.final``).
+
+    Attributes:
+        reason: the first such error; empty while there is none.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def note(self, reason: str) -> None:
+        """The storage refuses something for good; the first reason is kept."""
+        self.reason = self.reason or reason
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.note(result.get("refused", ""))
+        return bool(self.reason)
+
+    def stop_all(self) -> bool:
+        return bool(self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +71,8 @@ class Queue:
     """Those that are known before."""
     at_most: int | None = None
     """Bundles at a time; None: as many as there are devices."""
+    refusal: Refusal = field(default_factory=Refusal)
+    """Why the storage refuses, if it does."""
 
     @classmethod
     def of(cls, bundles: list[Bundle]) -> "Queue":
@@ -92,6 +118,10 @@ def fit(
         pools: of the streams that trials read.
         networks: of your own, as ``shipping.pack`` gives them.
         queue: where bundles come from that are not known yet; then there are no ``bundles``.
+
+    Raises:
+        StorageError: the storage refuses for good (``StorageError.final``), which a worker, a sampler or the driver
+            met first; all workers were stopped.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -125,14 +155,18 @@ def fit(
             storage_path=folder,
             verbose=0,
             callbacks=[watcher],
+            stop=queue.refusal,
             failure_config=FailureConfig(max_failures=tries - 1),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
         ),
     )
     try:
         results = tuner.fit()
+        refused = queue.refusal.reason
     finally:
         watcher.heartbeat(ended=True)
+    if refused:
+        raise StorageError(refused)
     for error in results.errors:
         progress.say(f"a bundle was given up after {tries} tries: {_reason(error)}; the same command tries again")
     return results.num_errors == 0 and results.num_terminated == len(queue.members)
@@ -164,7 +198,8 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        self._progress.update(trial.config["bundle"], 1.0, self._queue.members[trial.config["bundle"]])
+        if not self._queue.refusal.reason:  # a bundle that was stopped is not done
+            self._progress.update(trial.config["bundle"], 1.0, self._queue.members[trial.config["bundle"]])
         forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -177,12 +212,17 @@ class Watcher(Callback):
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
         members = self._queue.members[trial.config["bundle"]]
-        self._progress.say(f"a worker with {members} VAEs was lost; the bundle goes on from its last checkpoint")
+        cause = _cause(trial)
+        what = f"met an error ({cause})" if isinstance(cause, StorageError) else "was lost"
+        self._progress.say(f"a worker with {members} VAEs {what}; the bundle goes on from its last checkpoint")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._progress.running = len(self._running)
         for pool in self._pools:
-            for note in pool.beat():
+            notes = pool.beat()
+            if pool.refused:
+                self._queue.refusal.note(pool.refused)
+            for note in notes if not self._queue.refusal.reason else ():
                 self._progress.say(note)
         self._progress.samples_per_second = sum(pool.images_per_second for pool in self._pools)
         self._progress.show()
@@ -214,16 +254,26 @@ class Watcher(Callback):
         self._note(lambda: self._store.write_status(status))
 
     def _note(self, write: Callable[[], None]) -> None:
-        """Writes what others may want to know. A storage that refuses it is no reason to end the run: what workers
-        cannot write, they say themselves."""
+        """Writes what others may want to know. A storage that refuses it for now is no reason to end the run: what
+        workers cannot write, they say themselves."""
         try:
             write()
         except StorageError as error:
-            if not self._refused:
+            if error.final:
+                self._queue.refusal.note(str(error))
+            elif not self._refused:
                 self._progress.say(f"the storage refuses notes of the driver: {error}")
             self._refused = True
         else:
             self._refused = False
+
+
+def _cause(trial: Any) -> Any:
+    """What a worker raised last; None where it died. (Tune's own ``get_pickled_error`` looks where it is not yet.)"""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    return getattr(cloudpickle.loads(Path(path).read_bytes()), "cause", None)
 
 
 def _reason(error: Any) -> str:
