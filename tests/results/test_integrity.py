@@ -15,7 +15,7 @@ from vaegen_ray.results.integrity import FOLDERS, find_faults
 from vaegen_ray.results.live import LiveSweep
 from vaegen_ray.results.manifest import FileFact, manifest_of
 from vaegen_ray.results.parquet import CorruptFileError, decode
-from vaegen_ray.results.schema import METRICS, trials_schema
+from vaegen_ray.results.schema import METRICS, VERSION_KEY, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.trial import TrialSpec
@@ -183,7 +183,8 @@ def test_files_of_the_first_version_are_read_and_their_column_names_checked(tmp_
     table = pq.read_table(old)
     names = ["architectqre" if name == "architecture" else name for name in table.column_names]
     assert names != table.column_names
-    pq.write_table(table.rename_columns(names), tmp_path / "flipped.parquet")
+    flipped = table.rename_columns(names).replace_schema_metadata({VERSION_KEY: "1"})
+    pq.write_table(flipped, tmp_path / "flipped.parquet")
     with pytest.raises(CorruptFileError, match="schema version 1 has no column 'architectqre'"):
         decode((tmp_path / "flipped.parquet").read_bytes(), trials_schema(), "flipped")
 
