@@ -127,6 +127,8 @@ def test_sweep_status_and_figures(store: SweepStore):
     store.write_status({"done": 1})
     store.write_status({"done": 2})
     assert store.read_sweep_json() == {"preset": "smoke"} and store.read_status() == {"done": 2}
+    store.write_sweep_json({"storage": "s3://key:secret@bucket/x"})
+    assert store.read_sweep_json() == {"storage": "s3://***@bucket/x"}
     assert store.write_figure("curve.svg", b"<svg/>") == store.storage.where("s/figures/curve.svg")
     assert store.storage.list("s/figures") == ["curve.svg"]
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vaegen_ray.errors import DataFormatError
+from vaegen_ray.errors import DataFormatError, mask_secrets
 from vaegen_ray.trial import TrialSpec
 
 DIGEST = "sha256"
@@ -13,8 +13,8 @@ DIGEST = "sha256"
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The object with its digest."""
-    plain = json.loads(json.dumps(value, allow_nan=False))
+    """The object with its digest, and with the secrets of URIs masked, as it is written."""
+    plain = json.loads(mask_secrets(json.dumps(value, allow_nan=False)))
     return {**plain, DIGEST: _digest(plain)}
 
 
