@@ -25,8 +25,9 @@ import search as sweep
 from vaegen_ray.claims.statistics import mean_interval
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError, VaegenError
+from vaegen_ray.service.ends import fail
 from vaegen_ray.service.options import at_least, parser
-from vaegen_ray.service.runner import fail, load_images
+from vaegen_ray.service.runner import load_images
 from vaegen_ray.sweep.run import BundleRun
 from vaegen_ray.sweep.search import COMPLETE, FAILED, Search, Tried, mean_curve, same
 from vaegen_ray.sweep.space import Point, point_text

@@ -5,6 +5,9 @@ brings along, other ones to train on than to test on. The network is fully conne
 h' = tanh(a) * sigmoid(b). Copy the file, and replace the two parts by yours.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -4,6 +4,9 @@ mz grows Theta_z, nc grows Theta_not_z; every VAE is trained on the training set
 three gaps are compared between the smallest mz and a larger one (Figure 6).
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -3,6 +3,9 @@
 Normal training has the whole training set. A classifier is trained to tell the samples of each model from real images.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -5,6 +5,9 @@ curve is U- or L-shaped; plotted against all parameters it goes down, up, and do
 normal,dmaapx`` every VAE is also trained on samples of a diffusion model, none of which comes twice (Figure 7).
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -4,6 +4,9 @@ Normal training, augmentation (Aug.Naive and Aug.Tuned) and DMaaPx, and early st
 amortization and robustness gap over the effective epochs. ``--dataset`` and ``--likelihood`` give the other figures.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

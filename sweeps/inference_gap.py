@@ -5,6 +5,9 @@ and on mixtures of the VAE's own samples and the training set, which is self-con
 images. ``--save-every 100`` keeps the weights as the paper does.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 from dataclasses import replace

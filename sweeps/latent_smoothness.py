@@ -1,5 +1,8 @@
 """How smooth the encoder is along straight lines between the codes of two test images (xiao2024, Figure 3)."""
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

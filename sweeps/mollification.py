@@ -1,5 +1,8 @@
 """Noise that fades over the first half of the training, alone and with DMaaPx (xiao2024, Figure 14)."""
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -4,6 +4,9 @@ The training set is a part of what there is, so that more real images exist. VAE
 images, or on k times as many samples of a diffusion model that saw the part alone; early stopping stands beside them.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -5,6 +5,9 @@ seeds, which is one bundle. ``--parts`` chooses out of what the paper compares: 
 (4), network (6), dataset (7), objective (the rate, or one of its two parts) and early_stopping.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 from collections.abc import Iterator

@@ -3,6 +3,9 @@
 x % of the images are real: 0 is DMaaPx, 100 normal training; all of it without and with Aug.Tuned.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -3,6 +3,9 @@
 Representations are classified on the test set and on corrupted versions of it.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

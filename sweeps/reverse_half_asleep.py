@@ -1,5 +1,8 @@
 """DMaaPx against Reverse Half Asleep, which freezes the decoder half-way (xiao2024, Figure 5)."""
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

@@ -6,6 +6,9 @@ The last images of the training set are kept for validation; the ELBO on them (b
 what is maximised, alone or against the number of parameters. The test ELBO is measured and chooses nothing.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

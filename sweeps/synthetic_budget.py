@@ -5,6 +5,9 @@ k without end means that no sample comes twice. Normal training stands beside it
 where the storage does not have it.
 """
 
+if __name__ == "__main__":
+    import vaegen_ray.service.script  # noqa: F401
+
 import argparse
 import sys
 

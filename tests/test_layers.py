@@ -13,6 +13,8 @@ ROOT = Path(vaegen_ray.__file__).parent
 ORDER = [
     *(
         "errors",
+        "paths",
+        "scratch",
         "seeds",
         "stream",
         "measures",

@@ -28,7 +28,7 @@ from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import commands, pictures
 from vaegen_ray.service.diffusion_worker import import_weights
-from vaegen_ray.service.runner import fail
+from vaegen_ray.service.ends import fail
 from vaegen_ray.stream import DiffusionSpec
 from vaegen_ray.sweep.base import base_spec
 from vaegen_ray.training import checkpoint

@@ -12,8 +12,8 @@ from vaegen_ray.figures import FIGURES
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
+from vaegen_ray.service.ends import LONGEST
 from vaegen_ray.service.main import main as main_of_sweep
-from vaegen_ray.service.runner import LONGEST
 from vaegen_ray.sweep.cost import CPU_CORE, H200
 from vaegen_ray.trial import TrialSpec
 

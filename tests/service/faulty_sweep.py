@@ -9,7 +9,7 @@ POINT is where a strike may come, of the driver or of a worker:
     status, told            the driver, before and after it writes status.json
     setup                   a worker, before it takes on its first bundle
     members, named          before and after it writes which trials a checkpoint holds
-    step                    before a report
+    step, stepped           before and after a report
     details, detailed       before and after a file of details
     metrics, written        before and after a file of metrics
     checkpoint, saved       before and after a checkpoint
@@ -18,8 +18,9 @@ POINT is where a strike may come, of the driver or of a worker:
     delete, deleted         before and after the checkpoint of a committed bundle goes
 
 At the COUNT-th time that any process comes to POINT, it strikes VICTIM: ``worker`` (itself) or ``driver`` get SIGKILL,
-``raylet`` (the node of the worker) too, ``frozen`` is that raylet with SIGSTOP, ``nobody`` is struck. After the last
-two it waits for the file MARKERS/go; the worker of a frozen raylet then trains its bundle to the end, unasked.
+``raylet`` (the node of the worker) and ``agent`` (of that raylet) too, ``frozen`` is that raylet with SIGSTOP, and
+``nobody`` is struck. Who lives then waits for the file MARKERS/go; the worker of a frozen raylet trains its bundle to
+the end, unasked. Where ``nobody`` is struck, ``--checkpoint-seconds`` counts.
 With ``full`` the storage refuses what is written there from then on, as a full disk does; with ``away`` once, as a file
 server does that is away for a moment. ``hungry`` is every worker that comes to POINT with more than COUNT members, as
 out of memory: it gets SIGKILL.
@@ -36,6 +37,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from vaegen_ray.data.images import Split
@@ -105,6 +107,9 @@ def strike() -> bool:
         assert "raylet" in Path(f"/proc/{raylet}/comm").read_text(), "a worker's parent is its raylet"
     if VICTIM == "frozen":
         os.kill(raylet, signal.SIGSTOP)
+    elif VICTIM == "agent":
+        agents = [child for child in psutil.Process(raylet).children() if "ray::DashboardAgent" in child.cmdline()[0]]
+        agents[0].kill()
     elif VICTIM != "nobody":
         os.kill({"worker": os.getpid(), "driver": DRIVER, "raylet": raylet}[VICTIM], signal.SIGKILL)
         signal.pause()  # until the node takes its workers along; the driver's death takes them too
@@ -125,7 +130,8 @@ class FaultyTrainable(BundleTrainable):
         self._unasked = False
         reach("setup")
         super().setup(config, plan, images)
-        self._worker._checkpoint_seconds = 0.0
+        if VICTIM != "nobody":
+            self._worker._checkpoint_seconds = 0.0
         store = self._worker._store
         for name, (before, after) in OF_WORKER.items():
             setattr(store, name, self._between(getattr(store, name), before, after))
@@ -151,6 +157,8 @@ class FaultyTrainable(BundleTrainable):
         told = super().step()
         while self._unasked and not self._worker.finished:
             told = super().step()
+        if not self._worker.finished:
+            self._reach("stepped")
         if self._unasked:
             (MARKERS / "unasked").touch()
         return told

@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from vaegen_ray.results import query
+from vaegen_ray.service.at_once import SIGNALS
+from vaegen_ray.service.ends import Exit
 
 SWEEP = Path(__file__).with_name("faulty_sweep.py")
 VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
@@ -151,19 +154,39 @@ def test_bundles_whose_workers_are_killed_for_their_memory_go_on_as_halves(undis
     pd.testing.assert_frame_equal(got[1][numbers], wanted[1][numbers], rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_ctrl_c_saves_what_runs_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, point="checkpoint", count=2, victim="worker")
-    marker = tmp_path / "markers" / "checkpoint-1"
+@pytest.mark.parametrize(
+    ("signum", "everybody"),
+    [
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_what_runs_and_the_next_run_goes_on(
+    signum: signal.Signals, everybody: bool, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the driver alone, and to all processes of a job, as batch systems and containers do."""
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = start(tmp_path, "--checkpoint-seconds", "100000", point="stepped", victim="nobody")
+    marker = tmp_path / "markers" / "struck"
     while not marker.exists() and process.poll() is None:
         os.sched_yield()
-    process.send_signal(signal.SIGINT)
-    code, out = finish(process)
-    assert code in (0, 1, 130), out
+    job = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert len(job) > 5, "Ray runs"
+    for each in job if everybody else job[:1]:
+        each.send_signal(signum)
+    (tmp_path / "markers" / "go").touch()
+    _, err = process.communicate(timeout=900)
+    assert err.splitlines() == [f"stopped by {SIGNALS[signum]}; rerun the command to resume"]
+    assert process.returncode == 128 + signum
+    assert list(tmp_path.glob("faulty/checkpoints/*.safetensors")), "what ran was saved"
+    _, alive = psutil.wait_procs(job[1:], timeout=60)
+    assert not alive and not list(temporary.iterdir()), (alive, list(temporary.iterdir()))
     code, out = finish(start(tmp_path))
     assert code == 0, out
-    trials, _ = rows(tmp_path)
-    assert len(trials) >= 6
+    assert_same_rows(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -196,4 +219,18 @@ def test_a_storage_that_refuses_once_ends_no_run(point: str, count: int, undistu
     code, out = finish(start(tmp_path, point=point, count=count, victim="away"))
     assert code == 0, out
     assert f"cannot write {point}: Input/output error" in out and "was lost" not in out
+    assert_same_rows(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "name"), [("raylet", "raylet"), ("agent", "DashboardAgent")])
+def test_the_death_of_ray_is_one_line_and_the_next_run_goes_on(
+    victim: str, name: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, point="stepped", victim=victim)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == Exit.LEFT
+    assert len(err.splitlines()) == 1 and err.startswith(f"error: Ray's {name} ended during the run ("), err
+    code, out = finish(start(tmp_path))
+    assert code == 0, out
     assert_same_rows(tmp_path, undisturbed)

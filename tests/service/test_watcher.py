@@ -1,12 +1,15 @@
 """What the driver notes for those who watch the storage: its heartbeat, and bundles that were given up."""
 
+import io
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.exceptions import RayTaskError
+from ray.tune import Callback
 from ray.tune.search import BasicVariantGenerator
 
 from vaegen_ray.errors import StorageError
@@ -127,3 +130,12 @@ def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, tmp_path: Path, mo
         watcher.on_trial_recover(1, [], trial)
     assert len(said) == 3 and "met an error (cannot write x: Input/output error)" in said[0]
     assert all("was lost" in line for line in said[1:])
+
+
+def test_tune_can_pickle_the_callback_whatever_the_display_writes_to(watcher: Watcher) -> None:
+    class Stream(io.StringIO):
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            raise TypeError("cannot pickle the stream of a notebook")
+
+    watcher._progress._stream = Stream()
+    assert type(cloudpickle.loads(cloudpickle.dumps(watcher))) is Callback

@@ -4,25 +4,27 @@ A module here is a group of commands; ``parser.GROUPS`` lists them. Heavy packag
 needs them, so ``vaegen --help`` answers at once. Ray starts only where something is trained or generated.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 
-from vaegen_ray.service.output import secrets_masked
+TYPE_CHECKING = False  # `typing` would be one import more before a Ctrl-C is handled
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 
-@secrets_masked()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code. A wrong input is one line and exit code 2.
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Runs one command; returns the exit code (``service.ends``).
 
     Args:
         argv: the arguments; those of the process when None.
     """
-    from vaegen_ray.cli.parser import parser
-    from vaegen_ray.errors import VaegenError
+    from vaegen_ray.service import ends
+    from vaegen_ray.service.output import secrets_masked
 
-    try:
+    def parse_and_run() -> int:
+        from vaegen_ray.cli.parser import parser
+
         made = parser()
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what could stand where its cursor is
             from vaegen_ray.cli.completion import answer
@@ -32,22 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(options, "data_dir"):
             _know_your_own(options, argv)
         code: int = options.command(options)
-        sys.stdout.flush()
         return code
-    except VaegenError as error:
-        from vaegen_ray.service.runner import fail
 
-        return fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        from vaegen_ray.service.runner import unread
-
-        return unread()
+    with secrets_masked():
+        return ends.run(parse_and_run)
 
 
-def _know_your_own(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
+def _know_your_own(options: "argparse.Namespace", argv: "Sequence[str] | None") -> None:
     """Data sets that a file registers, or that were added to the data directory."""
     from vaegen_ray.data import added
     from vaegen_ray.service import own_data

@@ -1,7 +1,9 @@
-"""``python -m vaegen_ray.cli``, the same as ``vaegen``."""
+"""The program ``vaegen``, and ``python -m vaegen_ray.cli``."""
 
 import sys
 
+import vaegen_ray.service.script  # noqa: F401
 from vaegen_ray.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,6 +26,7 @@ from vaegen_ray.data.catalog import CATALOG, DatasetInfo
 from vaegen_ray.data.image_files import as_bytes, black_and_white, divided, read_source
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.errors import DataFormatError, SpecError
+from vaegen_ray.paths import expanded
 from vaegen_ray.stream import check_data_digest
 
 FOLDER = "own"
@@ -83,7 +84,7 @@ def add(
     if name in CATALOG:
         hint = f" (to replace it: vaegen datasets --remove {name})" if name in _discovered else ""
         raise SpecError(f"the name of a data set must be new; got {name!r}, which is {CATALOG[name].title}{hint}")
-    source = Path(source).expanduser()
+    source = expanded(source)
     if not 1 <= test_percent <= 99:
         raise SpecError(f"the test set must be 1 to 99 percent of the images; got {test_percent!r}")
     arrays, notes = divided(source, read_source(source), test_percent)
@@ -154,7 +155,7 @@ def discover(data_dir: str | Path | None = None) -> list[str]:
 
 
 def _folder(data_dir: str | Path | None) -> Path:
-    return (catalog.data_dir() if data_dir is None else Path(data_dir).expanduser()) / FOLDER
+    return (catalog.data_dir() if data_dir is None else expanded(data_dir)) / FOLDER
 
 
 def _write(folder: Path, entry: DatasetInfo, arrays: Arrays) -> None:

@@ -17,6 +17,7 @@ from vaegen_ray.data.images import ImageSet, Split, Subset
 from vaegen_ray.data.splits import check_split, split_indices
 from vaegen_ray.data.tetrominoes import Bins, cached
 from vaegen_ray.errors import DataFormatError, SpecError, allowed
+from vaegen_ray.paths import expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +214,7 @@ CATALOG: dict[str, DatasetInfo] = {entry.name: entry for entry in _ENTRIES}
 
 def data_dir() -> Path:
     """Where data files lie unless a folder is given: $VAEGEN_DATA, or ~/.cache/vaegen_ray/data."""
-    return Path(os.environ.get("VAEGEN_DATA") or "~/.cache/vaegen_ray/data").expanduser()
+    return expanded(os.environ.get("VAEGEN_DATA") or "~/.cache/vaegen_ray/data")
 
 
 def info(name: str) -> DatasetInfo:
@@ -352,4 +353,4 @@ def table(data_dir: str | Path | None = None) -> list[dict[str, str]]:
 
 
 def _folder(given: str | Path | None) -> Path:
-    return data_dir() if given is None else Path(given).expanduser()
+    return data_dir() if given is None else expanded(given)

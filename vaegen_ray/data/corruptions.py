@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import ImageSet
 from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
+from vaegen_ray.paths import expanded
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.stream import whole
 
@@ -133,7 +134,7 @@ def load_corrupted(
     whole("severity of a corruption", severity, 1, SEVERITIES)
     sets: dict[str, ImageSet]
     if dataset == "cifar10":
-        folder = (catalog.data_dir() if data_dir is None else Path(data_dir).expanduser()) / CIFAR10_C_FOLDER
+        folder = (catalog.data_dir() if data_dir is None else expanded(data_dir)) / CIFAR10_C_FOLDER
         sets = {name: _published(folder / f"{name}.npy", len(test), severity) for name in CIFAR10_C}
     elif entry.bins is not None:  # which images are the test set depends on the split
         sets = {name: corrupted(test, name, severity) for name in OWN}

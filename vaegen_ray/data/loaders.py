@@ -24,11 +24,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 
+from vaegen_ray import scratch
 from vaegen_ray.data.memory import check_memory
 from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError
@@ -189,10 +189,10 @@ def _download(root: Path, target: Path, fetch: Callable[[str], None]) -> str:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=root) as temporary, _quiet_network():
-            fetch(temporary)
+        with scratch.folder(root, ".download-") as temporary, _quiet_network():
+            fetch(str(temporary))
             target.mkdir(parents=True, exist_ok=True)
-            for file in (Path(temporary) / target.relative_to(root)).iterdir():
+            for file in (temporary / target.relative_to(root)).iterdir():
                 os.replace(file, target / file.name)
     except ImportError as error:
         return f"the download needs torchvision ({_short(error)})"

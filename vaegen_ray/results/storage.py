@@ -29,7 +29,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from vaegen_ray import scratch
 from vaegen_ray.errors import SpecError, StorageError, allowed, mask_secrets
+from vaegen_ray.paths import expanded
 from vaegen_ray.results.storage_errors import explain, explained, refuse_link_out
 
 SCHEMES = ("file", "s3", "gs")
@@ -89,7 +91,7 @@ class Storage:
                     f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {mask_secrets(text)}"
                 )
         else:
-            filesystem, root = pafs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+            filesystem, root = pafs.LocalFileSystem(), str(expanded(text).absolute())
         root = root.rstrip("/") or "/"
         storage = cls(filesystem, root, f"{scheme}://{root}" if is_uri and scheme != "file" else root)
         if storage.is_local and os.path.exists(root) and not os.path.isdir(root):
@@ -362,13 +364,14 @@ def _read_local(full: str) -> bytes:
 def _write_local(full: str, data: bytes) -> None:
     folder, name = os.path.split(full)
     _make_folder(folder)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = os.path.join(folder, scratch.file_name(name))
     try:
         with open(temporary, "xb") as file:
+            scratch.hold(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, full)
+            os.replace(temporary, full)  # while the lock is held
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)

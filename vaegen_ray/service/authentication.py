@@ -9,6 +9,7 @@ and ``~/.ray/auth_token``; with any other mode it uses no token. Messages say wh
 all this protects, and what not: SECURITY.md.
 """
 
+import errno
 import os
 import secrets
 import stat
@@ -55,20 +56,21 @@ def close_to_others() -> str | None:
         _tell_ray()
         return f"warning: Ray starts without a token ({MODE}=disabled): all users of this machine can run code as you"
     if token_source() is None:
-        _make_token(default_path())
+        try:
+            _make_token(default_path())
+        except OSError:  # this user has no home, or one that cannot be written
+            _make_token_in(private_folder())
     _use_token()
     return None
 
 
-def private_folder() -> str | None:
-    """Where a Ray that we start keeps its sockets and logs: a folder that its user alone can enter, since Ray lets all
-    users write in it. None where ``RAY_TMPDIR`` says where.
+def private_folder() -> Path:
+    """The folder for the files of the Ray that we start: one that its user alone can enter, since Ray lets all users
+    write in those that it makes.
 
     Raises:
         VaegenError: there is something else in its place, or it cannot be made.
     """
-    if os.environ.get(FOLDER):
-        return None
     folder = Path("/tmp") / f"vaegen-ray-{os.getuid()}"  # short, since Ray puts sockets into it
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -79,14 +81,31 @@ def private_folder() -> str | None:
         raise VaegenError(
             f"{folder} must be a folder of yours alone (mode 700); set {FOLDER} to another one, or remove it"
         )
-    return str(folder / "ray")
+    return folder
 
 
-def check_cluster(address: str) -> str | None:
+def head_of(address: str) -> str:
+    """The address ``HOST:PORT`` that ``auto`` stands for now; any other one as it is.
+
+    Raises:
+        VaegenError: no cluster is known on this machine.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    if address != "auto":
+        return address
+    try:
+        return str(canonicalize_bootstrap_address(address))
+    except (ConnectionError, ValueError, OSError) as error:
+        raise VaegenError(f"no Ray cluster answers at --address 'auto': {str(error).splitlines()[0]}") from None
+
+
+def check_cluster(address: str, given: str) -> str | None:
     """Whether a cluster lets us in. A token goes to no cluster that does not ask for one.
 
     Args:
-        address: ``HOST:PORT`` of the head, or ``auto``.
+        address: ``HOST:PORT`` of the head.
+        given: what the user wrote, which may be ``auto``.
 
     Returns:
         A line for the user when the cluster asks for no token and ``RAY_AUTH_MODE`` is not set.
@@ -111,9 +130,7 @@ def check_cluster(address: str) -> str | None:
         warning = f"warning: {where} asks for no token: anyone who reaches it can run code there"
         return None if mode == "disabled" else warning
     source = token_source()
-    if mode != "token" and not (
-        mode == "" and address == "auto" and source
-    ):  # for auto, Ray itself takes what is there
+    if mode != "token" and not (mode == "" and given == "auto" and source):  # for auto, Ray itself takes what is there
         how = f"the one in {source} is used then" if source else _how_to_give()
         raise VaegenError(f"{where} wants a token: set {MODE}=token; {how}")
     _use_token()
@@ -148,8 +165,8 @@ def token_source() -> str | None:
 
 
 def default_path() -> Path:
-    """The file in which Ray looks for a token at last."""
-    return Path.home() / ".ray" / "auth_token"
+    """The file in which Ray looks for a token at last; a relative path for a user without a home."""
+    return Path(os.path.expanduser("~/.ray/auth_token"))
 
 
 def _mode() -> str:
@@ -163,19 +180,29 @@ def _how_to_give() -> str:
 def _make_token(path: Path) -> None:
     """Keeps 256 random bits, at no moment readable by others. Where two processes make one, the first counts."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    if not path.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-            with suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _make_token_in(folder: Path) -> None:
+    """Keeps a token in a private folder, and tells Ray where."""
+    path = folder / "auth_token"
+    try:
+        _make_token(path)
     except OSError as error:
         raise VaegenError(
             f"cannot keep a token for Ray in {path}: {error.strerror}; name a file with one in {TOKEN_PATH}"
         ) from None
+    os.environ[TOKEN_PATH] = str(path)
 
 
 def _use_token() -> None:

@@ -7,11 +7,15 @@ import hashlib
 import os
 import socket
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.service import authentication
+from vaegen_ray.paths import NO_HOME, expanded
+from vaegen_ray.service import authentication, ends, local_ray
 from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
@@ -50,6 +55,8 @@ LOCAL_STORE_BYTES = 256 * 2**20
 """Size of the object store of the Ray that we start."""
 CONNECT_SECONDS = 10.0
 """How long to wait for the head of a cluster to accept a connection."""
+JOIN_SECONDS = 120.0
+"""How long to wait until Ray has joined a cluster whose head answers."""
 
 
 def connect(address: str | None) -> None:
@@ -60,21 +67,45 @@ def connect(address: str | None) -> None:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if expanded("~") == Path(NO_HOME):  # Ray cannot do without
+        os.environ["HOME"] = str(authentication.private_folder())
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address in (None, "local"):
         _say(authentication.close_to_others())
         size: dict[str, Any] = {"num_cpus": os.cpu_count(), "object_store_memory": LOCAL_STORE_BYTES}
-        ray.init("local", include_dashboard=False, _temp_dir=authentication.private_folder(), **size, **quiet)
+        local_ray.start(**size, **quiet)
         return
-    _check_that_somebody_listens(address)
-    _say(authentication.check_cluster(address))
+    head = authentication.head_of(address)
+    if head != address:
+        print(f"--address {address} is the Ray cluster at {head}", flush=True)
+    _check_that_somebody_listens(head)
+    _say(authentication.check_cluster(head, address))
     try:
-        ray.init(address=address, **quiet)
+        with _given_up_after(JOIN_SECONDS, head), ends.held_back():
+            ray.init(address=head, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())  # two versions that differ stand in several lines
-        raise VaegenError(f"no Ray cluster answers at --address {address!r}: {reason}") from None
+        raise VaegenError(f"no Ray cluster answers at --address {head!r}: {reason}") from None
+
+
+@contextmanager
+def _given_up_after(seconds: float, head: str) -> Iterator[None]:
+    """Ends this process when Ray does not return from joining a cluster; it cannot be interrupted, and nothing has
+    been started."""
+
+    def give_up() -> None:
+        ends.say(f"error: the Ray cluster at {head} did not let this process join within {seconds:.0f} s")
+        ends.leave(ends.Exit.WRONG)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _say(warning: str | None) -> None:
@@ -98,14 +129,13 @@ def disconnect() -> None:
     """Leaves the cluster, or ends Ray where ``connect`` started it."""
     import ray
 
+    local_ray.end()
     ray.shutdown()
 
 
 def _check_that_somebody_listens(address: str) -> None:
     """Ray itself tries for ten minutes and more to reach a host where nothing listens."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        return  # "auto" or "local": Ray looks for itself
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except ValueError:

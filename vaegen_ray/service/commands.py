@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, StorageError
+from vaegen_ray.paths import expanded
+from vaegen_ray.results import leftovers
 from vaegen_ray.results.diffusions import DiffusionStore, models
 from vaegen_ray.results.shards import ShardStore, streams
 from vaegen_ray.results.storage import Storage
@@ -30,6 +31,7 @@ def train(storage: Storage, spec: DiffusionSpec, options: Any, say: Say) -> int:
     from vaegen_ray.service.runner import diffusion_images, require_imported
 
     storage.probe()
+    leftovers.sweep(storage, "samples", "diffusion")
     require_imported(storage, spec)
     if diffusion.committed(storage, spec, say) is None:
         images = diffusion_images(spec, options.data_dir)
@@ -57,7 +59,7 @@ def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -
     from vaegen_ray.service import diffusion_worker as worker
     from vaegen_ray.training.checkpoint import digest
 
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.is_file():
         raise DataMissingError(f"the weights to import must be a safetensors file; there is no file {path}")
     try:
@@ -149,6 +151,7 @@ def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, s
     if samples > stream.training_samples:
         raise SpecError(f"a stream has {stream.training_samples:,} samples to train on; got {samples:,}")
     storage.probe()
+    leftovers.sweep(storage, "samples", "diffusion")
     require_imported(storage, stream.diffusion)
     wanted = range(stream.shards(samples))
     cluster.connect(options.address)

@@ -10,10 +10,8 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from vaegen_ray.data import catalog
@@ -21,6 +19,7 @@ from vaegen_ray.errors import SpecError, StorageError, VaegenError
 from vaegen_ray.service import doctor_nodes
 from vaegen_ray.service.cluster import LOCAL_STORE_BYTES
 from vaegen_ray.service.doctor_checks import FREE_BYTES, GIB, Check, Place, Verdict, machine_checks
+from vaegen_ray.service.ends import in_background
 
 if TYPE_CHECKING:
     from vaegen_ray.results.storage import Storage
@@ -146,16 +145,7 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     Raises:
         TimeoutError: it has not.
     """
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return future.result(seconds)
+    return in_background(function).result(seconds)
 
 
 def data_checks(name: str | None, folder: str | None) -> Iterator[Check]:

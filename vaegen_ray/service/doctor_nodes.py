@@ -125,7 +125,7 @@ def _control_group(second: str, first: str) -> list[str] | None:
 
 def auth() -> dict[str, Any]:
     """How this process would show itself to Ray: never the token, only where it is and who may read it."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = Path(os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
     in_environment = bool(os.environ.get("RAY_AUTH_TOKEN", "").strip())
     there = path.is_file() and path.stat().st_size > 0
     return {

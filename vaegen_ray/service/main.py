@@ -1,4 +1,4 @@
-"""The entry of every sweep script: options, declaration, run; a wrong input is one line and exit code 2."""
+"""The entry of every sweep script: options, declaration, run; every end has its exit code (``ends``)."""
 
 import argparse
 import sys
@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vaegen_ray.data import added
-from vaegen_ray.errors import SpecError, VaegenError, VaegenWarning
+from vaegen_ray.errors import SpecError, VaegenWarning
+from vaegen_ray.service import ends
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.beside import beside
 from vaegen_ray.service.output import secrets_masked
 from vaegen_ray.service.own_data import import_files
-from vaegen_ray.service.runner import fail, run, unread
+from vaegen_ray.service.runner import run
 
 
 @secrets_masked()
@@ -33,7 +34,8 @@ def main(
         argv: the arguments; those of the process when None.
         run: what to do with what is declared; a ``Sweep`` is run as it is.
     """
-    try:
+
+    def declare_and_run() -> int:
         import_files(argv)
         parser = shared.parser(description)
         if add_options is not None:
@@ -46,16 +48,9 @@ def main(
         with _warnings_as_lines():
             sweep = declare(options)
         with beside(sweep.name, options):
-            code = run(sweep, options)
-        sys.stdout.flush()
-        return code
-    except VaegenError as error:
-        return fail(error)
-    except BrokenPipeError:
-        return unread()
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+            return run(sweep, options)
+
+    return ends.run(declare_and_run)
 
 
 @contextmanager

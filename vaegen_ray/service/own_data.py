@@ -9,6 +9,7 @@ from typing import Any
 
 from vaegen_ray.data import added, catalog
 from vaegen_ray.errors import SpecError, VaegenError, in_one_line
+from vaegen_ray.paths import expanded
 from vaegen_ray.service.options import IMPORT, OneLineParser, add_import, at_least
 from vaegen_ray.stream import MOST_LEVELS
 from vaegen_ray.trial import LIKELIHOODS
@@ -31,7 +32,7 @@ def import_files(argv: Sequence[str] | None) -> None:
     first = OneLineParser(add_help=False, allow_abbrev=False)
     add_import(first)
     for name in first.parse_known_args(argv)[0].imports or ():
-        _import_file(Path(name).expanduser().resolve(), name)
+        _import_file(expanded(name).resolve(), name)
 
 
 def _import_file(path: Path, given: str) -> None:

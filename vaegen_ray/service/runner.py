@@ -12,13 +12,8 @@ repetition of a failed part are all this one subtraction; nothing depends on Tun
 import argparse
 import os
 import platform
-import shutil
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,14 +25,16 @@ import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
-from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError, mask_secrets, printable
+from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError
 from vaegen_ray.models.layout import params_total
+from vaegen_ray.results import leftovers
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
 from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
+from vaegen_ray.service.ends import in_background
 from vaegen_ray.service.pictures import declared, draw_figures
 from vaegen_ray.service.progress import Progress, clock
 from vaegen_ray.service.session import SWEEP, Session, open_session
@@ -50,8 +47,6 @@ from vaegen_ray.trial import bundle_id
 
 TRIES = 4
 """Times that Tune starts a bundle whose worker died before it gives up; each goes on from the checkpoint."""
-LONGEST = 4000
-"""Characters of an error line; of a longer one the middle is left out."""
 
 
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
@@ -65,6 +60,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     absent = [name for name in sorted(needed) if not is_present(name, options.data_dir)]
     storage = Storage.open(options.storage)
     storage.probe()
+    leftovers.sweep(storage, sweep.name, "samples", "diffusion")
     for stream in sweep.streams:
         require_imported(storage, stream.diffusion)
     _check_packages(sweep)
@@ -121,15 +117,14 @@ def ray_and_images(
     Args:
         absent: some are not on this machine; they are got before Ray starts, and else while it does.
     """
-    with ThreadPoolExecutor(1) as loader:
-        images = loader.submit(load_images, sweep, options.data_dir)
-        if absent:
-            images.result()
-        cluster.connect(options.address)
-        try:
-            yield images.result
-        finally:
-            cluster.disconnect()
+    images = in_background(partial(load_images, sweep, options.data_dir))
+    if absent:
+        images.result()
+    cluster.connect(options.address)
+    try:
+        yield images.result
+    finally:
+        cluster.disconnect()
 
 
 def check_networks(sweep: Sweep) -> None:
@@ -279,7 +274,6 @@ def _train(
     progress = Progress(
         len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
     )
-    folder = tempfile.mkdtemp(prefix="vaegen-tune-")
     try:
         return fit(
             store,
@@ -287,7 +281,6 @@ def _train(
             splits,
             device=device,
             progress=progress,
-            folder=folder,
             checkpoint_seconds=options.checkpoint_seconds,
             save_every=options.save_every,
             tries=TRIES,
@@ -298,7 +291,6 @@ def _train(
         for pool in pools.values():
             pool.leave()
         progress.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say_and_note(store: SweepStore, line: str) -> None:
@@ -367,18 +359,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def fail(error: Exception) -> int:
-    """Says what the user can mend, in one line; returns exit code 2."""
-    line = mask_secrets(printable(" ".join(str(error).split())))
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-    print(f"error: {line}", file=sys.stderr)
-    return 2
-
-
-def unread() -> int:
-    """Who reads has seen enough, as in ``vaegen claims | head``; returns the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE

@@ -9,8 +9,6 @@ As in ``runner``, the rows are all that counts: the same command goes on after a
 
 import argparse
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING
 from vaegen_ray.claims.statistics import mean_interval
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError
-from vaegen_ray.results import query
+from vaegen_ray.results import leftovers, query
 from vaegen_ray.results.points import History, declared_trials, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
@@ -63,6 +61,7 @@ def run(search: Search, options: argparse.Namespace) -> int:
     absent = not is_present(dataset, options.data_dir)
     storage = Storage.open(options.storage)
     storage.probe()
+    leftovers.sweep(storage, search.name)
     with open_session(storage, search.name, SEARCH, options) as session:
         return _run(search, session, options, absent=absent, started=started)
 
@@ -123,7 +122,6 @@ def _search(
     store.write_status({"time": time.time(), "preparing": "images are loaded"})
     splits = images()
     progress = Progress(sum(queue.members), [1.0] * len(queue.members), queue.members)
-    folder = tempfile.mkdtemp(prefix="vaegen-tune-")
     try:
         return fit(
             store,
@@ -131,7 +129,6 @@ def _search(
             splits,
             device=device,
             progress=progress,
-            folder=folder,
             checkpoint_seconds=options.checkpoint_seconds,
             save_every=options.save_every,
             tries=TRIES,
@@ -141,7 +138,6 @@ def _search(
         )
     finally:
         progress.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _describe(search: Search, store: SweepStore, known: History, options: argparse.Namespace) -> None:

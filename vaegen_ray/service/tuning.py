@@ -1,10 +1,14 @@
 """Ray Tune at work on a list of bundles."""
 
 import logging
+import signal
 import sys
+import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,11 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.stopper import Stopper
 
+from vaegen_ray import scratch
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import cluster
+from vaegen_ray.service import cluster, ends
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.pool import Pool
@@ -94,7 +99,6 @@ def fit(
     *,
     device: Device,
     progress: Progress,
-    folder: str,
     checkpoint_seconds: float,
     save_every: int | None,
     tries: int,
@@ -110,7 +114,6 @@ def fit(
         images: training and test images by ``data_key``.
         device: what a bundle trains on; a GPU or a CPU core is reserved for it.
         progress: is told how far every bundle is.
-        folder: an empty folder for Tune's own files.
         checkpoint_seconds: time between two checkpoints of a bundle.
         save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
         tries: starts of a bundle, the first included, before it is given up; ``STARTS`` more for every time that the
@@ -122,6 +125,7 @@ def fit(
     Raises:
         StorageError: the storage refuses for good (``StorageError.final``), which a worker, a sampler or the driver
             met first; all workers were stopped.
+        Stopped: a signal came; running bundles have saved a checkpoint.
     """
     use_gpu = device.kind == "cuda"
     plan = Plan(
@@ -139,29 +143,33 @@ def fit(
     trainable = tune.with_resources(
         tune.with_parameters(BundleTrainable, plan=plan, images=images), cluster.bundle_resources(use_gpu, bool(pools))
     )
-    # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below.
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below. Of
+    # a run that is stopped it lists all trials.
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     queue = queue or Queue.of(bundles)
     tries += STARTS * (max(queue.members) - 1).bit_length()
     watcher = Watcher(store, progress, queue, list(pools.values()))
-    tuner = Tuner(
-        trainable,
-        param_space=queue.space,
-        tune_config=TuneConfig(
-            reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
-        ),
-        run_config=RunConfig(
-            name=store.name,
-            storage_path=folder,
-            verbose=0,
-            callbacks=[watcher],
-            stop=queue.refusal,
-            failure_config=FailureConfig(max_failures=tries - 1),
-            checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-        ),
-    )
     try:
-        results = tuner.fit()
+        with scratch.folder(tempfile.gettempdir(), "vaegen-tune-") as folder:  # for Tune's own files
+            tuner = Tuner(
+                trainable,
+                param_space=queue.space,
+                tune_config=TuneConfig(
+                    reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
+                ),
+                run_config=RunConfig(
+                    name=store.name,
+                    storage_path=str(folder),
+                    verbose=0,
+                    callbacks=[watcher],
+                    stop=queue.refusal,
+                    failure_config=FailureConfig(max_failures=tries - 1),
+                    checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+                ),
+            )
+            with _tunes_signals(), ends.stopping(_ask_tune_to_stop):
+                results = tuner.fit()
         refused = queue.refusal.reason
     finally:
         watcher.heartbeat(ended=True)
@@ -170,6 +178,28 @@ def fit(
     for error in results.errors:
         progress.say(f"a bundle was given up after {tries} tries: {_reason(error)}; the same command tries again")
     return results.num_errors == 0 and results.num_terminated == len(queue.members)
+
+
+@contextmanager
+def _tunes_signals() -> Iterator[None]:
+    """Takes back the handler of SIGUSR1, which Tune leaves in place."""
+    before = signal.getsignal(signal.SIGUSR1) or signal.SIG_DFL
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, before)
+
+
+def _ask_tune_to_stop() -> bool:
+    """Asks Tune to stop all trials, which save their checkpoints; False where it does not run yet.
+
+    While it runs, Tune takes SIGUSR1 for this request. It would take SIGINT too; ``cluster`` tells it not to."""
+    handler = signal.getsignal(signal.SIGUSR1)
+    if not callable(handler):
+        return False
+    handler(signal.SIGUSR1, None)
+    return True
 
 
 class Watcher(Callback):
@@ -186,6 +216,11 @@ class Watcher(Callback):
         """The bundles that run, by the Tune trial."""
         self._last_heartbeat = 0.0
         self._refused = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune pickles its callbacks into a file that nothing reads here. The display writes to a stream, and that of a
+        notebook cannot be pickled; so an idle callback goes into the file."""
+        return Callback, ()
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         done = result["fraction"], result["finished_members"], result["resumed"]
