@@ -244,6 +244,12 @@ def training_flops(spec: TrialSpec) -> int:
     return 3 * flops_per_image(spec) * spec.steps * spec.batch_size
 
 
+NOISE_BLOCK = 500
+"""Images whose noise is drawn together in an evaluation."""
+CHUNK_BYTES = 2**28
+"""Memory that the activations of a chunk of images may take in an evaluation."""
+
+
 def state_bytes(spec: TrialSpec) -> int:
     """Bytes of the weights, their gradients and Adam's two moments, in float32."""
     return 4 * 4 * params_total(spec)

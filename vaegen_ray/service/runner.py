@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,17 +36,18 @@ from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import cluster
+from vaegen_ray.service.allotment import has_gpus
 from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import declared, draw_figures
 from vaegen_ray.service.progress import Progress, clock
 from vaegen_ray.service.session import SWEEP, Session, open_session
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.sweep.cost import H200, Device
-from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
+from vaegen_ray.sweep.cost import H200, Device, bundle_bytes, check_memory, largest
+from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of, smaller_bundles
 from vaegen_ray.sweep.plan import describe
 from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key, listed
-from vaegen_ray.trial import bundle_id
+from vaegen_ray.trial import TrialSpec, bundle_id
 
 TRIES = 4
 """Times that Tune starts a bundle whose worker died before it gives up; each goes on from the checkpoint."""
@@ -90,7 +91,7 @@ def _run(sweep: Sweep, session: Session, options: argparse.Namespace, *, absent:
         session.prune(set())
         draw_figures(store, sweep.figures, mine)
         return 1 if left else 0
-    with ray_and_images(sweep, options, absent=absent) as images:
+    with ray_and_images(sweep, options, sweep.trials, absent=absent) as images:
         complete = _train(sweep, session, todo, options, images)
     left = _todo(sweep, store)
     print(f"{total - len(left)}/{total} VAEs of {name} in {where} after {clock(time.monotonic() - started)}")
@@ -114,19 +115,27 @@ def _describe(sweep: Sweep, store: SweepStore, options: argparse.Namespace) -> N
 
 @contextmanager
 def ray_and_images(
-    sweep: Sweep, options: argparse.Namespace, *, absent: bool
+    sweep: Sweep, options: argparse.Namespace, trials: Sequence[TrialSpec], members: int = 1, *, absent: bool
 ) -> Iterator[Callable[[], dict[str, Split]]]:
     """Ray, as long as the context lasts, and what gives the images, by ``data_key``.
 
     Args:
-        absent: some are not on this machine; they are got before Ray starts, and else while it does.
+        trials: what is to be trained, for the memory of a worker: ``members`` of the largest must fit.
+        absent: some images are not on this machine; they are got before Ray starts, and else while it does.
+
+    Raises:
+        SpecError: the memory is too small.
     """
+    needed = bundle_bytes(largest(trials), members)
+    if options.address in (None, "local") and not has_gpus():  # Ray counts the GPUs
+        check_memory(trials, cluster.local_devices(needed)[0], members)
     with ThreadPoolExecutor(1) as loader:
         images = loader.submit(load_images, sweep, options.data_dir)
         if absent:
             images.result()
-        cluster.connect(options.address)
+        cluster.connect(options.address, needed)
         try:
+            check_memory(trials, cluster.devices()[0], members)
             yield images.result
         finally:
             cluster.disconnect()
@@ -254,6 +263,8 @@ def _train(
     device, count = cluster.devices()
     cluster.check_precision((spec.precision for spec in sweep.trials), device)
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
+    if note := smaller_bundles(sweep.trials, device, options.bundle_size):
+        print(note)
     session.prune({bundle_id(bundle) for bundle in bundles})
     store.write_sweep_json({**described(sweep, store, options, device, count), **listed(sweep.trials)})
     earlier = len(sweep.trials) - len(todo)
@@ -351,12 +362,29 @@ def _bundles(
 
 
 def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
-    storage = Storage.open(options.storage, create=False)
-    todo = _todo(sweep, SweepStore(storage, sweep.name), retry_failed=options.retry_failed)
-    gpus = options.gpus or (1 if options.preset == "paper" else None)
-    device, count = (H200, gpus) if gpus else cluster.local_devices()
+    store = SweepStore(Storage.open(options.storage, create=False), sweep.name)
+    if options.fresh:
+        todo = {spec.trial_id for spec in sweep.trials}
+    else:
+        store.check_metrics()
+        todo = _todo(sweep, store, retry_failed=options.retry_failed)
+    device, count = planned_devices(options, bundle_bytes(largest(sweep.trials), 1))
+    check_memory(sweep.trials, device)
     bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)
+    for note in (*store.set_aside_notes, smaller_bundles(sweep.trials, device, options.bundle_size)):
+        if note:
+            print(note)
     print(describe(sweep, bundles, device, count))
+
+
+def planned_devices(options: argparse.Namespace, needed: int) -> tuple[Device, int]:
+    """What a dry run plans for: GPUs, or the cores of this job.
+
+    Args:
+        needed: memory that every worker must have for its bundle.
+    """
+    gpus = options.gpus or (1 if options.preset == "paper" else None)
+    return (H200, gpus) if gpus else cluster.local_devices(needed)
 
 
 def _versions() -> dict[str, str]:

@@ -7,9 +7,20 @@ The launches are paid once a bundle, which is why small VAEs gain from fusing. O
 the members touch in a step leaves the cache. ``benchmarks/bundle_step.py`` measures all of it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total
+from vaegen_ray.data.catalog import CATALOG
+from vaegen_ray.errors import SpecError
+from vaegen_ray.models.layout import (
+    CHUNK_BYTES,
+    NOISE_BLOCK,
+    activation_bytes,
+    flops_per_image,
+    layers,
+    member_bytes,
+    params_total,
+)
 from vaegen_ray.trial import TrialSpec
 
 OPTIMISER_BYTES = 28
@@ -64,8 +75,66 @@ class Device:
 
     def most_members(self, spec: TrialSpec) -> int:
         """Members that fit into memory and for which fusing pays; at least one."""
-        most = min(self.memory_bytes, self.cache_bytes or self.memory_bytes)
-        return max(1, most // member_bytes(spec))
+        fit = self.fitting_members(spec)
+        return max(1, fit if self.cache_bytes is None else min(fit, self.cache_bytes // member_bytes(spec)))
+
+    def fitting_members(self, spec: TrialSpec) -> int:
+        """Members of a bundle that memory holds; 0 where it does not hold a bundle of one."""
+        room = self.memory_bytes - images_bytes(spec)
+        small = room // (member_bytes(spec) + NOISE_BLOCK * activation_bytes(spec))
+        return max(0, small, (room - CHUNK_BYTES) // member_bytes(spec))
+
+
+def test_images(spec: TrialSpec) -> int:
+    """Test images that a trial is evaluated on."""
+    entry = CATALOG.get(spec.dataset)
+    if entry is None:
+        return 0
+    if entry.bins is None:
+        return entry.n_test
+    return spec.n_train if spec.split == "constant_density" else entry.bins.images - spec.n_train
+
+
+def images_bytes(spec: TrialSpec) -> int:
+    """Bytes of the training and the test images of a trial."""
+    return spec.pixels * (spec.real_images + test_images(spec))
+
+
+def bundle_bytes(spec: TrialSpec, members: int) -> int:
+    """Bytes that a worker needs for a bundle, beside its own: images, members in training, a chunk of an evaluation."""
+    chunk = min(CHUNK_BYTES, NOISE_BLOCK * members * activation_bytes(spec))
+    return images_bytes(spec) + members * member_bytes(spec) + chunk
+
+
+def largest(trials: Iterable[TrialSpec]) -> TrialSpec:
+    """The trial that needs most memory."""
+    shapes = {(spec.shape_key, spec.real_images): spec for spec in trials}
+    return max(shapes.values(), key=lambda spec: bundle_bytes(spec, 1))
+
+
+def check_memory(trials: Iterable[TrialSpec], device: Device, members: int = 1) -> None:
+    """Whether bundles of ``members`` fit into the memory of a CPU worker. On a GPU that shows when it is tried.
+
+    Raises:
+        SpecError: one does not.
+    """
+    spec = largest(trials)
+    needed = bundle_bytes(spec, members)
+    if device.kind == "cpu" and needed > device.memory_bytes:
+        raise SpecError(
+            f"a bundle must fit into the memory of a worker, which is {size_text(device.memory_bytes)} here; got "
+            f"{size_text(needed)} for {members} VAE{'s' * (members > 1)} of nc {spec.nc}, mz {spec.mz}, batch_size "
+            f"{spec.batch_size} on {spec.dataset}: give the job more memory, or make the VAEs smaller"
+        )
+
+
+def size_text(count: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
 
 
 CPU_CORE = Device(

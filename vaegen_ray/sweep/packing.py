@@ -5,13 +5,13 @@ same devices is therefore packed the same way after a crash, and what a bundle c
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.cost import Device, bundle_bytes, largest, size_text
 from vaegen_ray.trial import TrialSpec
 
 Bundle = tuple[TrialSpec, ...]
@@ -29,7 +29,8 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         trials: any number of trials, of any shapes.
         device: what one device can do.
         devices: how many there are.
-        bundle_size: at most this many members, in parts of nearly equal size; None to decide from ``device``.
+        bundle_size: at most this many members, and no more than memory holds, in parts of nearly equal size; None to
+            decide from ``device``.
 
     Raises:
         SpecError: ``bundle_size`` or ``devices`` is below 1.
@@ -42,10 +43,27 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
     for spec in trials:
         shapes.setdefault((spec.shape_key, spec.stream), []).append(spec)
     groups = [tuple(group) for group in shapes.values()]
-    parts = [-(-len(group) // (bundle_size or device.most_members(group[0]))) for group in groups]
+    parts = [-(-len(group) // _most(group[0], device, bundle_size)) for group in groups]
     if bundle_size is None:
         parts = _split_while_it_pays(groups, parts, device, devices)
     return sorted(_split(groups, parts), key=lambda bundle: _order(bundle, device))
+
+
+def _most(spec: TrialSpec, device: Device, bundle_size: int | None) -> int:
+    if bundle_size is None:
+        return device.most_members(spec)
+    return max(1, min(bundle_size, device.fitting_members(spec)))
+
+
+def smaller_bundles(trials: Iterable[TrialSpec], device: Device, bundle_size: int | None) -> str:
+    """A line for the user where memory does not hold bundles of the size that is asked for; empty where it does."""
+    spec = largest(trials)
+    if bundle_size is None or (fit := max(1, device.fitting_members(spec))) >= bundle_size:
+        return ""
+    return (
+        f"bundles hold at most {fit:,} VAEs of the largest size, not {bundle_size:,}: a worker may take "
+        f"{size_text(device.memory_bytes)}, {bundle_size:,} VAEs need {size_text(bundle_bytes(spec, bundle_size))}"
+    )
 
 
 def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] = ()) -> list[Bundle]:
