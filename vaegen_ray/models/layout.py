@@ -239,6 +239,16 @@ def flops_per_image(spec: TrialSpec) -> int:
     return sum(2 * layer.cells * math.prod(layer.weight_shape) for layer in layers(spec))
 
 
+LIKELIHOOD_COST = {"bernoulli": 3, "gaussian": 1, "logistic": 8, "logistic_mixture": 9}
+"""How often as long as an activation a number of the decoder's output takes in the likelihood."""
+
+
+def numbers_per_image(spec: TrialSpec) -> int:
+    """Numbers that a forward pass computes one by one for an image, in activations and in the likelihood."""
+    every = layers(spec)
+    return sum(layer.outputs for layer in every) + LIKELIHOOD_COST[spec.likelihood] * every[-1].outputs
+
+
 def training_flops(spec: TrialSpec) -> int:
     """Floating point operations of a whole training; the backward pass counts twice the forward pass."""
     return 3 * flops_per_image(spec) * spec.steps * spec.batch_size

@@ -72,12 +72,10 @@ def allotted(root: Path = Path("/"), environment: Mapping[str, str] = os.environ
             memory, free = min(memory, limit), min(free, max(0, limit - _used(group)))
     of_slurm = _slurm(environment, "SLURM_CPUS_PER_TASK") or _slurm(environment, "SLURM_CPUS_ON_NODE")
     cores = min(cores, of_slurm or cores)
-    mebibytes = (
-        _slurm(environment, "SLURM_MEM_PER_NODE")
-        or (_slurm(environment, "SLURM_MEM_PER_CPU") or 0) * (of_slurm or int(cores))
-        or memory // MIB
-    )
-    memory = min(memory, mebibytes * MIB)
+    each = _slurm(environment, "SLURM_MEM_PER_CPU")
+    mebibytes = _slurm(environment, "SLURM_MEM_PER_NODE") or (each and each * (of_slurm or int(cores)))
+    if mebibytes:
+        memory = min(memory, mebibytes * MIB)
     return Allotment(cores=cores, memory=memory, free=min(free, memory))
 
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
+from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError, mask_secrets, printable
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results.diffusions import DiffusionStore
@@ -40,12 +41,13 @@ from vaegen_ray.service.allotment import has_gpus
 from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import declared, draw_figures
+from vaegen_ray.service.planning import dry_run
 from vaegen_ray.service.progress import Progress, clock
 from vaegen_ray.service.session import SWEEP, Session, open_session
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.sweep.cost import H200, Device, bundle_bytes, check_memory, largest
-from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of, smaller_bundles
-from vaegen_ray.sweep.plan import describe
+from vaegen_ray.sweep.cost import Device, bundle_bytes, check_memory, largest
+from vaegen_ray.sweep.evaluation_cost import bundle_seconds
+from vaegen_ray.sweep.packing import Bundle, pack, remaining, smaller_bundles
 from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key, listed
 from vaegen_ray.trial import TrialSpec, bundle_id
 
@@ -60,7 +62,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     started = time.monotonic()
     check_networks(sweep)
     if options.dry_run:
-        _dry_run(sweep, options)
+        dry_run(sweep, options)
         return 0
     needed = {spec.dataset for spec in sweep.trials} | {stream.diffusion.dataset for stream in sweep.streams}
     absent = [name for name in sorted(needed) if not is_present(name, options.data_dir)]
@@ -229,6 +231,8 @@ def load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
             test = split.test.owned()
             corrupted = load_corrupted(spec.dataset, test, severity=severity, image_size=size, data_dir=folder)
             split = replace(split, corrupted=corrupted)
+        if spec.n_test:
+            split = split.tested_on(spec.n_test, fixed_order(len(split.test)))
         splits[data_key(spec)] = split
     return splits
 
@@ -288,7 +292,7 @@ def _train(
         evaluated={stream: _evaluated_on(stream, bundles, splits) for stream in streams},
     )
     progress = Progress(
-        len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
+        len(todo), [bundle_seconds(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
     )
     folder = tempfile.mkdtemp(prefix="vaegen-tune-")
     try:
@@ -359,32 +363,6 @@ def _bundles(
         if all(trial_id in by_id for trial_id in ids):
             started.append(tuple(by_id[trial_id] for trial_id in ids))
     return remaining(pack(sweep.trials, device, count, bundle_size), todo, started)
-
-
-def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
-    store = SweepStore(Storage.open(options.storage, create=False), sweep.name)
-    if options.fresh:
-        todo = {spec.trial_id for spec in sweep.trials}
-    else:
-        store.check_metrics()
-        todo = _todo(sweep, store, retry_failed=options.retry_failed)
-    device, count = planned_devices(options, bundle_bytes(largest(sweep.trials), 1))
-    check_memory(sweep.trials, device)
-    bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)
-    for note in (*store.set_aside_notes, smaller_bundles(sweep.trials, device, options.bundle_size)):
-        if note:
-            print(note)
-    print(describe(sweep, bundles, device, count))
-
-
-def planned_devices(options: argparse.Namespace, needed: int) -> tuple[Device, int]:
-    """What a dry run plans for: GPUs, or the cores of this job.
-
-    Args:
-        needed: memory that every worker must have for its bundle.
-    """
-    gpus = options.gpus or (1 if options.preset == "paper" else None)
-    return (H200, gpus) if gpus else cluster.local_devices(needed)
 
 
 def _versions() -> dict[str, str]:

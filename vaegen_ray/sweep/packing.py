@@ -39,6 +39,7 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         raise SpecError(f"bundle_size must be a whole number >= 1; got {bundle_size}")
     if devices < 1:
         raise SpecError(f"a sweep needs at least 1 device; got {devices}")
+    devices = min(devices, len(trials))
     shapes: dict[tuple[str, StreamSpec | None], list[TrialSpec]] = {}
     for spec in trials:
         shapes.setdefault((spec.shape_key, spec.stream), []).append(spec)
@@ -88,7 +89,7 @@ def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] =
 
 def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
     """Expected seconds until the last of ``devices`` devices is done when the longest bundles start first."""
-    return _last_end([seconds_of(bundle, device) for bundle in bundles], devices)
+    return last_end([seconds_of(bundle, device) for bundle in bundles], devices)
 
 
 def seconds_of(bundle: Bundle, device: Device) -> float:
@@ -96,8 +97,9 @@ def seconds_of(bundle: Bundle, device: Device) -> float:
     return device.training_seconds(bundle[0], len(bundle))
 
 
-def _last_end(durations: list[float], devices: int) -> float:
-    ends = [0.0] * devices
+def last_end(durations: list[float], devices: int) -> float:
+    """When the last of ``devices`` devices is done, the longest first."""
+    ends = [0.0] * max(1, min(devices, len(durations)))
     for seconds in sorted(durations, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
@@ -122,7 +124,7 @@ def _split_while_it_pays(groups: list[Bundle], parts: list[int], device: Device,
         return [(count, seconds(i, size)) for count, size in both if count]
 
     def end() -> float:
-        return _last_end([took for group in each for count, took in group for _ in range(count)], devices)
+        return last_end([took for group in each for count, took in group for _ in range(count)], devices)
 
     parts = list(parts)
     each = [sizes(i) for i in range(len(groups))]
