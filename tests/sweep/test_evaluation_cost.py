@@ -62,7 +62,7 @@ def test_evaluations_grow_with_images_members_and_width() -> None:
 
 
 def test_a_mixture_of_logistics_costs_more_than_its_network() -> None:
-    """10 components of 3 colours at 1,024 pixels are 102,400 numbers an image, more than the products of a small net."""
+    """10 components of 3 colours at 1,024 pixels are 102,400 numbers an image, more than a small network has."""
     spec = TrialSpec(**base_spec("cifar10", epochs=2, n_train=100), nc=8, evaluate_at=(2,))
     without = replace(CPU_CORE, number_seconds=0.0)
     assert CPU_CORE.pass_seconds(spec) > 3 * without.pass_seconds(spec)

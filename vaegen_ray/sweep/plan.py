@@ -61,7 +61,7 @@ def describe(
         f"parameters     {min(params):,} to {max(params):,} a VAE",
         f"steps          {steps:,} optimiser steps of one VAE",
         f"FLOPs          {flops:.3g} in training",
-        f"memory         {size_text(memory)} for the largest bundle, of {size_text(device.memory_bytes)} for each {unit}",
+        f"memory         {size_text(memory)} for the largest bundle, of {size_text(device.memory_bytes)} a {unit}",
         f"storage        {size_text(stored)} of weights",
         f"expected       {hours(span)} on {where}, {hours(work)} of one of them ({source}: "
         f"{cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
