@@ -86,7 +86,7 @@ def has_gpus() -> bool:
 
 def _control_groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of the control groups that this process is in and of those around them, of version 1 and 2."""
-    own = {}
+    own: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path)  # version 2 has no controllers here

@@ -158,7 +158,7 @@ def _train(
             **resources,
         }
         actor: Any = (
-            ray.remote(concurrency_groups={"state": 1})(DiffusionActor)
+            ray.remote(concurrency_groups={"state": 1})(DiffusionActor)  # type: ignore[call-overload]
             .options(**options)
             .remote(storage, spec, held, device="cuda" if use_gpu else "cpu", checkpoint_seconds=checkpoint_seconds)
         )

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, say: Say) -> int:
 
 def source() -> str:
     """What looks at a machine, as text."""
-    return "\n\n".join(Path(each.__file__).read_text(encoding="utf-8") for each in (allotment, doctor_nodes))
+    return "\n\n".join(Path(str(each.__file__)).read_text(encoding="utf-8") for each in (allotment, doctor_nodes))
 
 
 def _check_options(options: argparse.Namespace) -> None:
