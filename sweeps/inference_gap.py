@@ -15,7 +15,7 @@ from typing import Any
 
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import at_least, of_every_trial
-from vaegen_ray.sweep.base import base_measures, base_spec
+from vaegen_ray.sweep.base import base_measures, base_spec, smoke_training
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec
 
@@ -50,7 +50,9 @@ def declare(options: argparse.Namespace) -> Sweep:
     images = chosen["images"] if options.dataset is None else ({"dataset": options.dataset},)
     trials = []
     for each in images:
-        base = base_spec(**{**chosen["model"], **each, **chosen["training"], **of_every_trial(options)})
+        smoke = options.dataset and options.preset == "smoke"
+        limits = smoke_training(each["dataset"]) if smoke else {}
+        base = base_spec(**{**chosen["model"], **each, **chosen["training"], **limits, **of_every_trial(options)})
         count, epochs = options.evaluations or chosen["evaluations"], base["epochs"]
         evaluate_at = tuple(sorted({max(1, epochs * (i + 1) // count) for i in range(count)}))
         measures = base_measures(base["dataset"], options.preset, ("inference",))

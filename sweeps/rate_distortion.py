@@ -17,7 +17,7 @@ from typing import Any
 from vaegen_ray.data.catalog import info
 from vaegen_ray.service.main import main
 from vaegen_ray.service.options import at_least, names_of, numbers, of_every_trial
-from vaegen_ray.sweep.base import base_measures, base_spec, fitting_batch, held_out_by, rising_epochs
+from vaegen_ray.sweep.base import base_measures, base_spec, fitting_batch, held_out_by, rising_epochs, smoke_training
 from vaegen_ray.sweep.spec import Sweep, preset
 from vaegen_ray.trial import TrialSpec
 
@@ -173,8 +173,10 @@ def trials(setting: Setting, chosen: dict[str, Any], options: argparse.Namespace
     batch_size = options.batch_size or fitting_batch(COMMON["batch_size"], left)
     epochs = options.epochs or max(1, round(iterations * batch_size / setting.n_train))
     levels = max(info(setting.dataset).levels)
+    smoke = options.preset == "smoke" and info(setting.dataset).bins is None
+    limits = {"n_test": smoke_training(setting.dataset).get("n_test", 0)} if smoke else {}
     of_sweep = {"epochs": epochs, "n_train": setting.n_train, "batch_size": batch_size}
-    given = {**vars(setting), **of_every_trial(options), **of_sweep}
+    given = {**vars(setting), **limits, **of_every_trial(options), **of_sweep}
     base = base_spec(**{"levels": levels, "likelihood": "bernoulli", **COMMON, **given})
     nc = options.nc or chosen["widths"][base["architecture"]]
     names = ("information", "neighbours") if setting.regulariser == "rate" else ("information",)
@@ -185,9 +187,12 @@ def trials(setting: Setting, chosen: dict[str, Any], options: argparse.Namespace
             yield TrialSpec(**base, nc=nc, beta=beta, seed=seed, evaluate_at=evaluate_at, measures=measures)
 
 
-def _sizes(dataset: str) -> dict[str, Any]:
-    """Dense and sparse training sets of another data set: all that there is for training, and a fifth of it."""
+def _sizes(dataset: str, preset: str) -> dict[str, Any]:
+    """Dense and sparse training sets of another data set: all that there is for training, and a fifth of it; with
+    ``smoke`` no more than the preset's own."""
     dense = info(dataset).n_train
+    if preset == "smoke":
+        dense = min(dense, 5 * PRESETS[preset]["sparse"])
     return {"dataset": dataset, "dense": dense, "sparse": dense // 5, "sizes": (dense // 5,), "convolutional_sizes": ()}
 
 
@@ -195,7 +200,7 @@ def declare(options: argparse.Namespace) -> Sweep:
     """All trials of the sweep, from the options."""
     chosen = preset(options.preset, PRESETS)
     if options.dataset not in (None, chosen["dataset"]):
-        chosen = {**chosen, **_sizes(options.dataset)}
+        chosen = {**chosen, **_sizes(options.dataset, options.preset)}
     if options.n_train:
         chosen = {**chosen, "sparse": options.n_train}
     every = [

@@ -59,7 +59,10 @@ def test_from_training_to_shards_and_an_import_elsewhere(tmp_path: Path, capsys:
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     done = vaegen("samples", "--generate", "500", *SMALL, "--storage", first, "--samplers", "1:2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the diffusion model is trained (" in done.stdout
+    trained = re.findall(
+        r"the diffusion model is trained \(1,000 images of digits\): loss \d+\.\d+, .+; (.+)", done.stdout
+    )
+    assert len(trained) == 1 and Path(trained[0]).parent == tmp_path / "first" / "diffusion", done.stdout
     assert "3 shards of 200 samples" in done.stdout and "3 made now" in done.stdout
     again = vaegen("diffusion", "train", *SMALL, "--storage", first)
     assert again.returncode == 0 and len(again.stdout.splitlines()) == 1, "it is trained already"

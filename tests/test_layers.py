@@ -13,6 +13,7 @@ ROOT = Path(vaegen_ray.__file__).parent
 ORDER = [
     *(
         "errors",
+        "allotment",
         "paths",
         "scratch",
         "seeds",

@@ -19,6 +19,7 @@ CHANGES = {
     "dataset": "mnist",
     "levels": 17,
     "n_train": 401,
+    "n_test": 100,
     "image_shape": (3, 8, 8),
     "architecture": "fully_connected",
     "nc": 257,

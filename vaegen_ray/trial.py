@@ -65,6 +65,7 @@ ADDED: dict[str, Any] = {
     "network_version": 0,
     "augment_strength": 1.0,
     "validation": 0,
+    "n_test": 0,
 }
 """Fields that came after the first results, with their neutral values: left out of a trial's identity where they have
 them, so that trials without them keep their ids."""
@@ -86,6 +87,8 @@ class TrialSpec:
     """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
     n_train: int = 500
     """Images of the training set that are used, the first of one fixed shuffled order."""
+    n_test: int = 0
+    """Test images that are used, the first of one fixed shuffled order; 0: all."""
     split: str = "random"
     """Which images of a generated data set are D_train, one of ``SPLITS`` (bozkurt2021, Section 4.2): ``random``,
     which with fewer images is the paper's constant volume; ``checkerboard`` cells of the factors; or
@@ -191,7 +194,7 @@ class TrialSpec:
         self._whole("levels", at_least=2, at_most=MOST_LEVELS)
         self._whole("hidden_layers", at_least=0, at_most=MAX_LAYERS)
         self._whole("seed", at_least=0, at_most=MOST_SEED)
-        for name in ("budget", "validation", "network_version"):
+        for name in ("n_test", "budget", "validation", "network_version"):
             self._whole(name, at_least=0)
         check_data_digest(self.data_digest)
         for name in ("real_percent", "asleep_percent", "validation_percent"):

@@ -1,11 +1,15 @@
 """Which models count as trained: damaged ones do not; what the storage refuses to show is not taken for damage."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import GetTimeoutError
 
 from vaegen_ray.diffusion.network import denoiser_of
 from vaegen_ray.errors import DataFormatError, StorageError
@@ -100,3 +104,43 @@ def test_one_failed_training_is_told_when_the_others_have_ended() -> None:
         diffusion._at_once([fail, lambda: done.append(1), lambda: done.append(2)])
     assert sorted(done) == [1, 2]
     diffusion._at_once([])
+
+
+PAUSING = Path(__file__).with_name("pausing_diffusion.py")
+
+
+@pytest.mark.parametrize(
+    ("point", "percent"),
+    [pytest.param("block", "30", id="in-a-block"), pytest.param("commit", "100", id="at-the-end")],
+)
+def test_a_training_says_how_far_it_is_at_any_point_and_that_it_has_ended(
+    point: str, percent: str, tmp_path: Path
+) -> None:
+    """The worker goes on when the driver has said how far it is, so a driver that says nothing would wait for ever; one
+    that takes the commit mark for that of another driver would end without the last line."""
+    command = [sys.executable, str(PAUSING), point, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *middle, last = done.stdout.splitlines()
+    assert first.startswith("training a diffusion model")
+    progress = [
+        number for number, line in enumerate(middle) if line.startswith("diffusion model (100 images of digits)")
+    ]
+    assert re.match(rf".*: {percent} %", middle[progress[0]]), done.stdout
+    where = re.escape(f"{tmp_path}/diffusion/")
+    assert re.fullmatch(rf"the diffusion model is trained \(100 images of digits\): loss .*; {where}.*", last)
+    assert not any("waits for" in line for line in middle[progress[0] :])
+
+
+def test_the_course_of_a_training_says_what_is_left_and_notices_a_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(diffusion.time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    course = diffusion._Course("model", said.append)
+    for seconds, fraction in ((1, 0.5), (11, 0.6), (15, 0.62), (21, 0.7)):
+        now[0] = 100.0 + seconds
+        course.tell({"fraction": fraction, "loss": 0.25})
+    assert said == ["model: 60 %, loss 0.250, about 40 s left", "model: 70 %, loss 0.250, about 30 s left"]
+    now[0] += diffusion.STUCK_SECONDS
+    with pytest.raises(GetTimeoutError, match="it has completed no step for 1 h 0 min"):
+        course.tell({"fraction": 0.7, "loss": 0.25})

@@ -1,6 +1,7 @@
 """A worker that trains a diffusion model, without Ray: kills, damaged checkpoints, what it leaves, imported weights."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,24 @@ def test_a_worker_says_how_far_it_is(tmp_path: Path, digits: np.ndarray) -> None
     assert [state["finished"] for state in states] == [False, False, False, True]
     assert all(state["loss"] > 0 and state["notes"] == [] for state in states)
     assert store_in(tmp_path).committed() is not None
+
+
+def test_a_worker_says_how_far_it_is_within_a_block(
+    tmp_path: Path, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread asks at every step of the first block, which ends after 20."""
+    worker = worker_in(tmp_path, digits)
+    assert worker.state() == {"fraction": 0.0, "loss": None}
+    update, fractions = worker._trainer._update, []
+
+    def asked(*batch: Tensor) -> None:
+        update(*batch)
+        with ThreadPoolExecutor(1) as other:
+            fractions.append(other.submit(worker.state).result()["fraction"])
+
+    monkeypatch.setattr(worker._trainer, "_update", asked)
+    worker.advance(0.0)
+    assert fractions == [step / 63 for step in range(1, 21)]
 
 
 def test_nothing_is_committed_before_the_end(tmp_path: Path, digits: np.ndarray) -> None:

@@ -214,26 +214,32 @@ def test_absent_optional_packages_say_what_is_lost() -> None:
     verdict(doctor_checks.optional(node, node), "warn", "FID", "shapes3d", "pip install 'vaegen-ray[fid,shapes]'")
 
 
-def test_the_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_nodes, "CONTROL_GROUPS", tmp_path)
-    without = doctor_nodes.machine()
-    assert without["usable_cores"] == len(os.sched_getaffinity(0))
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{2**28}\n")
-    (tmp_path / "memory.current").write_text(f"{2**27}\n")
-    found = doctor_nodes.machine()
-    assert (found["usable_cores"], found["memory"], found["memory_free"]) == (0.5, 2**28, 2**27)
-    node = Place(facts={"machine": found}, slots=2, is_node=True)
+def test_the_limits_of_a_job_count() -> None:
+    limited = {"usable_cores": 0.5, "memory": 2**28, "memory_free": 2**27}
+    node = place(slots=2, machine=limited)
     verdict(doctor_checks.memory(node, node), "warn", "0.1 of 0.2 GiB", "2 workers")
-    verdict(doctor_checks.cores(node, node), "warn", "may use 0.5", "--num-cpus=1")
-    for name in ("cpu.max", "memory.max"):
-        (tmp_path / name).write_text("max\n")
-    assert doctor_nodes.machine()["memory"] == without["memory"]
-    (tmp_path / "cpu.max").unlink()
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("25000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert doctor_nodes.usable_cores() == 0.25
+    verdict(doctor_checks.cores(node, node), "warn", "0.5 of 8, bundles", "may use 0.5", "--num-cpus=1")
+    here = place(slots=1, machine={"usable_cores": 4.0}, is_node=False)
+    verdict(doctor_checks.cores(here, here), "ok", "4 of 8, bundles at a time: 1")
+
+
+def test_the_doctor_counts_the_cores_and_the_memory_of_its_job() -> None:
+    """A process that may use one core, as by ``taskset`` or SLURM; on nodes the text of the doctor says the same."""
+    one = next(iter(os.sched_getaffinity(0)))
+    code = "import os; os.sched_setaffinity(0, [int(os.environ['CORE'])]);"
+    code += "import json; from vaegen_ray.service import doctor, doctor_nodes as d; from vaegen_ray.cli import main;"
+    code += "print(json.dumps([d.machine(), d.ask(doctor.source(), {}, 60)['machine']])); main(['doctor'])"
+    limits = {"CORE": str(one), "SLURM_MEM_PER_NODE": "1500", "VAEGEN_STORAGE": os.devnull}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **limits})
+    facts, *lines = done.stdout.splitlines()
+    for machine in json.loads(facts):
+        assert (machine["usable_cores"], machine["memory"]) == (1.0, 1500 * 2**20)
+        assert machine["memory_free"] <= 1500 * 2**20
+    (cores,) = (line for line in lines if " cores:" in line)
+    part = f"1 of {os.cpu_count()}" if (os.cpu_count() or 1) > 1 else "1"
+    assert f"cores: {part}, bundles at a time: 1" in cores
+    (memory,) = (line for line in lines if "  memory:" in line)
+    assert "of 1.5 GiB free" in memory
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.search import BasicVariantGenerator
 
+from vaegen_ray.allotment import Allotment
 from vaegen_ray.service import cluster
 from vaegen_ray.service.schedule import InOrder
 
@@ -35,7 +36,8 @@ def test_bundles_start_in_the_order_of_the_plan_those_that_have_no_worker_yet_be
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    job = Allotment(cores=2.0, memory=4 * 2**30, free=4 * 2**30)
+    monkeypatch.setattr(cluster, "allotted", lambda: job)
     cluster.connect(None)
     yield
     cluster.disconnect()

@@ -1,10 +1,22 @@
 """The model of a training step: what it must say whatever a device's numbers are."""
 
+from dataclasses import replace
+
 import pytest
 
+from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total
 from vaegen_ray.sweep.base import base_spec
-from vaegen_ray.sweep.cost import CPU_CORE, H200, OPTIMISER_BYTES, Device, LayerCost
+from vaegen_ray.sweep.cost import (
+    CPU_CORE,
+    H200,
+    OPTIMISER_BYTES,
+    Device,
+    LayerCost,
+    bundle_bytes,
+    check_memory,
+    size_text,
+)
 from vaegen_ray.trial import TrialSpec
 
 PLAIN = Device(
@@ -44,6 +56,30 @@ def test_a_bundle_takes_longer_than_one_but_not_longer_than_one_after_another(de
 @pytest.mark.parametrize("nc", [1, 32, 512, 100_000])
 def test_as_many_members_as_memory_and_cache_hold_and_at_least_one(device: Device, nc: int) -> None:
     spec = TrialSpec(nc=nc)
-    most, room = device.most_members(spec), min(device.memory_bytes, device.cache_bytes or device.memory_bytes)
-    assert most == 1 or most * member_bytes(spec) <= room
-    assert (most + 1) * member_bytes(spec) > room
+    most, cache = device.most_members(spec), device.cache_bytes or device.memory_bytes
+
+    def fits(members: int) -> bool:
+        return bundle_bytes(spec, members) <= device.memory_bytes and members * member_bytes(spec) <= cache
+
+    assert most == 1 or fits(most)
+    assert not fits(most + 1)
+
+
+@pytest.mark.parametrize("nc", [1, 32, 512])
+def test_members_fit_as_long_as_a_bundle_of_them_does(nc: int) -> None:
+    spec = TrialSpec(nc=nc)
+    for members in (1, 2, 7, 500):
+        needed = bundle_bytes(spec, members)
+        assert replace(PLAIN, memory_bytes=needed).fitting_members(spec) == members
+        assert replace(PLAIN, memory_bytes=needed - 1).fitting_members(spec) == members - 1
+
+
+def test_a_trial_that_does_not_fit_alone_is_refused_with_both_numbers() -> None:
+    small, large = TrialSpec(nc=8), TrialSpec(nc=512, mz=16)
+    needed = bundle_bytes(large, 1)
+    check_memory([small, large], replace(PLAIN, memory_bytes=needed))
+    with pytest.raises(SpecError) as error:
+        check_memory([small, large], replace(PLAIN, memory_bytes=needed - 1))
+    for said in (size_text(needed), size_text(needed - 1), "nc 512, mz 16", "1 VAE "):
+        assert said in str(error.value)
+    check_memory([large], replace(H200, memory_bytes=1))  # a GPU says so itself, and bundles are halved then

@@ -14,6 +14,7 @@ from vaegen_ray.errors import SpecError, VaegenWarning
 from vaegen_ray.service import options as shared
 from vaegen_ray.service.declare import methods_of, presets, spread
 from vaegen_ray.sweep.cost import CPU_CORE
+from vaegen_ray.sweep.diffusion_cost import network_cost
 from vaegen_ray.sweep.packing import pack
 from vaegen_ray.sweep.plan import describe
 from vaegen_ray.sweep.spec import PRESETS, Sweep
@@ -198,6 +199,31 @@ def test_more_real_data_and_as_many_samples() -> None:
     ]
     (stream,) = {s.stream for s in sweep} - {None}
     assert stream.diffusion.n_train == 200  # the samples know no more than D_train
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+def test_smoke_is_small_on_every_data_set(name: str, dataset: str) -> None:
+    """Few images everywhere; so few FLOPs that a core that does 1e11 of them a second is done in half a minute."""
+    sweep = declared(name, "--preset", "smoke", "--dataset", dataset)
+    assert {spec.dataset for spec in sweep.trials} == {dataset}
+    assert max(spec.real_images for spec in sweep.trials) <= 400
+    assert {spec.n_test for spec in sweep.trials} == {200}
+    for stream in sweep.streams:
+        model = stream.diffusion
+        samples = max(spec.samples for spec in sweep.trials if spec.stream == stream) + 400
+        evaluations = 3 * model.images + stream.sampler.evaluations * samples
+        assert evaluations * network_cost(model).flops < 3e12
+
+
+def test_smoke_on_its_own_data_set_is_as_before() -> None:
+    specs = declared("latent_smoothness", "--preset", "smoke").trials
+    assert {spec.n_test for spec in specs} == {0} and {spec.n_train for spec in specs} == {100}
+
+
+def test_what_the_user_says_of_images_counts_more_than_smoke() -> None:
+    argv = ("--preset", "smoke", "--dataset", "mnist", "--n-train", "300", "--n-test", "50")
+    assert {(spec.n_train, spec.n_test) for spec in declared("latent_smoothness", *argv).trials} == {(300, 50)}
 
 
 WRONG = [

@@ -7,8 +7,8 @@ import pytest
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import member_bytes
-from vaegen_ray.sweep.cost import CPU_CORE, H200, Device
-from vaegen_ray.sweep.packing import makespan, pack, remaining, seconds_of
+from vaegen_ray.sweep.cost import CPU_CORE, H200, Device, bundle_bytes
+from vaegen_ray.sweep.packing import makespan, pack, remaining, seconds_of, smaller_bundles
 from vaegen_ray.trial import TrialSpec
 
 TRIALS = tuple(TrialSpec(nc=nc, seed=seed) for nc in (4, 32, 256, 512) for seed in range(7))
@@ -75,7 +75,7 @@ def test_bundles_fit_memory_and_cache() -> None:
         linear=CPU_CORE.linear,
         conv=CPU_CORE.conv,
         bytes_per_second=1e10,
-        memory_bytes=int(2.5 * member_bytes(spec)),
+        memory_bytes=bundle_bytes(spec, 2),
     )
     assert small.most_members(spec) == 2
     assert max(len(bundle) for bundle in pack(TRIALS[-7:], small, 1)) == 2
@@ -110,3 +110,13 @@ def test_a_started_bundle_keeps_its_members_whatever_the_packing_says() -> None:
 def test_impossible_numbers(size: int | None, devices: int) -> None:
     with pytest.raises(SpecError, match="got 0"):
         pack(TRIALS, CPU_CORE, devices, size)
+
+
+def test_a_given_size_that_memory_does_not_hold_is_made_smaller_and_said() -> None:
+    spec = TRIALS[-1]
+    room = replace(CPU_CORE, memory_bytes=bundle_bytes(spec, 3))
+    assert sorted(len(bundle) for bundle in pack(TRIALS[-7:], room, 1, 7)) == [2, 2, 3]
+    assert [len(bundle) for bundle in pack(TRIALS[-7:], CPU_CORE, 1, 7)] == [7]
+    said = smaller_bundles(TRIALS, room, 7)
+    assert said.startswith("bundles hold at most 3 VAEs") and "not 7" in said
+    assert smaller_bundles(TRIALS, room, 3) == smaller_bundles(TRIALS, room, None) == ""

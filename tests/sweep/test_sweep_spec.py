@@ -12,8 +12,9 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.sweep.base import base_measures, base_spec, base_stream
 from vaegen_ray.sweep.cost import CPU_CORE
+from vaegen_ray.sweep.diffusion_cost import diffusion_seconds
 from vaegen_ray.sweep.packing import pack
-from vaegen_ray.sweep.plan import describe
+from vaegen_ray.sweep.plan import describe, hours
 from vaegen_ray.sweep.spec import PRESETS, Sweep, data_key
 from vaegen_ray.trial import TrialSpec
 
@@ -168,4 +169,10 @@ def test_the_diffusion_model_may_see_a_part_of_the_training_set() -> None:
 def test_the_plan_says_what_is_to_be_sampled() -> None:
     sweep = script("synthetic_budget").declare(options(preset="laptop"))
     words = describe(sweep, pack(sweep.trials, CPU_CORE, 2), CPU_CORE, 2)
-    assert "300,000, 19 evaluations of the network each, in 150 shards of 2,000: 18.3 MiB" in words
+    assert "300,000, 19 evaluations of the network each, in 150 shards of 2,000: " in words and "18.3 MiB" in words
+    (stream,) = sweep.streams
+    before = hours(diffusion_seconds(stream.diffusion, CPU_CORE, 2))
+    assert f"images to see, 1,000 of digits: {before} before the first VAE" in words
+    trained = {stream.diffusion.diffusion_id}
+    words = describe(sweep, pack(sweep.trials, CPU_CORE, 2), CPU_CORE, 2, trained=trained)
+    assert "1,000 of digits: is trained (model" in words

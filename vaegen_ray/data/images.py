@@ -5,7 +5,7 @@ Letters: N images, C channels, H height, W width.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -138,3 +138,13 @@ class Split:
     """Classes of the test images from 0 on, int64 [N_test]; None when they are not on this machine."""
     corrupted: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Corrupted versions of the test images by name, uint8 [N_test, C, H, W]; empty where none were asked for."""
+
+    def tested_on(self, n: int, order: np.ndarray) -> "Split":
+        """The same with ``n`` test images, the first of ``order`` (int64 [N_test])."""
+        chosen = order[:n]
+        return replace(
+            self,
+            test=ImageSet(self.test.images[chosen], self.test.levels),
+            test_labels=None if self.test_labels is None else self.test_labels[chosen],
+            corrupted={name: images[chosen] for name, images in self.corrupted.items()},
+        )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vaegen_ray.models.layout import activation_bytes
+from vaegen_ray.models.layout import CHUNK_BYTES, NOISE_BLOCK, activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.training.precision import arithmetic
@@ -23,10 +23,6 @@ from vaegen_ray.trial import TrialSpec
 
 ON_TRAIN, ON_TEST, ON_SAMPLES, ON_VALIDATION = 0, 1, 2**20, 2**20 + 1
 """Where the noise of a data set begins in the trial's stream; block b has the number 2 b + this."""
-NOISE_BLOCK = 500
-"""Images whose noise is drawn together."""
-CHUNK_BYTES = 2**28
-"""Memory that the activations of a chunk of images may take."""
 
 
 @torch.no_grad()

@@ -239,9 +239,25 @@ def flops_per_image(spec: TrialSpec) -> int:
     return sum(2 * layer.cells * math.prod(layer.weight_shape) for layer in layers(spec))
 
 
+LIKELIHOOD_COST = {"bernoulli": 3, "gaussian": 1, "logistic": 8, "logistic_mixture": 9}
+"""How often as long as an activation a number of the decoder's output takes in the likelihood."""
+
+
+def numbers_per_image(spec: TrialSpec) -> int:
+    """Numbers that a forward pass computes one by one for an image, in activations and in the likelihood."""
+    every = layers(spec)
+    return sum(layer.outputs for layer in every) + LIKELIHOOD_COST[spec.likelihood] * every[-1].outputs
+
+
 def training_flops(spec: TrialSpec) -> int:
     """Floating point operations of a whole training; the backward pass counts twice the forward pass."""
     return 3 * flops_per_image(spec) * spec.steps * spec.batch_size
+
+
+NOISE_BLOCK = 500
+"""Images whose noise is drawn together in an evaluation."""
+CHUNK_BYTES = 2**28
+"""Memory that the activations of a chunk of images may take in an evaluation."""
 
 
 def state_bytes(spec: TrialSpec) -> int:

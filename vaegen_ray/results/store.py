@@ -21,7 +21,7 @@ or moved, when and by whom, is listed in ``results.cleanup``.
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -180,14 +180,17 @@ class SweepStore:
             self.storage.write(self._path(folder, name), data)
         self._written.setdefault(bundle_id, {})[f"{folder}/{name}"] = FileFact.of(data)
 
-    def committed(self, retry_failed: bool = False) -> set[str]:
+    def committed(self, retry_failed: bool = False, without: Collection[str] = ()) -> set[str]:
         """Ids of the trials that are done: a whole file holds their rows, and the files that it names are there.
 
         Args:
             retry_failed: failed trials do not count, so they are to do again.
+            without: bundles that do not count either.
         """
         done: set[str] = set()
-        for table in whole_trials(self.storage, self.name).tables.values():
+        for name, table in whole_trials(self.storage, self.name).tables.items():
+            if name.removesuffix(SUFFIX) in without:
+                continue
             pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
             done.update(trial for trial, status in pairs if status != FAILED or not retry_failed)
         return done

@@ -10,9 +10,11 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaegen_ray.allotment import WORKER_BYTES, allotted, has_gpus
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.paths import NO_HOME, expanded
 from vaegen_ray.service import authentication, ends, local_ray
@@ -51,16 +53,19 @@ TRAINERS_AT_MOST, SAMPLERS_AT_MOST = "trainers_at_most", "samplers_at_most"
 """Resources of a head whose cluster grows when there is work: how many devices of each kind there can be. Bundles are
 made for so many, though not one trainer may run when a sweep starts."""
 
-LOCAL_STORE_BYTES = 256 * 2**20
-"""Size of the object store of the Ray that we start."""
 CONNECT_SECONDS = 10.0
 """How long to wait for the head of a cluster to accept a connection."""
 JOIN_SECONDS = 120.0
 """How long to wait until Ray has joined a cluster whose head answers."""
 
 
-def connect(address: str | None) -> None:
-    """Joins the cluster at ``address``, or starts Ray on this machine when it is None.
+def connect(address: str | None, bundle_bytes: int = 0) -> None:
+    """Joins the cluster at ``address``, or starts Ray on this machine when it is None, with what the job has of it.
+
+    Args:
+        address: of the head of a cluster.
+        bundle_bytes: memory that every worker must have for its bundle; where the job has less, Ray starts with fewer
+            cores.
 
     Raises:
         VaegenError: no cluster answers there, or it does not let us in.
@@ -74,8 +79,10 @@ def connect(address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address in (None, "local"):
         _say(authentication.close_to_others())
-        size: dict[str, Any] = {"num_cpus": os.cpu_count(), "object_store_memory": LOCAL_STORE_BYTES}
-        local_ray.start(**size, **quiet)
+        job = allotted()
+        cores = job.slots if has_gpus() else job.workers(bundle_bytes)
+        size: dict[str, Any] = {"num_cpus": cores, "_memory": max(job.for_workers, 1)}
+        local_ray.start(**size, object_store_memory=job.store_bytes, **quiet)
         return
     head = authentication.head_of(address)
     if head != address:
@@ -153,15 +160,22 @@ def devices(role: str = TRAINER) -> tuple[Device, int]:
     import ray
 
     resources = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if has_nodes_for(role):
-        there = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get(role)]
+        there = [each for each in nodes if each.get(role)]
         count = int(max(resources.get(_at_most(role), 0), resources.get(role, 0)))
         if there and not any(each.get("GPU") for each in there):
-            return CPU_CORE, count
+            return _core(there), count
         return H200, count  # nodes that come when there is work have GPUs
     if resources.get("GPU", 0) >= 1:
         return H200, int(resources["GPU"])
-    return CPU_CORE, max(1, int(resources.get("CPU", 1)))
+    return _core(nodes), max(1, int(resources.get("CPU", 1)))
+
+
+def _core(nodes: Iterable[dict[str, float]]) -> Device:
+    """A CPU core of these nodes, with the memory that a worker has on the one with the least for each core."""
+    shares = [int(each["memory"] / each["CPU"]) for each in nodes if each.get("CPU", 0) >= 1 and each.get("memory")]
+    return replace(CPU_CORE, memory_bytes=max(0, min(shares) - WORKER_BYTES)) if shares else CPU_CORE
 
 
 def check_precision(asked: Iterable[str], device: Device) -> None:
@@ -216,6 +230,8 @@ def cpus_of_a_node(role: str | None = None) -> int:
     return max([1, *(int(each.get("CPU", 0)) for each in nodes if role is None or each.get(role))])
 
 
-def local_devices() -> tuple[Device, int]:
-    """The same for this machine, without starting Ray."""
-    return CPU_CORE, os.cpu_count() or 1
+def local_devices(bundle_bytes: int = 0) -> tuple[Device, int]:
+    """The same for the Ray that ``connect`` would start on this machine, without starting it."""
+    job = allotted()
+    count = job.workers(bundle_bytes)
+    return replace(CPU_CORE, memory_bytes=max(0, job.for_workers // count - WORKER_BYTES)), count

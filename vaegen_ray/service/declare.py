@@ -15,7 +15,15 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.methods import recipe
 from vaegen_ray.service.options import add_stream_options, at_least, of_every_trial, of_the_stream
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.base import PAPER_MODELS, base_measures, base_spec, base_stream, held_out_by, rising_epochs
+from vaegen_ray.sweep.base import (
+    PAPER_MODELS,
+    base_measures,
+    base_spec,
+    base_stream,
+    held_out_by,
+    rising_epochs,
+    smoke_training,
+)
 from vaegen_ray.sweep.spec import preset
 from vaegen_ray.trial import TrialSpec
 
@@ -125,13 +133,17 @@ def base_of(
     options: argparse.Namespace, chosen: Mapping[str, Any], held_out: Callable[[int], int] | None = None
 ) -> dict[str, Any]:
     """The fields of every trial (``base_spec``): what the user gave, then what the preset ``chosen`` says; of another
-    data set than the preset's, that is the epochs alone. ``held_out`` is that of ``base_spec``.
+    data set than the preset's, that is the epochs alone, and with ``smoke`` how many images are enough. ``held_out`` is
+    that of ``base_spec``.
 
     Raises:
         SpecError: an option cannot be.
     """
     dataset = options.dataset or chosen["dataset"]
-    training = chosen["training"] if dataset == chosen["dataset"] else {"epochs": chosen["training"]["epochs"]}
+    training = chosen["training"]
+    if dataset != chosen["dataset"]:
+        limits = smoke_training(dataset) if options.preset == "smoke" else {}
+        training = {"epochs": training["epochs"], **limits}
     return base_spec(dataset, held_out=held_out, **{**training, **of_every_trial(options)})
 
 

@@ -85,12 +85,19 @@ class DiffusionWorker:
         if self._mark is not None:
             self._tidy()
         notes, self._notes = self._notes, []
-        losses = self._trainer.losses if self._mark is None else self._mark["losses"]
+        return {**self.state(), "finished": self._mark is not None, "notes": notes}
+
+    def state(self) -> dict[str, Any]:
+        """How far the training is, at any time and from any thread, also while ``advance`` runs.
+
+        Returns:
+            ``fraction`` 0 to 1, in optimiser steps; ``loss``, the last mean or None.
+        """
+        mark = self._mark
+        losses = self._trainer.losses if mark is None else mark["losses"]
         return {
-            "finished": self._mark is not None,
-            "fraction": self._trainer.fraction if self._mark is None else 1.0,
+            "fraction": self._trainer.fraction if mark is None else 1.0,
             "loss": losses[-1][1] if losses else None,
-            "notes": notes,
         }
 
     def _tidy(self) -> None:

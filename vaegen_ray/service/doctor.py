@@ -7,17 +7,16 @@ Without an address no Ray starts. Everything that can hang has a limit of time.
 """
 
 import argparse
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from vaegen_ray import allotment
 from vaegen_ray.data import catalog
 from vaegen_ray.errors import SpecError, StorageError, VaegenError
 from vaegen_ray.service import doctor_nodes
-from vaegen_ray.service.cluster import LOCAL_STORE_BYTES
 from vaegen_ray.service.doctor_checks import FREE_BYTES, GIB, Check, Place, Verdict, machine_checks
 from vaegen_ray.service.ends import in_background
 
@@ -68,7 +67,8 @@ def run(options: argparse.Namespace, say: Say) -> int:
     report = Report(say)
     facts = doctor_nodes.ask(source(), {}, IMPORT_SECONDS)
     gpus = facts.get("driver", {}).get("gpus", 0)
-    here = Place(facts=facts, slots=gpus or os.cpu_count() or 1, store=LOCAL_STORE_BYTES)
+    job = allotment.allotted()
+    here = Place(facts=facts, slots=gpus or job.workers(0), store=job.store_bytes)
     report.tell(machine_checks(here, here))
     report.tell(data_checks(options.dataset, options.data_dir))
     is_usable = True
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, say: Say) -> int:
 
 def source() -> str:
     """What looks at a machine, as text."""
-    return Path(doctor_nodes.__file__).read_text(encoding="utf-8")
+    return "\n\n".join(Path(str(each.__file__)).read_text(encoding="utf-8") for each in (allotment, doctor_nodes))
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vaegen_ray.allotment import DRIVER_BYTES, WORKER_BYTES
+
 GIB = 2**30
-WORKER_BYTES = 302 * 2**20
-"""Memory of a worker with torch, measured; data and bundles come on top."""
-DRIVER_BYTES = 683 * 2**20
-"""Peak memory of the driver of a sweep of 500 trials, measured."""
 OPEN_FILES = 4096
 """Ray warns where a process may open fewer files."""
 RAY_RAISES_TO = 65536
@@ -172,16 +170,14 @@ def optional(place: Place, here: Place) -> Check:
 
 
 def cores(place: Place, here: Place) -> Check:
-    """Cores against bundles at a time, and the threads that each may start."""
+    """The cores of the job against bundles at a time, and the threads that each may start."""
     machine = place.part("machine")
     usable, omp = machine["usable_cores"], machine["omp"]
-    found = f"{machine['cores']}, bundles at a time: {place.slots}, OMP_NUM_THREADS {omp or 'unset'}"
-    if usable < min(machine["cores"], place.slots):
-        less = f"{found}; but this process may use {usable:g} (affinity, or the limit of its container)"
-        if place.is_node:
-            return Check("cores", "warn", less, f"start Ray with --num-cpus={max(1, int(usable))}")
-        advice = f"start Ray yourself, and give --address auto: ray start --head --num-cpus={max(1, int(usable))}"
-        return Check("cores", "warn", less, advice)
+    part = f"{usable:g} of {machine['cores']}" if usable < machine["cores"] else f"{machine['cores']}"
+    found = f"{part}, bundles at a time: {place.slots}, OMP_NUM_THREADS {omp or 'unset'}"
+    if place.is_node and usable < place.slots:
+        less = f"{found}; this job may use {usable:g} (affinity, limit of its container, or SLURM)"
+        return Check("cores", "warn", less, f"start Ray with --num-cpus={max(1, int(usable))}")
     if omp and (not re.fullmatch(r"\d+", omp) or (int(omp) > 1 and int(omp) * place.slots > usable)):
         when = " before `ray start`" if place.is_node else ""
         return Check("cores", "warn", found, f"more threads than cores: unset OMP_NUM_THREADS{when}; Ray then sets it")

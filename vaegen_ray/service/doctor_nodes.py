@@ -2,9 +2,9 @@
 
     driver: source of this file, questions  ->  a Python of its own, here or on a node  ->  facts, a line of JSON a part
 
-It runs where packages may be broken, absent or of another version, so at its top it imports the standard library alone,
-and nodes get its text instead of importing it. A part that fails says why; a crash of the process (a torch that was
-built for another processor) loses only the parts after it.
+It runs where packages may be broken, absent or of another version, so it needs the standard library alone, and nodes
+get its text and that of ``allotment`` instead of importing them. A part that fails says why; a crash of the process (a
+torch that was built for another processor) loses only the parts after it.
 """
 
 import ctypes
@@ -19,18 +19,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+if __name__ != "__main__":  # nodes get the text of that file before the text of this one
+    from vaegen_ray.allotment import allotted
+
 PACKAGES = (
     *("ray", "torch", "numpy", "pyarrow", "safetensors"),
     *("torchvision", "torch-fidelity", "torchmetrics", "mlxtend", "h5py"),
 )
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def ask(source: str, questions: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Runs this file's text in a Python of its own; facts by part.
 
     Args:
-        source: the text of this file.
+        source: the text of ``allotment`` and of this file (``doctor.source``).
         questions: arguments of ``main``.
         seconds: how long it may take.
 
@@ -81,46 +83,21 @@ def main(questions: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and limits of this process; sizes in bytes."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    total, free = (1024 * int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    limit = _control_group("memory.max", "memory/memory.limit_in_bytes")
-    if limit and int(limit[0]) < total:
-        used = _control_group("memory.current", "memory/memory.usage_in_bytes") or ["0"]
-        total, free = int(limit[0]), min(free, int(limit[0]) - int(used[0]))
+    """Processor, and the cores and the memory of this job; sizes in bytes."""
+    job = allotted()
     shm = os.statvfs("/dev/shm") if os.path.isdir("/dev/shm") else None
     soft, hard = (2**63 if limit < 0 else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
     return {
         "host": platform.node(),
         "python": platform.python_version(),
         "cores": os.cpu_count() or 1,
-        "usable_cores": usable_cores(),
+        "usable_cores": job.cores,
         "omp": os.environ.get("OMP_NUM_THREADS"),
-        "memory": total,
-        "memory_free": free,
+        "memory": job.memory,
+        "memory_free": job.free,
         "shm": shm.f_frsize * shm.f_blocks if shm else 0,
         "open_files": [soft, hard],
     }
-
-
-def usable_cores() -> float:
-    """Cores that this process may use: by its affinity, and by the limit of its container."""
-    cores = float(len(os.sched_getaffinity(0)))
-    quota = _control_group("cpu.max", "cpu/cpu.cfs_quota_us")
-    if quota and int(quota[0]) > 0:
-        period = quota[1] if len(quota) > 1 else (_control_group("", "cpu/cpu.cfs_period_us") or ["100000"])[0]
-        cores = min(cores, int(quota[0]) / int(period))
-    return cores
-
-
-def _control_group(second: str, first: str) -> list[str] | None:
-    """The numbers in a file of the control group (of version 2, or of version 1); None where there is no limit."""
-    for name in (second, first):
-        path = CONTROL_GROUPS / name
-        if path.is_file():
-            words = path.read_text().split()
-            return None if words[0] == "max" else words
-    return None
 
 
 def auth() -> dict[str, Any]:

@@ -16,6 +16,11 @@ from vaegen_ray.service.output import secrets_masked
 from vaegen_ray.service.own_data import import_files
 from vaegen_ray.service.runner import run
 
+MOST_TRIALS = 100_000
+"""VAEs that a sweep may declare; all of them are held in memory."""
+MANY_SEEDS = 100
+"""With more, a sweep is counted before it is declared."""
+
 
 @secrets_masked()
 def main(
@@ -46,6 +51,7 @@ def main(
         for note in added.discover(options.data_dir):
             print(note, file=sys.stderr)
         with _warnings_as_lines():
+            _check_size(declare, options)
             sweep = declare(options)
         with beside(sweep.name, options):
             return run(sweep, options)
@@ -77,3 +83,21 @@ def _warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show_once
         yield
+
+
+def _check_size(declare: Callable[[argparse.Namespace], Any], options: argparse.Namespace) -> None:
+    """Counts the VAEs of a sweep by what it declares with one seed, before all are made.
+
+    Raises:
+        SpecError: they are more than ``MOST_TRIALS``.
+    """
+    seeds = options.seeds or 1
+    if seeds <= MANY_SEEDS:
+        return
+    one = declare(argparse.Namespace(**{**vars(options), "seeds": 1}))
+    settings = len(getattr(one, "trials", (one,)))  # a search makes the seeds of one point at a time
+    if settings * seeds > MOST_TRIALS:
+        raise SpecError(
+            f"--seeds must be a whole number from 1 to {MOST_TRIALS // settings:,} for a sweep of {settings:,} "
+            f"settings, which may declare {MOST_TRIALS:,} VAEs; got {seeds:,}"
+        )

@@ -265,6 +265,9 @@ def parser(description: str) -> OneLineParser:
     trial.add_argument("--likelihood", choices=LIKELIHOODS, help="p(x|z) [default: by data set]")
     trial.add_argument("--n-train", type=at_least(1), metavar="N", help="training images [default: by preset]")
     trial.add_argument(
+        "--n-test", type=at_least(1), metavar="N", help="test images [default: all; with smoke at most 200]"
+    )
+    trial.add_argument(
         "--batch-size",
         type=at_least(1),
         metavar="N",
@@ -294,7 +297,7 @@ def parser(description: str) -> OneLineParser:
 
 def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a trial that the user gave, by name."""
-    names = ("architecture", "levels", "likelihood", "n_train", "batch_size", "epochs", "precision")
+    names = ("architecture", "levels", "likelihood", "n_train", "n_test", "batch_size", "epochs", "precision")
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 

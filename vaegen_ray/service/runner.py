@@ -13,7 +13,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from vaegen_ray.allotment import has_gpus
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import Split
+from vaegen_ray.data.splits import fixed_order
 from vaegen_ray.errors import DataFormatError, DataMissingError, StorageError, VaegenError
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results import leftovers
@@ -36,14 +38,15 @@ from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.ends import in_background
 from vaegen_ray.service.pictures import declared, draw_figures
+from vaegen_ray.service.planning import dry_run
 from vaegen_ray.service.progress import Progress, clock
 from vaegen_ray.service.session import SWEEP, Session, open_session
 from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.sweep.cost import H200, Device
-from vaegen_ray.sweep.packing import Bundle, pack, remaining, seconds_of
-from vaegen_ray.sweep.plan import describe
+from vaegen_ray.sweep.cost import Device, bundle_bytes, check_memory, largest
+from vaegen_ray.sweep.evaluation_cost import bundle_seconds
+from vaegen_ray.sweep.packing import Bundle, pack, remaining, smaller_bundles
 from vaegen_ray.sweep.spec import Sweep, corruption_severity, data_key, listed
-from vaegen_ray.trial import bundle_id
+from vaegen_ray.trial import TrialSpec, bundle_id
 
 TRIES = 4
 """Times that Tune starts a bundle whose worker died before it gives up; each goes on from the checkpoint."""
@@ -54,7 +57,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     started = time.monotonic()
     check_networks(sweep)
     if options.dry_run:
-        _dry_run(sweep, options)
+        dry_run(sweep, options)
         return 0
     needed = {spec.dataset for spec in sweep.trials} | {stream.diffusion.dataset for stream in sweep.streams}
     absent = [name for name in sorted(needed) if not is_present(name, options.data_dir)]
@@ -86,7 +89,7 @@ def _run(sweep: Sweep, session: Session, options: argparse.Namespace, *, absent:
         session.prune(set())
         draw_figures(store, sweep.figures, mine)
         return 1 if left else 0
-    with ray_and_images(sweep, options, absent=absent) as images:
+    with ray_and_images(sweep, options, sweep.trials, absent=absent) as images:
         complete = _train(sweep, session, todo, options, images)
     left = _todo(sweep, store)
     print(f"{total - len(left)}/{total} VAEs of {name} in {where} after {clock(time.monotonic() - started)}")
@@ -110,18 +113,26 @@ def _describe(sweep: Sweep, store: SweepStore, options: argparse.Namespace) -> N
 
 @contextmanager
 def ray_and_images(
-    sweep: Sweep, options: argparse.Namespace, *, absent: bool
+    sweep: Sweep, options: argparse.Namespace, trials: Sequence[TrialSpec], members: int = 1, *, absent: bool
 ) -> Iterator[Callable[[], dict[str, Split]]]:
     """Ray, as long as the context lasts, and what gives the images, by ``data_key``.
 
     Args:
-        absent: some are not on this machine; they are got before Ray starts, and else while it does.
+        trials: what is to be trained, for the memory of a worker: ``members`` of the largest must fit.
+        absent: some images are not on this machine; they are got before Ray starts, and else while it does.
+
+    Raises:
+        SpecError: the memory is too small.
     """
+    needed = bundle_bytes(largest(trials), members)
+    if options.address in (None, "local") and not has_gpus():  # Ray counts the GPUs
+        check_memory(trials, cluster.local_devices(needed)[0], members)
     images = in_background(partial(load_images, sweep, options.data_dir))
     if absent:
         images.result()
-    cluster.connect(options.address)
+    cluster.connect(options.address, needed)
     try:
+        check_memory(trials, cluster.devices()[0], members)
         yield images.result
     finally:
         cluster.disconnect()
@@ -215,6 +226,8 @@ def load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
             test = split.test.owned()
             corrupted = load_corrupted(spec.dataset, test, severity=severity, image_size=size, data_dir=folder)
             split = replace(split, corrupted=corrupted)
+        if spec.n_test:
+            split = split.tested_on(spec.n_test, fixed_order(len(split.test)))
         splits[data_key(spec)] = split
     return splits
 
@@ -249,6 +262,8 @@ def _train(
     device, count = cluster.devices()
     cluster.check_precision((spec.precision for spec in sweep.trials), device)
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
+    if note := smaller_bundles(sweep.trials, device, options.bundle_size):
+        print(note)
     session.prune({bundle_id(bundle) for bundle in bundles})
     store.write_sweep_json({**described(sweep, store, options, device, count), **listed(sweep.trials)})
     earlier = len(sweep.trials) - len(todo)
@@ -272,7 +287,7 @@ def _train(
         evaluated={stream: _evaluated_on(stream, bundles, splits) for stream in streams},
     )
     progress = Progress(
-        len(todo), [seconds_of(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
+        len(todo), [bundle_seconds(bundle, device) for bundle in bundles], [len(bundle) for bundle in bundles]
     )
     try:
         return fit(
@@ -340,15 +355,6 @@ def _bundles(
         if all(trial_id in by_id for trial_id in ids):
             started.append(tuple(by_id[trial_id] for trial_id in ids))
     return remaining(pack(sweep.trials, device, count, bundle_size), todo, started)
-
-
-def _dry_run(sweep: Sweep, options: argparse.Namespace) -> None:
-    storage = Storage.open(options.storage, create=False)
-    todo = _todo(sweep, SweepStore(storage, sweep.name), retry_failed=options.retry_failed)
-    gpus = options.gpus or (1 if options.preset == "paper" else None)
-    device, count = (H200, gpus) if gpus else cluster.local_devices()
-    bundles = remaining(pack(sweep.trials, device, count, options.bundle_size), todo)
-    print(describe(sweep, bundles, device, count))
 
 
 def _versions() -> dict[str, str]:

@@ -25,11 +25,18 @@ from vaegen_ray.service import cluster
 from vaegen_ray.service.changes import changes
 from vaegen_ray.service.code_version import code_version
 from vaegen_ray.service.pictures import draw_figures
+from vaegen_ray.service.planning import as_fast_as_here, planned_devices
 from vaegen_ray.service.progress import Progress, clock
-from vaegen_ray.service.runner import TRIES, check_networks, described, is_present, ray_and_images
+from vaegen_ray.service.runner import (
+    TRIES,
+    check_networks,
+    described,
+    is_present,
+    ray_and_images,
+)
 from vaegen_ray.service.session import SEARCH, Session, open_session
-from vaegen_ray.sweep.cost import H200, Device
-from vaegen_ray.sweep.packing import seconds_of
+from vaegen_ray.sweep.cost import Device, bundle_bytes, check_memory, largest
+from vaegen_ray.sweep.evaluation_cost import bundle_seconds
 from vaegen_ray.sweep.plan import hours
 from vaegen_ray.sweep.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tried
 from vaegen_ray.sweep.space import point_text
@@ -77,7 +84,8 @@ def _run(search: Search, session: Session, options: argparse.Namespace, *, absen
         _describe(search, store, known, options)
         _conclude(search, store, known)
         return 0
-    with ray_and_images(search.sweep, options, absent=absent) as images:
+    corners = [search.specs(corner)[0] for corner in search.space.corners]
+    with ray_and_images(search.sweep, options, corners, search.seeds, absent=absent) as images:
         complete = _search(search, store, known, options, images)
     known = history(store, search)
     took = clock(time.monotonic() - started)
@@ -192,9 +200,10 @@ def _interval(elbos: "pd.Series") -> str:
 def plan(search: Search, options: argparse.Namespace) -> str:
     """What a search would do, in several lines; nothing is started or written."""
     store = SweepStore(Storage.open(options.storage, create=False), search.name)
-    known = history(store, search, retry_failed=options.retry_failed)
-    gpus = options.gpus or (1 if options.preset == "paper" else None)
-    device, count = (H200, gpus) if gpus else cluster.local_devices()
+    known = History() if options.fresh else history(store, search, retry_failed=options.retry_failed)
+    corners = [search.specs(corner)[0] for corner in search.space.corners]
+    device, count = planned_devices(options, bundle_bytes(largest(corners), search.seeds))
+    check_memory(corners, device, search.seeds)
     concurrent = min(count, options.concurrent or count)
     fields, left = search.fields, max(0, search.points - len(known.done))
     lines = [
@@ -209,12 +218,13 @@ def plan(search: Search, options: argparse.Namespace) -> str:
     ]
     if not left:
         return "\n".join([*lines, "nothing to try"])
+    device = as_fast_as_here(device)
     seconds = _typical_seconds(search, device)
     unit = "GPU" if device.kind == "cuda" else "CPU core"
     lines.append(
         f"expected       {hours(left * seconds / concurrent)} on {concurrent} {unit}{'s' * (concurrent > 1)}, "
-        f"{seconds:.3g} s a point at random ({'measured' if device.measured else 'assumed'} costs); evaluations, early "
-        f"stopping and Ray's start not counted"
+        f"{seconds:.3g} s a point at random ({'measured' if device.measured else 'assumed'} costs); early stopping "
+        f"and Ray's start not counted"
     )
     lines += [f"next           {point_text(tried.point)}" for tried in _next(search, known, min(NEXT, left))]
     return "\n".join(lines)
@@ -232,4 +242,4 @@ def _typical_seconds(search: Search, device: Device) -> float:
     """Expected seconds of a point at random."""
     generator = random.Random(0)
     points = [search.space.at_random(generator) for _ in range(TYPICAL)]
-    return sum(seconds_of(search.specs(point), device) for point in points) / TYPICAL
+    return sum(bundle_seconds(search.specs(point), device) for point in points) / TYPICAL

@@ -23,6 +23,8 @@ DDPMPP: dict[str, Any] = {
     **{"batch_size": 512, "learning_rate": 1e-3, "warmup_images": 10_000_000, "decay": "constant"},
 }
 """The network and training of Karras et al. (2022, Table 7) for CIFAR-10."""
+SMOKE_IMAGES = 200
+"""Training images, and test images of data sets that have more than a thousand, with the preset ``smoke``."""
 EDM_EPOCHS = 4000
 """Passes over the training set at the paper's scale: 200 M images of CIFAR-10."""
 
@@ -144,6 +146,17 @@ def held_out_by(methods: Iterable[str]) -> Callable[[int], int]:
     return lambda n_train: max(1, n_train * TrialSpec.validation_percent // 100) if early else 0
 
 
+def smoke_training(dataset: str) -> dict[str, Any]:
+    """Fields of a ``TrialSpec`` with which a test on any data set takes seconds: few training and test images.
+
+    Raises:
+        SpecError: no such data set.
+    """
+    entry = info(dataset)
+    limits = {"n_train": min(SMOKE_IMAGES, entry.n_train)}
+    return limits | ({"n_test": SMOKE_IMAGES} if entry.n_test > 1000 else {})
+
+
 def base_stream(
     dataset: str, preset: str, *, n_train: int | None = None, precision: str | None = None, **training: Any
 ) -> StreamSpec:
@@ -186,6 +199,8 @@ def base_stream(
     if preset == "smoke":
         fields |= {"channels": 32, "blocks": 1, "images": 20_000, "warmup_images": 2_000}
         sampler, shard_size, batch_size = Sampler(steps=4), 200, 100
+        if entry.image_shape[1] > 8:
+            fields |= {"channels": 8, "images": 1_000, "warmup_images": 100, "batch_size": 50}
     return StreamSpec(
         diffusion=DiffusionSpec(**{**fields, **training}),
         sampler=sampler,

@@ -5,13 +5,13 @@ same devices is therefore packed the same way after a crash, and what a bundle c
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.cost import Device
+from vaegen_ray.sweep.cost import Device, bundle_bytes, largest, size_text
 from vaegen_ray.trial import TrialSpec
 
 Bundle = tuple[TrialSpec, ...]
@@ -29,7 +29,8 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         trials: any number of trials, of any shapes.
         device: what one device can do.
         devices: how many there are.
-        bundle_size: at most this many members, in parts of nearly equal size; None to decide from ``device``.
+        bundle_size: at most this many members, and no more than memory holds, in parts of nearly equal size; None to
+            decide from ``device``.
 
     Raises:
         SpecError: ``bundle_size`` or ``devices`` is below 1.
@@ -38,14 +39,32 @@ def pack(trials: tuple[TrialSpec, ...], device: Device, devices: int, bundle_siz
         raise SpecError(f"bundle_size must be a whole number >= 1; got {bundle_size}")
     if devices < 1:
         raise SpecError(f"a sweep needs at least 1 device; got {devices}")
+    devices = min(devices, len(trials))
     shapes: dict[tuple[str, StreamSpec | None], list[TrialSpec]] = {}
     for spec in trials:
         shapes.setdefault((spec.shape_key, spec.stream), []).append(spec)
     groups = [tuple(group) for group in shapes.values()]
-    parts = [-(-len(group) // (bundle_size or device.most_members(group[0]))) for group in groups]
+    parts = [-(-len(group) // _most(group[0], device, bundle_size)) for group in groups]
     if bundle_size is None:
         parts = _split_while_it_pays(groups, parts, device, devices)
     return sorted(_split(groups, parts), key=lambda bundle: _order(bundle, device))
+
+
+def _most(spec: TrialSpec, device: Device, bundle_size: int | None) -> int:
+    if bundle_size is None:
+        return device.most_members(spec)
+    return max(1, min(bundle_size, device.fitting_members(spec)))
+
+
+def smaller_bundles(trials: Iterable[TrialSpec], device: Device, bundle_size: int | None) -> str:
+    """A line for the user where memory does not hold bundles of the size that is asked for; empty where it does."""
+    spec = largest(trials)
+    if bundle_size is None or (fit := max(1, device.fitting_members(spec))) >= bundle_size:
+        return ""
+    return (
+        f"bundles hold at most {fit:,} VAEs of the largest size, not {bundle_size:,}: a worker may take "
+        f"{size_text(device.memory_bytes)}, {bundle_size:,} VAEs need {size_text(bundle_bytes(spec, bundle_size))}"
+    )
 
 
 def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] = ()) -> list[Bundle]:
@@ -70,7 +89,7 @@ def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] =
 
 def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
     """Expected seconds until the last of ``devices`` devices is done when the longest bundles start first."""
-    return _last_end([seconds_of(bundle, device) for bundle in bundles], devices)
+    return last_end([seconds_of(bundle, device) for bundle in bundles], devices)
 
 
 def seconds_of(bundle: Bundle, device: Device) -> float:
@@ -78,8 +97,9 @@ def seconds_of(bundle: Bundle, device: Device) -> float:
     return device.training_seconds(bundle[0], len(bundle))
 
 
-def _last_end(durations: list[float], devices: int) -> float:
-    ends = [0.0] * devices
+def last_end(durations: list[float], devices: int) -> float:
+    """When the last of ``devices`` devices is done, the longest first."""
+    ends = [0.0] * max(1, min(devices, len(durations)))
     for seconds in sorted(durations, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
@@ -104,7 +124,7 @@ def _split_while_it_pays(groups: list[Bundle], parts: list[int], device: Device,
         return [(count, seconds(i, size)) for count, size in both if count]
 
     def end() -> float:
-        return _last_end([took for group in each for count, took in group for _ in range(count)], devices)
+        return last_end([took for group in each for count, took in group for _ in range(count)], devices)
 
     parts = list(parts)
     each = [sizes(i) for i in range(len(groups))]

@@ -1,21 +1,29 @@
-"""A plan in words: what a sweep would train, how large, how long."""
+"""A plan in words: what a sweep would train, evaluate and sample, how large, how long."""
 
 from collections import Counter
+from collections.abc import Collection
 
-from vaegen_ray.models.layout import member_bytes, params_total, state_bytes, training_flops
-from vaegen_ray.sweep.cost import Device
-from vaegen_ray.sweep.packing import Bundle, makespan, seconds_of
+from vaegen_ray.models.layout import params_total, state_bytes, training_flops
+from vaegen_ray.stream import StreamSpec
+from vaegen_ray.sweep.cost import Device, bundle_bytes, size_text
+from vaegen_ray.sweep.diffusion_cost import diffusion_seconds, network_cost, sampling_seconds
+from vaegen_ray.sweep.evaluation_cost import all_evaluations, bundle_seconds
+from vaegen_ray.sweep.packing import Bundle, last_end
 from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.trial import TrialSpec
 
 
-def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) -> str:
-    """Trials, bundles, parameters, FLOPs, bytes and the expected time of training ``bundles``; several lines.
+def describe(
+    sweep: Sweep, bundles: list[Bundle], device: Device, devices: int, *, trained: Collection[str] = ()
+) -> str:
+    """Trials, bundles, parameters, FLOPs, bytes and the expected time of ``bundles``; several lines.
 
     Args:
         sweep: everything that is declared.
         bundles: what is left to train.
-        device: the assumed device, for the expected time.
+        device: what one device can do now (``speed.cpu_core`` on a CPU), for the expected time.
         devices: how many there are.
+        trained: ids of the diffusion models that are trained already.
     """
     todo = [spec for bundle in bundles for spec in bundle]
     first = sweep.trials[0]
@@ -30,10 +38,20 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
     params = [params_total(spec) for spec in todo]
     steps = sum(spec.steps for spec in todo)
     flops = sum(training_flops(spec) for spec in todo)
-    memory = max(sum(member_bytes(spec) for spec in bundle) for bundle in bundles)
+    memory = max(bundle_bytes(bundle[0], len(bundle)) for bundle in bundles)
     stored = sum(state_bytes(spec) // 4 for spec in todo)
-    work = sum(seconds_of(bundle, device) for bundle in bundles)
-    span = makespan(bundles, device, devices)
+    times = [bundle_seconds(bundle, device) for bundle in bundles]
+    streams = {stream: _samples(stream, todo) for stream in dict.fromkeys(spec.stream for spec in todo) if stream}
+    models = dict.fromkeys(stream.diffusion for stream in streams)
+    absent = [model for model in models if model.diffusion_id not in trained and not model.weights]
+    sampling = sum(sampling_seconds(stream, samples, device) for stream, samples in streams.items())
+    before = sum(diffusion_seconds(model, device, devices) for model in absent)
+    span = before + max(last_end(times, devices), (sum(times) + sampling) / devices)
+    parts = Counter({"training": sum(device.training_seconds(bundle[0], len(bundle)) for bundle in bundles)})
+    for bundle in bundles:
+        parts.update(all_evaluations(bundle, device))
+    parts.update({"samples": sampling} if streams else {})
+    work = sum(parts.values())
     unit = "GPU" if device.kind == "cuda" else "CPU core"
     where = f"{devices} {unit}" if devices == 1 else f"{devices} {unit}s"
     cost = device.layer_cost(first)
@@ -43,35 +61,37 @@ def describe(sweep: Sweep, bundles: list[Bundle], device: Device, devices: int) 
         f"parameters     {min(params):,} to {max(params):,} a VAE",
         f"steps          {steps:,} optimiser steps of one VAE",
         f"FLOPs          {flops:.3g} in training",
-        f"memory         {_size(memory)} for the largest bundle",
-        f"storage        {_size(stored)} of weights",
-        f"expected       {hours(span)} on {where}, {hours(work)} of one of them "
-        f"({source}: {cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
-        f"evaluations and Ray's start not counted",
+        f"memory         {size_text(memory)} for the largest bundle, of {size_text(device.memory_bytes)} a {unit}",
+        f"storage        {size_text(stored)} of weights",
+        f"expected       {hours(span)} on {where}, {hours(work)} of one of them ({source}: "
+        f"{cost.flops_per_second / 1e12:.3g} TFLOP/s, {cost.launch_seconds * 1e6:.0f} us a layer); "
+        f"Ray's start not counted",
     ]
+    if shown := [f"{name} {hours(seconds)}" for name, seconds in parts.items() if seconds >= 0.5]:
+        lines.append(f"of which       {', '.join(shown)}")
     measured = Counter(name for spec in todo if spec.measures for name in spec.measures.names)
     if measured:
         lines.append("measured       " + ", ".join(f"{name} of {count:,} VAEs" for name, count in measured.items()))
-    for stream in dict.fromkeys(spec.stream for spec in todo if spec.stream is not None):
-        samples = max(spec.samples for spec in todo if spec.stream == stream)
-        model = stream.diffusion
-        shards = stream.shards(samples)
+    for stream, samples in streams.items():
+        model, shards = stream.diffusion, stream.shards(samples)
+        if model in absent:
+            flops = 3 * network_cost(model).flops * model.images
+            state = f"{hours(diffusion_seconds(model, device, devices))} before the first VAE, {flops:.3g} FLOPs"
+        else:
+            state = "is trained"
         lines += [
-            f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset} "
-            f"(model {model.diffusion_id})",
+            f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset}: "
+            f"{state} (model {model.diffusion_id})",
             f"samples        {samples:,}, {stream.sampler.evaluations} evaluations of the network each, in {shards:,} "
-            f"shards of {stream.shard_size:,}: {_size(shards * stream.shard_size * stream.image_bytes)} "
-            f"(stream {stream.stream_id})",
+            f"shards of {stream.shard_size:,}: {hours(sampling_seconds(stream, samples, device))} of one {unit}, "
+            f"{size_text(shards * stream.shard_size * stream.image_bytes)} (stream {stream.stream_id})",
         ]
     return "\n".join(lines)
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} TiB"
+def _samples(stream: StreamSpec, trials: list[TrialSpec]) -> int:
+    """Samples of a stream that trials train on."""
+    return max(spec.samples for spec in trials if spec.stream == stream)
 
 
 def hours(seconds: float) -> str:

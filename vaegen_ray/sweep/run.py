@@ -22,6 +22,8 @@ from vaegen_ray.evaluation.elbo import ON_VALIDATION, evaluate_elbo, rate_and_di
 from vaegen_ray.evaluation.measure import Data, measure
 from vaegen_ray.evaluation.measured import Measured
 from vaegen_ray.stream import StreamSpec
+from vaegen_ray.sweep.cost import CPU_CORE, H200
+from vaegen_ray.sweep.evaluation_cost import bundle_seconds, done_seconds
 from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.training.early_stopping import EarlyStopping
 from vaegen_ray.training.sources import StreamOf
@@ -119,6 +121,8 @@ class BundleRun:
         """Segments that were handed out at any time."""
         self.saved_epochs: list[int] = []
         """Evaluations whose weights are kept (``save_every``)."""
+        self._seconds: float | None = None
+        """Expected seconds of all of it, on the device that costs are known of."""
         self._save_every = save_every
         self._models: dict[int, bytes] = {}
         if checkpoint is not None:
@@ -146,8 +150,13 @@ class BundleRun:
 
     @property
     def fraction(self) -> float:
-        """Part of the training that is done, 0 to 1."""
-        return self.trainer.step / self.spec.steps
+        """Part of the work that is done, 0 to 1, evaluations included, by their expected times."""
+        bundle = tuple(self.specs)
+        device = H200 if self.trainer.device.type == "cuda" else CPU_CORE
+        if self._seconds is None:
+            self._seconds = bundle_seconds(bundle, device)
+        done = done_seconds(bundle, device, self.trainer.step, self._evaluated_until)
+        return 1.0 if self.finished else min(done / self._seconds, 1.0)
 
     def advance(self, seconds: float) -> None:
         """Trains and evaluates for about ``seconds``, at least one step; with validation, to the next evaluation."""

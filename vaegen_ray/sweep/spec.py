@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vaegen_ray.data.catalog import CATALOG
+from vaegen_ray.data.catalog import CATALOG, DatasetInfo
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.models.own import OwnNetwork, network_of
 from vaegen_ray.stream import StreamSpec
@@ -78,6 +78,8 @@ def check_images(spec: TrialSpec) -> None:
             f"a trial on {spec.dataset} must have its data_digest, {entry.digest!r}; got {spec.data_digest!r} "
             f"(sweep.base.base_spec gives the fields that go with a data set)"
         )
+    if entry is not None and spec.n_test > (most := test_images(entry, spec)):
+        raise SpecError(f"n_test must be at most {most:,}, the test images of {spec.dataset}; got {spec.n_test:,}")
     if entry is None or entry.bins is None:
         return
     everything = f"all images of {spec.dataset} that are not trained on are test images"
@@ -92,13 +94,21 @@ def check_images(spec: TrialSpec) -> None:
         raise SpecError(f"representations need a data set with classes; got {spec.dataset}, which has none")
 
 
+def test_images(entry: DatasetInfo, spec: TrialSpec) -> int:
+    """Test images that there are for a trial on a data set."""
+    if entry.bins is None:
+        return entry.n_test
+    return spec.n_train if spec.split == "constant_density" else entry.bins.images - spec.n_train
+
+
 def data_key(spec: TrialSpec) -> str:
     """Names the images that a trial is trained and evaluated on."""
     shape = "x".join(map(str, spec.image_shape))
     severity = corruption_severity(spec)
     corrupted = f"-c{severity}" if severity else ""
     split = "" if spec.split == "random" else f"-{spec.split}"
-    return f"{spec.dataset}-{spec.levels}-{spec.real_images}-{shape}{split}{corrupted}"
+    tested = f"-t{spec.n_test}" if spec.n_test else ""
+    return f"{spec.dataset}-{spec.levels}-{spec.real_images}-{shape}{split}{tested}{corrupted}"
 
 
 def corruption_severity(spec: TrialSpec) -> int | None:
