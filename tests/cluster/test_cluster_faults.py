@@ -18,7 +18,7 @@ import pytest
 CLUSTER = Path(__file__).with_name("faulty_cluster.py")
 SWEEP = CLUSTER.parents[1] / "service" / "faulty_sweep.py"
 UNSHARE = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
 
 
 def may_unshare() -> bool:
@@ -51,7 +51,7 @@ def meet(fault: str, folder: Path, health: str = "short") -> dict[str, Any]:
 
 
 def rows(storage: Path) -> tuple[pd.DataFrame, ...]:
-    """Trials, metrics and details exactly as they lie in the files, sorted; nothing removed but times."""
+    """Trials, metrics and details as they lie in the files, sorted; nothing removed but times and the code version."""
     found = []
     for kind in ("trials", "metrics", "details"):
         frame = pd.concat([pd.read_parquet(path) for path in sorted((storage / "faulty" / kind).glob("*.parquet"))])

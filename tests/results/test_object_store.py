@@ -326,7 +326,7 @@ def test_what_a_bundle_asks_of_an_object_store(s3, trial, metric):
     assert counts == {"DELETE": 1, "HEAD": 3, "PUT": 5}
 
 
-VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
 
 
 def frames(results: query.Results) -> tuple[pd.DataFrame, pd.DataFrame]:
