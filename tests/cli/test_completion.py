@@ -38,7 +38,7 @@ zpty -r -m shell seen "*$WANTED*"
 """A Tab in a terminal of zsh; ends when what is wanted stands there."""
 
 needs_bash, needs_zsh, needs_fish = (
-    pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed")
+    pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed; tests/install.sh installs it")
     for shell in ("bash", "zsh", "fish")
 )
 

@@ -35,7 +35,7 @@ def missing() -> str:
     """Why hosts cannot be made here, or nothing."""
     absent = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
     if absent:
-        return f"needs {', '.join(absent)}: run tests/cluster/install_drill.sh"
+        return f"needs {', '.join(absent)}: tests/install.sh installs them"
     probe = ["unshare", *HOST_SPACES, *FORK, "ip", "link", "add", "br0", "type", "bridge"]
     if os.geteuid() != 0 or subprocess.run(probe, capture_output=True, timeout=START_SECONDS).returncode:
         return "needs the right to make namespaces and bridges (root on Linux)"
