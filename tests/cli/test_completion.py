@@ -65,7 +65,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def asked(shell: list[str], environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(shell, env={**environment, **more}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(shell, env={**environment, **more}, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

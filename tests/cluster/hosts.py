@@ -26,7 +26,7 @@ WORLD_SPACES = ("--net", "--mount", "--pid")
 HOST_SPACES = (*WORLD_SPACES, "--uts")
 FORK = ("--fork", "--kill-child", "--mount-proc")
 INIT = Path(__file__).with_name("host_init.sh")
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 FAILS, ANY = "fails", "any"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

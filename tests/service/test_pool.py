@@ -31,7 +31,7 @@ from vaegen_ray.stream import DiffusionSpec, Sampler, StreamSpec
 STREAM = StreamSpec(
     diffusion=DiffusionSpec(channels=16, blocks=1), sampler=Sampler(steps=3), shard_size=40, batch_size=20
 )
-SECONDS = 60.0
+SECONDS = 600.0
 """Longest wait of a test for anything."""
 
 
