@@ -116,14 +116,14 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
         before = hashes(connection)
         pool.leave()
         wait_until(lambda c=connection: ended(c), [])
-        store = shard_store(connection.storage, STREAM, connection.digest)
-        for number in (2, 7):
-            store.delete(number)
-        again = Pool(connection, "test", (2, 2), tuple(goal))
-        wait_until(lambda c=connection: len(numbers(c)) == 9, [again])
-        again.leave()
-        wait_until(lambda c=connection: ended(c), [])
-        assert hashes(connection) == before, "the files themselves, not only the images"
+    store = shard_store(connection.storage, STREAM, connection.digest)
+    for number in (2, 7):
+        store.delete(number)
+    again = Pool(connection, "test", (2, 2), tuple(goal))
+    wait_until(lambda: len(numbers(connection)) == 9, [again])
+    again.leave()
+    wait_until(lambda: ended(connection), [])
+    assert hashes(connection) == before, "the files themselves, not only the images"
     assert found == [expected, expected]
 
 

@@ -65,7 +65,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 slow = pytest.mark.slow
 CASES = [
     pytest.param("made", 2, id="sampler-before-its-file"),
-    pytest.param("asked", 3, id="directory"),
+    pytest.param("asked", 3, id="directory", marks=slow),
     pytest.param("written", 1, id="sampler-after-its-file", marks=slow),
     pytest.param("made", 1, id="sampler-at-once", marks=slow),
     pytest.param("asked", 1, id="directory-at-once", marks=slow),
