@@ -10,8 +10,8 @@ KEYS = {
     "metrics": ["trial_id", "effective_epoch"],
     "details": ["trial_id", "effective_epoch", "quantity", "item"],
 }
-VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at", "code_version"]
-"""Columns that differ between two undisturbed runs: times and the machine."""
+VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at", "code_version", "files"]
+"""Columns that differ between two undisturbed runs: times, the machine, and how metrics are divided into files."""
 OF_BUNDLE = ["bundle_id", "bundle_members"]
 """Columns that say in which company a VAE was trained."""
 TOLERANCE = 1e-4
@@ -98,10 +98,11 @@ def _equal(one: pd.Series, other: pd.Series, tolerance: float) -> np.ndarray:
 
 
 def left_in_storage(storage: Path) -> list[str]:
-    """Checkpoints and half-written files that a finished storage still has."""
+    """Checkpoints, half-written files and leases that a finished storage still has."""
     kept = [*storage.glob("*/checkpoints/*"), *storage.glob("diffusion/*/checkpoint*")]
     hidden = [path for path in storage.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
-    return [f"{path.relative_to(storage)} is left" for path in (*kept, *hidden)]
+    leases = storage.glob("*/leases/*")
+    return [f"{path.relative_to(storage)} is left" for path in (*kept, *hidden, *leases)]
 
 
 def left_in_temporary(folder: Path, before: set[str]) -> list[str]:

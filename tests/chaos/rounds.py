@@ -85,6 +85,7 @@ class Round:
             for command in self.commands:
                 self._undisturbed(storage, command)
             name = "search" if str(SEARCH) in self.commands[0] else "chaos"
+            self._check(storage, name)
             expected = [self.references[command] for command in self.commands]
             self.faults += checks.differences(checks.read(storage / name), expected)
             self.faults += checks.left_in_storage(storage)
@@ -205,6 +206,15 @@ class Round:
             if done := damage(storage, how, self._draw):
                 self.counts[f"{how} a file"] += 1
                 self.log.append(done)
+
+    def _check(self, storage: Path, name: str) -> None:
+        """Every file of the sweep is what its commit rows say, by its digest."""
+        command = [sys.executable, "-m", "vaegen_ray.cli", "check", name, "--deep", "--storage", str(storage)]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        if done.returncode:
+            said = done.stdout + done.stderr
+            self.log.append(said)
+            self.faults.append(f"vaegen check --deep: {said.splitlines()[0]}")
 
     def _undisturbed(self, storage: Path, command: tuple[str, ...]) -> None:
         with self._started(storage, command, "end") as driver:
