@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: sweep budget claims test test-slow drill check docs setup bench clean
+.PHONY: sweep budget claims test test-slow chaos drill check docs setup bench clean
 
 sweep: .venv/.run
 	$(BIN)/python sweeps/double_descent.py
@@ -20,16 +20,21 @@ claims: .venv/.run
 	for name in $(SWEEPS); do $(BIN)/python sweeps/$$name.py || exit 1; done
 	$(BIN)/vaegen claims
 
-# What starts Ray has the cores for itself; the rest shares them, a process a core.
+# All parts, whatever fails, with one summary at the end.
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/service --ignore tests/cluster
-	$(BIN)/python -m pytest tests/service tests/cluster
+	$(BIN)/python tests/run.py
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow
 
+# Random kills, stops and damage; as root on Linux. ROUND=7 plays that round of the seed again.
+MINUTES ?= 20
+SEED ?= 1
+chaos: .venv/.test
+	$(BIN)/python tests/chaos/chaos.py --minutes $(MINUTES) --seed $(SEED) $(if $(ROUND),--round $(ROUND)) $(if $(KEEP),--keep $(KEEP))
+
 drill: .venv/.test
-	tests/cluster/install_drill.sh
+	tests/install.sh
 	$(BIN)/python -m pytest -m drill
 
 check: .venv/.dev

@@ -38,7 +38,7 @@ zpty -r -m shell seen "*$WANTED*"
 """A Tab in a terminal of zsh; ends when what is wanted stands there."""
 
 needs_bash, needs_zsh, needs_fish = (
-    pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed")
+    pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed; tests/install.sh installs it")
     for shell in ("bash", "zsh", "fish")
 )
 
@@ -65,7 +65,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def asked(shell: list[str], environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(shell, env={**environment, **more}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(shell, env={**environment, **more}, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -38,7 +38,7 @@ SHORT = {
     "health_check_failure_threshold": 3,
     "gcs_rpc_server_reconnect_timeout_s": 15,
 }
-SECONDS = 200.0
+SECONDS = 600.0
 """Longest wait for anything."""
 AWAY_SECONDS = 5.0
 """How long a head is away that comes back."""

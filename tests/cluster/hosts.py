@@ -26,7 +26,7 @@ WORLD_SPACES = ("--net", "--mount", "--pid")
 HOST_SPACES = (*WORLD_SPACES, "--uts")
 FORK = ("--fork", "--kill-child", "--mount-proc")
 INIT = Path(__file__).with_name("host_init.sh")
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 FAILS, ANY = "fails", "any"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,7 +35,7 @@ def missing() -> str:
     """Why hosts cannot be made here, or nothing."""
     absent = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
     if absent:
-        return f"needs {', '.join(absent)}: run tests/cluster/install_drill.sh"
+        return f"needs {', '.join(absent)}: tests/install.sh installs them"
     probe = ["unshare", *HOST_SPACES, *FORK, "ip", "link", "add", "br0", "type", "bridge"]
     if os.geteuid() != 0 or subprocess.run(probe, capture_output=True, timeout=START_SECONDS).returncode:
         return "needs the right to make namespaces and bridges (root on Linux)"

@@ -267,7 +267,7 @@ class Node:
         environment = {"HOME": str(self.home), "PATH": os.environ["PATH"], "RAY_HEAD_IP": "10.0.0.10"}
         done = subprocess.run(
             ["bash", "-c", " ".join(_with_interactive(f"export RAY_USAGE_STATS_ENABLED=1; {command}"))],
-            env=environment, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            env=environment, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout

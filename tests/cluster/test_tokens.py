@@ -24,7 +24,7 @@ UNAUTHENTICATED = 16
 
 def may_make_networks() -> bool:
     try:
-        return subprocess.run([*UNSHARE, "bash", "-c", NETWORK], capture_output=True, timeout=60).returncode == 0
+        return subprocess.run([*UNSHARE, "bash", "-c", NETWORK], capture_output=True, timeout=600).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

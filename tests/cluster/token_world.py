@@ -31,7 +31,7 @@ try:
     cluster.connect(sys.argv[1])
 except VaegenError as error:
     sys.exit(fail(error))
-print(ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=60))
+print(ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=600))
 """
 STRANGER = """
 import sys
@@ -140,7 +140,7 @@ def local(folder: Path) -> dict[str, Any]:
     hold = folder / "hold.py"
     hold.write_text(
         "import ray, sys\nfrom vaegen_ray.service import cluster\ncluster.connect(None)\n"
-        "worker = ray.remote(lambda: 42)\nassert ray.get(worker.remote(), timeout=60) == 42\n"
+        "worker = ray.remote(lambda: 42)\nassert ray.get(worker.remote(), timeout=600) == 42\n"
         "print(ray.get_runtime_context().gcs_address, flush=True)\nsys.stdin.read()\n"
     )
     held = client(home, str(hold))

@@ -85,12 +85,12 @@ def serve() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Chromium without a window; skipped where there is none (``tests/dashboard/install_browser.sh`` gets one)."""
+    """A Chromium without a window; skipped where there is none (``tests/install.sh`` gets one)."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if not found or not driver:
-        pytest.skip("no chromium and chromedriver here; on Debian tests/dashboard/install_browser.sh installs them")
+        pytest.skip("no chromium and chromedriver here; on Debian tests/install.sh installs them")
     downloads = tmp_path_factory.mktemp("downloads")
     options = webdriver.ChromeOptions()
     options.binary_location = found

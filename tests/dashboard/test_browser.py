@@ -15,7 +15,7 @@ from vaegen_ray.results.store import SweepStore
 
 from .conftest import SWEEP, status
 
-WAIT = 60.0
+WAIT = 600.0
 
 
 class Page:
@@ -85,11 +85,16 @@ def small(browser: Any, serve: Callable[..., str], trained: Path) -> Page:
 def test_a_run_grows_while_the_page_is_open(browser: Any, serve: Callable[..., str], growing: Any) -> None:
     store: SweepStore
     store, add = growing
-    store.write_status(status())
     add(0)
     page = Page(browser, serve(store.storage.root))
+
+    def is_running() -> bool:
+        store.write_status(status())  # as a driver does every few seconds, however long the browser takes
+        return page.texts(".badge") == ["▶ running"]
+
+    store.write_status(status())
     page.open("/")
-    page.until(lambda: page.texts(".badge") == ["▶ running"], "the sweep runs")
+    page.until(is_running, "the sweep runs")
     page.all("#sweeps a")[0].click()
     page.until(lambda: page.points() == [("circle", 2)], "two VAEs are drawn")
     assert page.texts(".tiles dd")[:4] == ["2 / 6", "2", "0", "120"]

@@ -65,7 +65,7 @@ class Page:
         }
         request = urllib.request.Request(f"{self.address}/_dash-update-component", json.dumps(asked).encode())
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.loads(answer.read() or b"{}")
 
     def opened(self, path: str) -> str:

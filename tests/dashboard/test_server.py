@@ -25,7 +25,7 @@ from vaegen_ray.trial import bundle_id
 from .conftest import BUNDLES, SWEEP
 from .test_page import Page
 
-WAIT = 120.0
+WAIT = 600.0
 DRIVER = """
 import sys, time
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ main(lambda options: sweep, "a sweep", argv=sys.argv[1:], run=lambda sweep, opti
 
 def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=600) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -170,7 +170,7 @@ def test_the_address_that_is_printed_is_one_to_type(tmp_path: Path, host: str, s
 def test_a_question_as_long_as_no_page_asks_is_refused(serve: Callable[..., str], trained: Path) -> None:
     request = urllib.request.Request(f"{serve(trained)}/_dash-update-component", b" " * (MOST_ASKED + 1))
     with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)) as caught:
-        urllib.request.urlopen(request, timeout=60)
+        urllib.request.urlopen(request, timeout=600)
     assert getattr(caught.value, "code", 413) == 413
 
 

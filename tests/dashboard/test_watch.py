@@ -18,7 +18,7 @@ class Slow:
         self.count += 1
         number = self.count
         self.begun.release()
-        assert self.go.acquire(timeout=60)
+        assert self.go.acquire(timeout=600)
         if number == 3:
             raise ValueError("the third")
         return number
@@ -33,19 +33,19 @@ def test_a_slow_reading_holds_up_the_first_answer_alone(monkeypatch: pytest.Monk
     slow.go.release()
     assert kept.get() == 1
     assert [kept.get() for _ in range(5)] == [1] * 5 == [kept.known(kept.begin()) for _ in range(5)]
-    assert slow.begun.acquire(timeout=60) and slow.begun.acquire(timeout=60) and slow.count == 2, (
+    assert slow.begun.acquire(timeout=600) and slow.begun.acquire(timeout=600) and slow.count == 2, (
         "one reading at a time"
     )
     second = kept.begin()
     slow.go.release()
-    assert second.result(60) == 2
+    assert second.result(600) == 2
     third = kept.begin()
     slow.go.release()
     with pytest.raises(ValueError, match="the third"):
-        third.result(60)
+        third.result(600)
     assert kept.get() == 2, "the next reading is under way, and what is known is shown meanwhile"
     slow.go.release()
-    assert kept.begin().result(60) == 4
+    assert kept.begin().result(600) == 4
 
 
 def test_what_was_just_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

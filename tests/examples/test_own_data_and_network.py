@@ -92,7 +92,7 @@ def test_the_notebook_of_the_pages_reads_them(swept: Path, monkeypatch: pytest.M
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     kept = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert all(kept) and str(Path.home()) not in NOTEBOOK.read_text() and "/tmp" not in NOTEBOOK.read_text()
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     first = next(cell for cell in notebook.cells if cell.cell_type == "code").outputs[0]
     assert first.data["text/plain"] == "(8, 32, ())"
 
@@ -142,7 +142,7 @@ def test_killed_and_started_again_it_ends_with_the_rows_of_an_undisturbed_run(tm
     command = [sys.executable, str(EXAMPLE), *options, "--storage", str(tmp_path / "killed")]
     driver = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = tmp_path / "killed" / NAME / "checkpoints"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (checkpoints.is_dir() and any(checkpoints.glob("*.safetensors"))) and driver.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.05)

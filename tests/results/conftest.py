@@ -70,7 +70,7 @@ class S3:
         """Asks the server itself, past the proxy and without credentials."""
         kind = {"Content-Type": "application/octet-stream"}
         request = urllib.request.Request(f"http://{self.server}{path}", data=data, headers=kind, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return answer.read()
 
 
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Answer):
             text = f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>".encode()
             return self.answer(fault.status, {"Content-Type": "application/xml", **fault.headers}, text)
-        server = http.client.HTTPConnection(s3.server, timeout=30)
+        server = http.client.HTTPConnection(s3.server, timeout=600)
         server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             server.putheader(name, value)

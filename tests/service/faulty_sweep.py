@@ -54,7 +54,7 @@ from vaegen_ray.trial import TrialSpec
 POINT, COUNT, VICTIM, MARKERS = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]).absolute()
 DRIVER = os.getpid()
 REFUSED = {"full": errno.ENOSPC, "away": errno.EIO}
-GO_SECONDS = 150.0
+GO_SECONDS = 600.0
 """Longest wait for the word to go on."""
 OF_DRIVER = {"write_sweep_json": ("sweep_json", "described"), "write_status": ("status", "told")}
 OF_WORKER = {

@@ -11,6 +11,8 @@ import pytest
 
 from vaegen_ray.results import query
 
+from . import smoke_sweeps
+
 SCRIPT = Path(__file__).parent / "smoke_sweeps.py"
 PARTS = {
     "complexity_axes": {"complexity_axes.png", "gaps_by_mz.png"},
@@ -122,10 +124,17 @@ def test_again_there_is_nothing_to_train(ran: Ran) -> None:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_paper_preset_has_a_plan(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT.parents[2] / "sweeps" / f"{name}.py"), "--preset", "paper", "--dry-run"]
-    done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def test_the_paper_preset_has_a_plan(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = smoke_sweeps.run(name, "--preset", "paper", "--dry-run", "--storage", str(tmp_path / "none"))
+    plan = capsys.readouterr().out
+    assert code == 0
     dataset = {"inference_gap": "binary_mnist", "rate_distortion": "tetrominoes"}.get(name, "cifar10")
-    assert done.stdout.startswith(f"sweep          {name}: {dataset} ") and "expected" in done.stdout
+    assert plan.startswith(f"sweep          {name}: {dataset} ") and "expected" in plan
     assert not (tmp_path / "none").exists()
+
+
+def test_a_script_prints_its_plan(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT.parents[2] / "sweeps/double_descent.py"), "--preset", "paper", "--dry-run"]
+    done = subprocess.run([*command, "--storage", str(tmp_path / "none")], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sweep          double_descent: cifar10 ")

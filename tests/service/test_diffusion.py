@@ -90,7 +90,7 @@ def test_weights_that_are_not_finite_are_not_imported() -> None:
 
 def test_models_are_trained_side_by_side() -> None:
     """Each job waits until the other has begun; one after another they would wait for ever."""
-    both = Barrier(2, timeout=30)
+    both = Barrier(2, timeout=600)
     diffusion._at_once([lambda: both.wait() and None, lambda: both.wait() and None])
 
 

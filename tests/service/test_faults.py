@@ -20,7 +20,7 @@ from vaegen_ray.service.at_once import SIGNALS
 from vaegen_ray.service.ends import Exit
 
 SWEEP = Path(__file__).with_name("faulty_sweep.py")
-VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
 
 
 def start(
@@ -40,7 +40,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but times."""
+    """Trials and metrics as they lie in the files, sorted; nothing removed but times and the code version."""
     folder = storage / "faulty"
     trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
     metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])

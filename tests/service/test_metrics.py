@@ -13,7 +13,7 @@ from vaegen_ray.service.metrics import Metrics
 from vaegen_ray.service.progress import Progress
 
 pytest.importorskip("opencensus", reason="Ray serves metrics with ray[default] alone")
-SECONDS = 120.0
+SECONDS = 600.0
 POOL = {"images_made": 1000, "waited_seconds": 5.0, "shards_waited_for": [3, 4]}
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 SWEEP = Path(__file__).with_name("faulty_samples.py")
-VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at", "code_version"]
 
 
 def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tuple[int, str]:
@@ -26,7 +26,7 @@ def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tu
 
 
 def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but times."""
+    """Trials and metrics as they lie in the files, sorted; nothing removed but times and the code version."""
     folder = storage / "faulty"
     trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
     metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
@@ -65,7 +65,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 slow = pytest.mark.slow
 CASES = [
     pytest.param("made", 2, id="sampler-before-its-file"),
-    pytest.param("asked", 3, id="directory"),
+    pytest.param("asked", 3, id="directory", marks=slow),
     pytest.param("written", 1, id="sampler-after-its-file", marks=slow),
     pytest.param("made", 1, id="sampler-at-once", marks=slow),
     pytest.param("asked", 1, id="directory-at-once", marks=slow),

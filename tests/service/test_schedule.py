@@ -47,11 +47,13 @@ def test_a_worker_that_is_starting_keeps_its_bundle(two_cores: None, tmp_path: P
     """Where a worker takes longer to start than a bundle to train, every node comes to work all the same."""
 
     class Noting(tune.Trainable):
-        """Notes the process that trained a bundle. The worker of ``SLOW`` starts when half of the others are trained,
-        and the last bundle ends after it."""
+        """Notes the process that trained a bundle, and the one that was started for it. The worker of ``SLOW`` starts
+        when half of the others are trained, and the last bundle ends after it."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            while config["bundle"] == SLOW and len(list(Path(config["folder"]).iterdir())) < BUNDLES // 2:
+            (Path(config["folder"]) / "started" / str(config["bundle"])).write_text(str(os.getpid()))
+            trained = Path(config["folder"]) / "trained"
+            while config["bundle"] == SLOW and len(list(trained.iterdir())) < BUNDLES // 2:
                 time.sleep(0.01)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,17 +61,18 @@ def test_a_worker_that_is_starting_keeps_its_bundle(two_cores: None, tmp_path: P
             return True
 
         def step(self) -> dict[str, Any]:
-            folder, bundle = Path(self.config["folder"]), self.config["bundle"]
-            while bundle == BUNDLES - 1 and not (folder / str(SLOW)).exists():
+            trained, bundle = Path(self.config["folder"]) / "trained", self.config["bundle"]
+            while bundle == BUNDLES - 1 and not (trained / str(SLOW)).exists():
                 time.sleep(0.01)
-            (folder / str(bundle)).write_text(str(os.getpid()))
+            (trained / str(bundle)).write_text(str(os.getpid()))
             return {"done": True}
 
-    done = tmp_path / "done"
-    done.mkdir()
+    started, trained = tmp_path / "started", tmp_path / "trained"
+    for folder in (started, trained):
+        folder.mkdir()
     tuner = Tuner(
         Noting,
-        param_space={"bundle": tune.grid_search(list(range(BUNDLES))), "folder": str(done)},
+        param_space={"bundle": tune.grid_search(list(range(BUNDLES))), "folder": str(tmp_path)},
         tune_config=TuneConfig(
             reuse_actors=True, search_alg=BasicVariantGenerator(max_concurrent=2), scheduler=InOrder()
         ),
@@ -80,6 +83,5 @@ def test_a_worker_that_is_starting_keeps_its_bundle(two_cores: None, tmp_path: P
         ),
     )
     assert tuner.fit().num_errors == 0
-    workers = {int(path.name): path.read_text() for path in done.iterdir()}
-    assert len(workers) == BUNDLES
-    assert workers.pop(SLOW) not in set(workers.values())
+    assert len(list(trained.iterdir())) == BUNDLES
+    assert (trained / str(SLOW)).read_text() == (started / str(SLOW)).read_text(), "a free worker took the bundle over"

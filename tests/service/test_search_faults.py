@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 SCRIPT = Path(__file__).with_name("faulty_search.py")
-VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at"]
+VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
 POINTS = 5
 
 
@@ -31,7 +31,7 @@ def run(
 
 
 def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but times."""
+    """Trials and metrics as they lie in the files, sorted; nothing removed but times and the code version."""
     folder = storage / "search"
     trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
     metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
