@@ -44,7 +44,13 @@ def test_a_flipped_bit_is_found_by_the_digest(folder: Path, path: str, capsys: p
     before = files(folder)
     assert check(folder, "--deep") == 1
     line, summary = capsys.readouterr().out.splitlines()
-    assert path in line and "SHA-256" in line and "rerun the command of the sweep" in line and "1 fault" in summary
+    assert (
+        path in line
+        and "SHA-256" in line
+        and "rerun the command of the sweep" in line
+        and ("delete the file" in line) == ("models" in path)
+    )
+    assert "1 fault" in summary
     assert files(folder) == before
 
 

@@ -60,6 +60,8 @@ def _check_sweep(storage: "Storage", name: str, deep: bool) -> list[str]:
     lines = []
     for fault in find_faults(storage, name, digests_of=FOLDERS if deep else ()):
         consequence = "; its VAEs are to do again, rerun the command of the sweep" if fault.committed else ""
+        if fault.folder == "models" and fault.is_there:  # a start looks at the sizes of weights alone
+            consequence = "; to train its VAEs again, delete the file and rerun the command of the sweep"
         lines.append(f"{storage.where(f'{name}/{fault.path}')}: {fault.reason}{consequence}")
     try:
         value = store.read_sweep_json()
