@@ -391,8 +391,7 @@ def test_a_figure_of_unlike_trials_is_drawn_of_those_that_are_chosen(
     code, _, err = vaegen(*draw)
     assert code == 2 and "differ in learning_rate (0.001, 0.003)" in err and "--where learning_rate=0.001" in err
     assert not (storage / "s" / "figures").exists()
-    code, out, _ = vaegen(*draw, "--where", "learning_rate=0.001")
-    assert code == 0
+    assert vaegen(*draw, "--where", "learning_rate=0.001")[0] == 0
     names = {path.name for path in (storage / "s" / "figures").iterdir()}
     assert names == {f"complexity_axes.learning_rate-0.001.{kind}" for kind in ("png", "pdf")}
 

@@ -8,12 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.trial import TrialSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Conditions = Sequence[tuple[str, str]]
 """Pairs of a field and a value."""
@@ -28,7 +29,7 @@ MOST_VALUES, LONGEST = 6, 40
 """Values of a field that a message lists, and characters of each."""
 
 
-def with_versions(rows: pd.DataFrame) -> pd.DataFrame:
+def with_versions(rows: "pd.DataFrame") -> "pd.DataFrame":
     """Rows with columns for those ``VERSIONS`` in which they differ."""
     if "spec_json" not in rows:
         return rows
@@ -38,17 +39,17 @@ def with_versions(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: rows["spec_json"].map(versions[name]) for name in differ})
 
 
-def _with_all_versions(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_all_versions(rows: "pd.DataFrame") -> "pd.DataFrame":
     specs = [_object(text) for text in rows["spec_json"]]
     return rows.assign(**{name: [spec.get(name) for spec in specs] for name in VERSIONS})
 
 
-def differing(rows: pd.DataFrame) -> list[str]:
+def differing(rows: "pd.DataFrame") -> list[str]:
     """The settings in which rows differ, in the order of ``SETTINGS``; a null is a value."""
     return [name for name in SETTINGS if name in rows and not _is_constant(rows[name])]
 
 
-def mixed(rows: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+def mixed(rows: "pd.DataFrame", keys: Sequence[str]) -> list[str]:
     """The settings in which rows differ that are equal in ``keys``: a mean over such rows is not one over seeds.
 
     Args:
@@ -64,16 +65,15 @@ def mixed(rows: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     return [name for name in others if differs[name]]
 
 
-def values_of(rows: pd.DataFrame, name: str) -> str:
+def values_of(rows: "pd.DataFrame", name: str) -> str:
     """The distinct values of a column for a message, in order: ``0.001, 0.003``."""
-    found = rows[name].drop_duplicates().tolist()
-    known = sorted((value for value in found if not pd.isna(value)), key=lambda value: (isinstance(value, str), value))
-    words = [_short(value) for value in known] + ["none"] * (len(known) < len(found))
+    known = sorted(rows[name].dropna().unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    words = [_short(value) for value in known] + ["none"] * bool(rows[name].isna().any())
     more = f" and {len(words) - MOST_VALUES} more" if len(words) > MOST_VALUES else ""
     return ", ".join(words[:MOST_VALUES]) + more
 
 
-def selected(trials: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
+def selected(trials: "pd.DataFrame", conditions: Conditions) -> "pd.DataFrame":
     """The rows of trials that fulfil all conditions; of conditions on one field, one must hold.
 
     Args:
@@ -91,7 +91,8 @@ def selected(trials: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
         wanted.setdefault(name, []).append(value)
     rows = _with_all_versions(trials) if set(wanted) & set(VERSIONS) else trials
     for name, values in wanted.items():
-        rows = rows[[any(_is(found, value) for value in values) for found in rows[name].tolist()]]
+        found = rows[name].astype(object).where(rows[name].notna(), None)
+        rows = rows[[any(_is(each, value) for value in values) for each in found]]
     return trials.loc[rows.index]
 
 
@@ -103,7 +104,7 @@ def none_selected(conditions: Conditions, where: str) -> SpecError:
 
 def _is(found: Any, text: str) -> bool:
     """Whether a value of a column is what a user wrote; numbers are compared as numbers."""
-    if found is None or pd.isna(found):
+    if found is None:
         return text == "none"
     if isinstance(found, str):
         return found == text
@@ -113,7 +114,7 @@ def _is(found: Any, text: str) -> bool:
         return False
 
 
-def _is_constant(values: pd.Series) -> bool:
+def _is_constant(values: "pd.Series") -> bool:
     return values.nunique(dropna=False) <= 1
 
 
