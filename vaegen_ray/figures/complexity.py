@@ -33,8 +33,8 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
         SpecError: a column is missing, or the rows mix experiments.
     """
     kept, left_out = usable(rows, list(VALUES), KEYS)
-    note = require_alike(kept, ("method",), ("nc", "mz"), ONE_EXPERIMENT)
     require_one_stream(kept)
+    note = require_alike(kept, ("method",), ("nc", "mz"), ONE_EXPERIMENT)
     return {"complexity_axes": _complexity_axes(kept, footnote(note, left_out))}
 
 
