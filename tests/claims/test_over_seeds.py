@@ -6,7 +6,8 @@ from dataclasses import fields
 import pandas as pd
 import pytest
 
-from vaegen_ray.claims.over_seeds import VERSIONS, mixed, unbalanced, with_versions
+from vaegen_ray.claims.over_seeds import unbalanced
+from vaegen_ray.results.groups import VERSIONS, mixed, with_versions
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.trial import TrialSpec
 

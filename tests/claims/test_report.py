@@ -125,6 +125,7 @@ def test_settings_say_what_is_there():
 def test_several_trials_of_one_seed_are_named_and_not_averaged():
     frame = last().assign(budget=0)
     more = frame[frame["method"] == "dmaapx"].assign(budget=5)
+    more = more.assign(trial_id=more["trial_id"] + "-5")
     row = report(results(frame, more), (BETTER,))[0]
     assert row.verdict == TOO_FEW and "differ in budget" in row.reason
 

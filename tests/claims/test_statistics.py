@@ -23,6 +23,7 @@ from vaegen_ray.claims.statistics import (
     by_seed,
     difference,
     difference_interval,
+    half_width,
     judge,
     largest_rise,
     mean_interval,
@@ -144,9 +145,25 @@ def test_what_is_missing_is_said(column, where, said):
 
 def test_two_trials_of_one_seed_are_refused_with_what_they_differ_in():
     frame = rows(("a", 0, 1.0, 1), ("a", 0, 2.0, 5), columns=("method", "seed", "elbo_test", "budget"))
-    with pytest.raises(NotEnoughRuns, match="several trials of one seed with method a.*differ in budget"):
+    with pytest.raises(NotEnoughRuns, match=r"trials with method a differ in budget \(1, 5\)"):
         by_seed(frame, "elbo_test", method="a")
     assert by_seed(frame, "elbo_test", method="a", budget=5).tolist() == [2.0]
+
+
+def test_seeds_of_other_settings_are_no_further_seeds():
+    cells = [("a", seed, 1.0 + seed, 0.1 if seed < 2 else 0.3) for seed in range(4)]
+    frame = rows(*cells, columns=("method", "seed", "elbo_test", "augment_probability"))
+    with pytest.raises(NotEnoughRuns, match=r"trials with method a differ in augment_probability \(0.1, 0.3\)"):
+        by_seed(frame, "elbo_test", method="a")
+    assert by_seed(frame, "elbo_test", "augment_probability", method="a").tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert by_seed(frame[frame["seed"] < 2], "elbo_test", method="a").tolist() == [1.0, 2.0]
+
+
+def test_many_intervals_are_those_of_one():
+    values = [[1.0, 2.0, 4.0], [0.5, 0.5], [3.0], []]
+    found = half_width(pd.Series([pd.Series(v).var() for v in values]), pd.Series([len(v) for v in values]))
+    assert found[0] == pytest.approx(mean_interval(values[0]).high - 7 / 3, rel=1e-12)
+    assert found[1] == 0 and found[2:].isna().all()
 
 
 def test_a_table_keeps_the_seeds_that_have_every_column():

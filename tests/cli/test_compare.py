@@ -165,7 +165,7 @@ def test_trials_of_two_numerics_are_not_taken_for_each_other(
     assert code == 1 and "0 in both, 6 in A alone, 6 in B alone" in out and words(out, "8")[3] == "1"
     write("a", specs(), elbo)
     code, out, err = vaegen("compare", "a", "b")
-    assert (code, out) == (2, "") and "trials of one seed that differ in numerics_version" in err
+    assert (code, out) == (2, "") and "trials of one point that also differ in numerics_version (1, 2)" in err
 
 
 def test_every_place_of_a_series_counts(write: Callable, vaegen: Run) -> None:
@@ -196,8 +196,17 @@ def test_what_is_ignored_must_leave_one_trial_a_seed(write: Callable, vaegen: Ru
     write("a", specs(), elbo)
     write("b", specs(range(3, 6)), elbo)
     code, out, err = vaegen("compare", "a", "b", "--ignore", "nc")
-    assert (code, out) == (2, "") and "trials of A that differ in nc alone: ignore less" in err
+    assert (code, out) == (2, "") and "trials of one point that also differ in nc (8, 16): ignore less than nc" in err
     assert len(err.splitlines()) == 1
+
+
+def test_seeds_with_other_values_of_what_is_ignored_are_no_further_seeds(write: Callable, vaegen: Run) -> None:
+    apart = [TrialSpec(nc=8, seed=seed, batch_size=50 if seed < 2 else 100) for seed in range(4)]
+    write("a", apart, elbo)
+    write("b", [TrialSpec(nc=8, seed=seed, batch_size=25) for seed in range(4)], elbo)
+    code, out, err = vaegen("compare", "a", "b", "--ignore", "batch_size")
+    assert (code, out) == (2, "") and "a mean of A must be over trials that differ in the seed alone" in err
+    assert "batch_size (50, 100): ignore less than batch_size" in err
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,10 @@ def test_means_are_over_seeds_alone(finished: Seen) -> None:
     bars = [y for y in figure["data"][0]["y"] if y is not None]
     assert sorted(bars) == pytest.approx(sorted(rows.groupby("nc")["elbo_test"].mean()))
     assert said.endswith("bars are means over seeds, one for each nc.")
+    apart = rows.assign(epochs=range(300, 300 + len(rows)))  # no axis of the page
+    figure, _ = over_axis(apart, finished.varied, "nc", "elbo_test", "method")
+    means = [y for trace in figure["data"] if "customdata" not in trace for y in trace["y"] if y is not None]
+    assert sorted(means) == pytest.approx(sorted(rows["elbo_test"])), "no two of these trials are alike"
     rates = rows.assign(learning_rate=rows["seed"].map({0: 0.1, 1: 0.2}))  # no two trials differ in the seed alone
     figure, said = over_axis(rates, ["nc", "learning_rate"], "params_total", "elbo_test", "method")
     means = [y for trace in figure["data"] if "customdata" not in trace for y in trace["y"] if y is not None]

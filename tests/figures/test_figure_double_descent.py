@@ -291,3 +291,44 @@ def test_equal_rows_in_any_order_give_equal_bytes(kind, pictures):
     other = rows_for(PATH)
     other.loc[0, "elbo_test"] -= 1
     assert style.to_bytes(draw(other)["double_descent"], kind) != style.to_bytes(pictures["double_descent"], kind)
+
+
+def with_settings(rows, **settings):
+    """The rows once for every combination of values of some settings."""
+    frames = [rows.assign(**dict(zip(settings, values, strict=True))) for values in product(*settings.values())]
+    made = pd.concat(frames, ignore_index=True)
+    return made.assign(trial_id=[f"{i:04}" for i in range(len(made))])
+
+
+def test_other_settings_are_no_seeds():
+    rows = with_settings(rows_for(PATH[:3], seeds=2), learning_rate=(0.001, 0.003, 0.01), batch_size=(50, 100))
+    with pytest.raises(SpecError) as caught:
+        draw(rows)
+    said = str(caught.value)
+    assert "batch_size (50, 100) and learning_rate (0.001, 0.003, 0.01)" in said and "\n" not in said
+    assert "vaegen figure NAME --where batch_size=50" in said
+    chosen = rows[(rows["learning_rate"] == 0.003) & (rows["batch_size"] == 50)]
+    assert "mean of 2 seeds" in words_in(draw(chosen)["double_descent"])
+
+
+def test_seeds_with_other_settings_are_no_further_seeds():
+    rows = rows_for(PATH[:3], seeds=4)
+    with pytest.raises(SpecError, match=r"differ in learning_rate \(0.001, 0.003\)"):
+        draw(rows.assign(learning_rate=np.where(rows["seed"] < 2, 0.001, 0.003)))
+    specs = [f'{{"numerics_version": {1 + seed // 2}}}' for seed in rows["seed"]]
+    with pytest.raises(SpecError, match=r"differ in numerics_version \(1, 2\)"):
+        draw(rows.assign(spec_json=specs))
+
+
+def test_what_is_measured_or_computed_is_no_setting():
+    rows = rows_for(PATH[:3])
+    same = style.to_bytes(draw(rows)["double_descent"], "png")
+    other = rows.assign(wall_seconds=range(len(rows)), node=rows["trial_id"], code_version=rows["trial_id"])
+    assert style.to_bytes(draw(other)["double_descent"], "png") == same
+
+
+def test_a_setting_that_changes_along_a_line_is_said():
+    rows = rows_for(PATH[:3])
+    figure = draw(rows.assign(learning_rate=0.1 / rows["nc"]))["double_descent"]
+    assert "The points of a line also differ in learning_rate (0.025, 0.05, 0.1)" in words_in(figure)
+    assert "also differ" not in words_in(draw(rows.assign(learning_rate=0.1))["double_descent"])

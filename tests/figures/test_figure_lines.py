@@ -172,7 +172,7 @@ def test_equal_rows_in_any_order_give_equal_bytes():
 def test_rows_of_two_experiments_and_two_trials_of_a_seed_are_refused():
     with pytest.raises(SpecError, match="must share one mz; got 1, 2"):
         picture(trials(mz=[1, 1, 1, 1, 1, 2]))
-    with pytest.raises(SpecError, match="one trial a method and seed; got 2 of normal with seed 0"):
+    with pytest.raises(SpecError, match="one trial a seed; got several with method normal, seed 0"):
         picture(pd.concat([trials(), trials(("normal",), (0,)).assign(trial_id="other")]))
     with pytest.raises(VaegenError, match="^a figure needs at least one completed trial"):
         draw(pd.DataFrame(), pd.DataFrame())

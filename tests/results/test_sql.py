@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vaegen_ray.cli import main
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results import query, sql
+from vaegen_ray.results.export import BATCH_ROWS
 from vaegen_ray.results.schema import DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 
-Ask = Callable[[str], pa.Table]
+Ask = Callable[..., pa.Table]
 
 
 @pytest.fixture
@@ -36,7 +38,12 @@ def store(tmp_path: Path, trial: Callable, metric: Callable) -> SweepStore:
 def ask(store: SweepStore) -> Ask:
     results = query.load(store.storage, "s")
     details, _ = query.load_details(store.storage, results.trials, "s")
-    return lambda text: sql.run(text, results, details)
+
+    def rows(text: str, memory: str | None = None) -> pa.Table:
+        with sql.asked(text, results, details, memory) as found:
+            return pa.Table.from_batches(found.batches, found.schema)
+
+    return rows
 
 
 def test_tables_are_what_query_loads(ask: Ask, store: SweepStore) -> None:
@@ -115,3 +122,34 @@ def test_without_duckdb_the_line_says_how_to_get_it(ask: Ask, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(VaegenError, match=r"pip install 'vaegen-ray\[sql\]'"):
         ask("SELECT 1")
+
+
+LARGE = "FROM range(3000000) AS many(i)"
+
+
+def test_rows_come_in_batches_and_are_not_computed_before(store: SweepStore) -> None:
+    results = query.load(store.storage, "s")
+    details, _ = query.load_details(store.storage, results.trials, "s")
+    with sql.asked("SELECT i, 'word ' || i AS word FROM range(1000000000000) AS many(i)", results, details) as rows:
+        first = next(rows.batches)
+        assert 0 < len(first) <= BATCH_ROWS and first["i"][0].as_py() == 0
+
+
+def test_a_query_that_needs_more_memory_than_it_may_take_is_one_line(ask: Ask) -> None:
+    heavy = f"SELECT list(i || ' and a long word that takes room') AS x {LARGE} GROUP BY i % 7"
+    with pytest.raises(SpecError, match=r"^--sql: the query needs more than 32MB of memory; [^\n]+--sql-memory$"):
+        ask(heavy, "32MB")
+    assert ask(f"SELECT sum(i) AS x {LARGE}", "32MB")["x"].to_pylist() == [3000000 * 2999999 // 2]
+
+
+def test_what_fails_while_rows_are_written_leaves_the_file_as_it_was(
+    store: SweepStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+    ask = ("results", "s", "--storage", str(tmp_path), "--output", str(target), "--force", "--sql")
+    late = "SELECT CASE WHEN i < 2900000 THEN 1 ELSE error('too late') END AS x"
+    assert main([*ask, f"{late} {LARGE}"]) == 2
+    assert "too late" in capsys.readouterr().err and target.read_text() == "before"
+    assert not list(tmp_path.glob(".out*")), "no part of the file is left"
+    assert main([*ask, "SELECT trial_id FROM trials"]) == 0 and target.read_text().startswith("trial_id\n")

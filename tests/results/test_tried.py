@@ -68,3 +68,9 @@ def test_the_column_that_makes_the_difference_comes_first(matters):
 
 def test_a_few_points_say_nothing():
     assert importances(points_of(rows(nc=[4, 8], elbo_validation=[-2.0, -1.0]))) == {}
+
+
+def test_trials_with_other_settings_are_another_point():
+    apart = rows(nc=[8, 8, 8, 8], seed=[0, 1, 2, 3], elbo_validation=[-1.0, -3.0, -7.0, -9.0])
+    points = points_of(apart.assign(epochs=[10, 10, 20, 20]))
+    assert list(points["elbo_validation"]) == [-2.0, -8.0] and list(points["seeds"]) == [2, 2]

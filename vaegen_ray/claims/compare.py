@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.claims.over_seeds import POINT, VERSIONS
+from vaegen_ray.claims.over_seeds import POINT
 from vaegen_ray.claims.statistics import POSITIVE, NotEnoughRuns, by_seed, difference, interval_of
 from vaegen_ray.errors import DataFormatError, SpecError
+from vaegen_ray.results.groups import VERSIONS, mixed, values_of, with_versions
 from vaegen_ray.trial import ADDED, TrialSpec
 
 OF_TRIAL = ("status", "failed_epoch", "params_z", "params_rest", "samples_digest")
@@ -98,13 +99,13 @@ def compare_points(
         names of the fields of the specification.
 
     Raises:
-        SpecError: a point has two trials of one seed, so that it is not clear which are to be compared.
+        SpecError: the trials of a point on one side differ in more than the seed.
         DataFormatError: a trial does not say what its specification is.
     """
     apart = [field.name for field in fields(TrialSpec) if field.name not in ("seed", *ignore)]
     sides = [_by_point(side, apart) for side in (a, b)]
     for letter, points in zip("AB", sides, strict=True):
-        _check_one_a_seed(letter, points, ignore)
+        _check_alike(letter, points)
     rows = []
     for point, of_a in sides[0].items():
         if point not in sides[1]:
@@ -202,7 +203,8 @@ def _of_series(a: Any, b: Any, tolerance: float) -> tuple[float, float] | None:
 def _by_point(side: Side, apart: Sequence[str]) -> dict[tuple, pd.DataFrame]:
     """Point -> its rows, in order; from ``spec_json``, in which fields that came later are neutral, not null."""
     points: dict[tuple, list[int]] = {}
-    for place, text in enumerate(side.last["spec_json"]):
+    last = with_versions(side.last)
+    for place, text in enumerate(last["spec_json"]):
         try:
             spec = {**ADDED, **json.loads(text)}
         except (ValueError, TypeError, RecursionError) as error:
@@ -211,22 +213,19 @@ def _by_point(side: Side, apart: Sequence[str]) -> dict[tuple, pd.DataFrame]:
         values = (spec.get(name) for name in apart)
         point = tuple(json.dumps(part) if isinstance(part, (list, dict)) else part for part in values)
         points.setdefault(point, []).append(place)
-    return {point: side.last.iloc[places] for point, places in points.items()}
+    return {point: last.iloc[places] for point, places in points.items()}
 
 
-def _check_one_a_seed(letter: str, points: dict[tuple, pd.DataFrame], ignore: Sequence[str]) -> None:
+def _check_alike(letter: str, points: dict[tuple, pd.DataFrame]) -> None:
+    """Refuses points whose trials on one side differ in more than the seed: fields to ignore, or versions."""
     for rows in points.values():
-        again = rows[rows["seed"].duplicated(keep=False)]
-        if not again.empty:
-            open_ones = [name for name in ignore if again[name].nunique(dropna=False) > 1]
-            if not open_ones:
-                raise SpecError(
-                    f"{letter} must have one trial a seed at every point; got trials of one seed that differ in "
-                    f"{' or '.join(VERSIONS)} alone, and no telling which are to be compared"
-                )
+        if fields := mixed(rows, ()):
+            differ = " and ".join(f"{name} ({values_of(rows, name)})" for name in fields)
+            ignored = [name for name in fields if name not in VERSIONS]
+            hint = f"ignore less than {', '.join(ignored)}" if ignored else "no telling which are to be compared"
             raise SpecError(
-                f"fields to ignore must leave one trial a seed at every point; got trials of {letter} that differ in "
-                f"{', '.join(open_ones)} alone: ignore less"
+                f"a mean of {letter} must be over trials that differ in the seed alone; got trials of one point that "
+                f"also differ in {differ}: {hint}"
             )
 
 

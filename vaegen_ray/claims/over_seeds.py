@@ -1,45 +1,22 @@
 """Statistics over the seeds of trials that share everything else, or what the reader names."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.claims.statistics import LEAST_SEEDS, mean_interval
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.claims.statistics import half_width
+from vaegen_ray.results.groups import mixed
 
 POINT = ("dataset", "method", "nc", "mz")
 """What is always said of a group of trials, beside what else differs between them."""
 METRICS = ("elbo_test", "generalization_gap")
 """What is shown of a trial unless somebody asks for more."""
-VERSIONS = ("numerics_version", "stream_version")
-"""What ``spec_json`` holds beside the specification: trials of two versions are no repetitions of each other."""
 
 
-def with_versions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with columns for those ``VERSIONS`` in which they differ."""
-    specs = {text: _object(text) for text in rows["spec_json"].unique()}
-    versions = {name: {text: spec.get(name) for text, spec in specs.items()} for name in VERSIONS}
-    columns = {name: rows["spec_json"].map(of_text) for name, of_text in versions.items()}
-    return rows.assign(**{name: column for name, column in columns.items() if column.nunique() > 1})
-
-
-def differing(rows: pd.DataFrame) -> list[str]:
+def default_keys(rows: pd.DataFrame) -> list[str]:
     """``POINT``, then each further field of the specification in which trials of one point differ; not the seed."""
     return [*POINT, *mixed(rows, POINT)]
-
-
-def mixed(rows: pd.DataFrame, keys: Sequence[str]) -> list[str]:
-    """The fields of the specification, beside the seed, in which rows differ that are equal in ``keys``."""
-    names = [*(field.name for field in fields(TrialSpec)), *VERSIONS]
-    trials = rows.drop_duplicates("trial_id")  # of many evaluations each
-    others = [name for name in names if name in rows and name not in (*keys, "seed")]
-    others = [name for name in others if trials[name].nunique(dropna=False) > 1]
-    differs = rows.groupby(list(keys), dropna=False, observed=True)[others].nunique(dropna=False).max() > 1
-    return [name for name in others if differs[name]]
 
 
 def unbalanced(rows: pd.DataFrame, keys: Sequence[str], others: Sequence[str]) -> int:
@@ -102,25 +79,10 @@ def intervals(rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -
     groups = finite.groupby(keys, dropna=False, observed=True)
     found = groups.agg(trials=("trial_id", "nunique"), seeds=("seed", "nunique")).reset_index()
     of_seeds = finite.groupby(seeds, dropna=False, observed=True)[list(numbers)].mean().reset_index()
+    by_group = of_seeds.groupby(keys, dropna=False, observed=True)
     for name in metrics:
-        by_group = of_seeds.groupby(keys, dropna=False, observed=True)[f"number {name}"]
-        intervals = [_interval(values.dropna().to_numpy()) for _, values in by_group]
-        columns = [name, f"{name}_low", f"{name}_high", f"{name}_seeds"]
-        found = found.join(pd.DataFrame(intervals, columns=columns))
+        values = by_group[f"number {name}"].agg(["mean", "var", "count"]).reset_index(drop=True)
+        half = half_width(values["var"], values["count"])
+        ends = {f"{name}_low": values["mean"] - half, f"{name}_high": values["mean"] + half}
+        found = found.assign(**{name: values["mean"], **ends, f"{name}_seeds": values["count"]})
     return found
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float, int]:
-    """Mean, lower and upper end, and how many values there are."""
-    if len(values) >= LEAST_SEEDS:
-        return *mean_interval(values.tolist()), len(values)
-    return (float(values[0]) if len(values) else np.nan), np.nan, np.nan, len(values)
-
-
-def _object(text: str) -> dict[str, Any]:
-    """An object of JSON; empty where the text is none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

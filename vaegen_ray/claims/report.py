@@ -22,13 +22,13 @@ from vaegen_ray.claims.claim import Claim, Results
 from vaegen_ray.claims.papers import CLAIMS, paper_of
 from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
 from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.methods import OF_METHOD
+from vaegen_ray.results import groups
 
-EXPERIMENT = (
-    *("dataset", "data_digest", "levels", "split", "n_train", "image_shape", "validation"),
-    *("architecture", "network_version", "hidden_layers", "latent_per_mz", "residual_kernel", "posterior_scale"),
-    *("likelihood", "sigma", "mixture_components", "beta", "regulariser"),
-    *("epochs", "batch_size", "learning_rate", "precision", "elbo_samples", "nc", "mz"),
-)
+COMPARED = ("method", *OF_METHOD, "budget", "stream", "stream_version", "evaluate_at", "measures")
+"""Fields in which the trials of one experiment may differ: what claims compare, and what is measured beside the ELBO.
+Each side of a comparison must have one value of them (``statistics.by_seed``)."""
+EXPERIMENT = tuple(name for name in groups.SETTINGS if name not in COMPARED)
 """Fields that all trials of one experiment share, but for the axes of a claim."""
 SETTINGS = {
     "dataset": "{}",
@@ -112,8 +112,8 @@ def experiments(results: Results, axes: tuple[str, ...] = ()) -> dict[str, Resul
         last = last[(last["status"] == "completed").to_numpy(dtype=bool, na_value=False)]
     if last.empty:
         return {}
-    fixed = [name for name in EXPERIMENT if name not in axes]
-    differ = [name for name in fixed if name in last and last[name].nunique(dropna=False) > 1]
+    last = groups.with_versions(last)
+    differ = [name for name in groups.differing(last) if name in EXPERIMENT and name not in axes]
     parts = [part for _, part in last.groupby(differ, dropna=False)] if differ else [last]
     return {
         settings_of(part, differ): Results(part, _of_trials(results.curves, part), _of_trials(results.details, part))

@@ -20,19 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
+from vaegen_ray.results.groups import mixed, values_of
+
 LEVEL = 0.95
 """Probability that an interval covers the mean, if values of seeds are normal."""
 LEAST_SEEDS = 2
 
 HOLDS, FAILS, TOO_FEW = "holds", "does not hold", "not enough runs"
 VERDICTS = (HOLDS, FAILS, TOO_FEW)
-
-KNOBS = (
-    *("nc", "mz", "budget", "real_percent", "stream", "augment_probability", "augment_strength"),
-    *("mollify_std", "asleep_percent", "asleep_samples", "validation_percent", "data_digest", "network_version"),
-    *("split", "n_train", "epochs", "architecture", "hidden_layers", "regulariser", "beta"),
-)
-"""What trials of one method and seed may differ in; named where it leaves open which of them is meant."""
 
 
 class NotEnoughRuns(Exception):
@@ -113,6 +108,18 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return _interval(float(x.mean()), float(x.var(ddof=1)) / len(x), len(x) - 1)
 
 
+def half_width(variances: pd.Series, counts: pd.Series) -> pd.Series:
+    """Half of the interval of the mean of each of many groups of seeds; NaN for fewer than two.
+
+    Args:
+        variances: of the values of a group, divided by their number - 1.
+        counts: how many values there are.
+    """
+    known = counts >= LEAST_SEEDS
+    quantiles = stdtrit(counts.where(known, np.nan) - 1, (1 + LEVEL) / 2)
+    return quantiles * np.sqrt(variances / counts)
+
+
 def difference_interval(values: Sequence[float], against: Sequence[float]) -> Interval:
     """Mean of ``values`` minus mean of ``against``, of unequal variances (Welch 1947).
 
@@ -163,7 +170,8 @@ def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.
         where: column = value that rows must have.
 
     Raises:
-        NotEnoughRuns: a column is missing, there is no finite value, or two rows are not told apart.
+        NotEnoughRuns: a column is missing, there is no finite value, or rows that ``axes`` do not tell apart differ in
+            another setting than the seed (``results.groups``).
     """
     said = ", ".join(f"{name} {value}" for name, value in where.items()) or "any trial"
     missing = [name for name in (column, "seed", *axes, *where) if name not in rows]
@@ -180,14 +188,11 @@ def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.
     if not wanted.any():
         raise NotEnoughRuns(f"no finite {column} of {said}")
     places = rows.loc[wanted, keys]
+    if fields := mixed(rows[wanted], axes):
+        differ = " and ".join(f"{name} ({values_of(rows[wanted], name)})" for name in fields)
+        raise NotEnoughRuns(f"trials with {said} differ in {differ}, and no telling which are meant (see --where)")
     if places.duplicated().any():
-        again = rows[wanted][places.duplicated(keep=False).to_numpy()]
-        open_ones = [knob for knob in KNOBS if knob in again and knob not in axes]
-        knobs = [knob for knob in open_ones if again[knob].astype(str).nunique() > 1]
-        raise NotEnoughRuns(
-            f"several trials of one seed with {said}, and no telling which is meant; "
-            f"they differ in {', '.join(knobs) or 'something else'}"
-        )
+        raise NotEnoughRuns(f"several trials of one seed with {said}, and no telling which is meant")
     values: pd.Series = places.assign(**{column: numbers[wanted]}).set_index(keys)[column].sort_index()
     return values
 

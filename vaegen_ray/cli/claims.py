@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from vaegen_ray.cli.parts import Commands, add_results_storage, command
+from vaegen_ray.cli.parts import Commands, add_results_storage, add_where, command
 from vaegen_ray.errors import SpecError
 
 TEXT_WIDTH = 120
@@ -16,6 +16,7 @@ def add(commands: Commands) -> None:
     """Adds the command."""
     made = command(commands, "claims", run, "what the papers claim, and whether it holds in a storage")
     add_results_storage(made)
+    add_where(made)
     made.add_argument("--markdown", metavar="FILE", help="write a page [default: print]")
     made.add_argument("--reasons", metavar="FILE", help="TOML: for claims that do not hold, the likely reason by id")
 
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.reasons and not options.markdown:
         raise SpecError("--reasons are for the page that --markdown writes (see --help)")
-    results, notes = verdicts.results_of(Storage.open(options.storage, create=False))
+    results, notes = verdicts.results_of(Storage.open(options.storage, create=False), options.where)
     for note in notes:
         print(note, file=sys.stderr)
     if not options.markdown:

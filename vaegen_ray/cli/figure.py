@@ -3,7 +3,7 @@
 import argparse
 
 from vaegen_ray.cli.completers import figure_names, sweep_names
-from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes
+from vaegen_ray.cli.parts import Commands, add_results_storage, add_where, command, completes
 from vaegen_ray.errors import SpecError, allowed
 
 
@@ -14,6 +14,7 @@ def add(commands: Commands) -> None:
     add_results_storage(made)
     sweep = made.add_argument("--sweep", metavar="SWEEP", help="the sweep that it is drawn from [default: NAME]")
     completes(sweep, sweep_names)
+    add_where(made)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,5 +28,6 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.service.pictures import draw_figures
 
     storage = Storage.open(options.storage, create=False)
-    draw_figures(SweepStore(storage, options.sweep or options.name), (options.name,), strict=True)
+    store = SweepStore(storage, options.sweep or options.name)
+    draw_figures(store, (options.name,), where=options.where, strict=True)
     return 0

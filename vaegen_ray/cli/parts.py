@@ -51,6 +51,27 @@ def add_metrics(parser: argparse.ArgumentParser, what: str) -> None:
     add_columns(parser, "--metrics", metric_names, f"{what} [default: elbo_test,generalization_gap]")
 
 
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--where``."""
+    parser.add_argument(
+        "--where",
+        type=_condition,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="only trials with this value of a field, such as learning_rate=0.001; may be given several times, and "
+        "then all fields must match, each with one of its values",
+    )
+
+
+def _condition(text: str) -> tuple[str, str]:
+    """A type for a field and its value."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"must be a field and its value, such as learning_rate=0.001; got {text!r}")
+    return name, value
+
+
 def check_columns(option: str, given: Iterable[str], there: Collection[str], what: str, else_see: str) -> None:
     """Refuses names that are none of ``what`` is there.
 

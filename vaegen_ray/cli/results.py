@@ -1,8 +1,11 @@
 """``vaegen results``."""
 
 import argparse
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vaegen_ray.cli.completers import field_names, sweep_names
 from vaegen_ray.cli.parts import (
@@ -10,6 +13,7 @@ from vaegen_ray.cli.parts import (
     add_columns,
     add_metrics,
     add_results_storage,
+    add_where,
     check_columns,
     command,
     completes,
@@ -19,7 +23,10 @@ from vaegen_ray.errors import SpecError, VaegenError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vaegen_ray.cli.shown import Shown
+    from vaegen_ray.results.export import Rows
     from vaegen_ray.results.query import Results
+    from vaegen_ray.results.storage import Storage
 
 FORMATS = ("table", "csv", "json", "parquet", "markdown")
 BEST = "elbo_test"
@@ -38,6 +45,7 @@ def add(commands: Commands) -> None:
         "a row for each value of these columns [default: dataset, method, nc, mz and what else trials differ in]",
     )
     add_metrics(made, "numbers to average, each with its 95 %% interval over seeds")
+    add_where(made)
     made.add_argument(
         "--epoch",
         type=_epoch,
@@ -50,6 +58,12 @@ def add(commands: Commands) -> None:
         metavar="QUERY",
         help="ask DuckDB: tables trials, metrics, details, and results, which joins trials and metrics",
     )
+    made.add_argument(
+        "--sql-memory",
+        type=_memory,
+        metavar="SIZE",
+        help="memory that a query may take beside the tables, such as 8GB [default: 4GB, or half of the job's]",
+    )
     shape = made.add_mutually_exclusive_group()
     shape.add_argument("--format", choices=FORMATS, help="[default: by the ending of --output, else table]")
     shape.add_argument("--csv", dest="format", action="store_const", const="csv", help="the same as --format csv")
@@ -59,48 +73,90 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints or writes the rows that were asked for."""
-    from vaegen_ray.cli import shown
-    from vaegen_ray.results import export, query
-    from vaegen_ray.results.schema import COMPLETED, FAILED, STOPPED
+    from vaegen_ray.results import export
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import safe_name
 
     kind = _format(options, export.format_of)
     storage = Storage.open(options.storage, create=False)
     sweep = safe_name("the name of a sweep", options.sweep)
-    results = query.load(storage, sweep)
-    notes = list(results.notes)
-    if options.sql is not None:
-        from vaegen_ray.results import sql
+    if options.sql is None:
+        _put(options, kind, *_of_groups(options, storage, sweep))
+        return 0
+    from vaegen_ray.cli import shown
+    from vaegen_ray.results import sql
 
-        details, skipped = query.load_details(storage, results.trials, sweep)
-        notes += skipped
-        rows = sql.run(options.sql, results, details)
-        words = shown.of_query(rows)
-    else:
-        counts = results.trials["status"].value_counts()
-        for status, happened in ((FAILED, "failed"), (STOPPED, "were stopped by a search")):
-            if number := counts.get(status, 0):
-                notes.append(f"{number} of {len(results.trials)} trials {happened} and are left out")
-        if not counts.get(COMPLETED, 0):
-            _say(notes)
-            raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
-        frame, words, more = _groups(options, results)
-        notes += more
-        rows = export.as_table(frame)
-    _say(notes)
-    data = {
-        "table": lambda: words.text().encode(),
-        "markdown": lambda: words.markdown().encode(),
-        "csv": lambda: export.as_csv(rows).encode(),
-        "json": lambda: (export.as_json(rows) + "\n").encode(),
-        "parquet": lambda: export.as_parquet(rows),
-    }[kind]()
-    if options.output:
-        print(f"{len(rows)} rows in {export.write(options.output, data, replace=options.force)}")
-    else:
-        print(data.decode(), end="")
+    with sql.asked(options.sql, *_tables(storage, sweep), options.sql_memory) as rows:
+        _put(options, kind, rows, lambda: shown.of_query(rows))
     return 0
+
+
+def _tables(storage: "Storage", sweep: str) -> "tuple[Results, pd.DataFrame]":
+    """What a query asks."""
+    from vaegen_ray.results import query
+
+    results = query.load(storage, sweep)
+    details, skipped = query.load_details(storage, results.trials, sweep)
+    _say([*results.notes, *skipped])
+    return results, details
+
+
+def _of_groups(options: argparse.Namespace, storage: "Storage", sweep: str) -> "tuple[Rows, Callable[[], Shown]]":
+    """The groups of trials, as rows and as they are shown."""
+    from vaegen_ray.results import export, query
+    from vaegen_ray.results.groups import none_selected, selected
+    from vaegen_ray.results.schema import COMPLETED, FAILED, STOPPED
+
+    results = query.load(storage, sweep)
+    if options.where:
+        results = replace(results, trials=selected(results.trials, options.where).reset_index(drop=True))
+        if results.trials.empty:
+            raise none_selected(options.where, sweep)
+    counts, notes = results.trials["status"].value_counts(), list(results.notes)
+    for status, happened in ((FAILED, "failed"), (STOPPED, "were stopped by a search")):
+        if number := counts.get(status, 0):
+            notes.append(f"{number} of {len(results.trials)} trials {happened} and are left out")
+    if not counts.get(COMPLETED, 0):
+        _say(notes)
+        raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
+    frame, words, more = _groups(options, results.lean())
+    _say([*notes, *more])
+    return export.of_frame(frame), lambda: words
+
+
+def _put(options: argparse.Namespace, kind: str, rows: "Rows", words: "Callable[[], Shown]") -> None:
+    """Prints the rows, or writes them into a file."""
+    from vaegen_ray.results import export
+
+    table = words() if kind in ("table", "markdown") else None
+    number = len(table.rows) - 1 if table else 0
+
+    def counted() -> "Iterator[Any]":
+        nonlocal number
+        for batch in rows.batches:
+            number += len(batch)
+            yield batch
+
+    counting = export.Rows(rows.schema, counted())
+    parts: dict[str, Callable[[], Iterable[str]]] = {
+        "table": lambda: [table.text()] if table else [],
+        "markdown": lambda: [table.markdown()] if table else [],
+        "csv": lambda: export.as_csv(counting),
+        "json": lambda: export.as_json(counting),
+    }
+
+    def fill(file: BinaryIO) -> None:
+        if kind == "parquet":
+            export.as_parquet(counting, file)
+        else:
+            file.writelines(part.encode() for part in parts[kind]())
+
+    if options.output:
+        where = export.write(options.output, fill, replace=options.force)
+        print(f"{number} rows in {where}")
+    else:
+        for part in parts[kind]():
+            print(part, end="")
 
 
 def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFrame, Any, list[str]]":
@@ -109,8 +165,7 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
     from vaegen_ray.cli import shown
 
     rows, notes = _evaluations(results, "last" if options.epoch is None else options.epoch)
-    rows = over_seeds.with_versions(rows)
-    keys = list(options.by or over_seeds.differing(rows))
+    keys = list(options.by or over_seeds.default_keys(rows))
     if options.epoch == "all" and "effective_epoch" not in keys:
         keys.append("effective_epoch")
     _check_columns("--by", keys, rows)
@@ -154,8 +209,8 @@ def _check_columns(option: str, columns: list[str], rows: "pd.DataFrame", *, num
 
 
 def _format(options: argparse.Namespace, of_ending: Any) -> str:
-    if options.sql is not None and (options.by or options.metrics or options.epoch is not None):
-        raise SpecError("--sql says itself what is grouped; --by, --metrics and --epoch cannot go with it")
+    if options.sql is not None and (options.by or options.metrics or options.where or options.epoch is not None):
+        raise SpecError("--sql says itself what is grouped; --by, --metrics, --where and --epoch cannot go with it")
     if options.force and not options.output:
         raise SpecError("--force replaces the file of --output; there is none (see --help)")
     kind: str = options.format or (of_ending(options.output) if options.output else "table")
@@ -175,6 +230,13 @@ def _epoch(text: str) -> str | float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be last, best, all or an effective epoch >= 0; got {text!r}")
     return value
+
+
+def _memory(text: str) -> str:
+    """A type for bytes with a unit, as DuckDB reads them."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(MB|GB|TB)", text):
+        raise argparse.ArgumentTypeError(f"must be a number with MB, GB or TB, such as 8GB; got {text!r}")
+    return text
 
 
 def _say(notes: list[str]) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from vaegen_ray.claims.over_seeds import mixed, unbalanced
+from vaegen_ray.claims.over_seeds import unbalanced
 from vaegen_ray.claims.report import no_tags
 from vaegen_ray.cli.tables import fitted
-from vaegen_ray.errors import printable
+from vaegen_ray.errors import SpecError, printable
+from vaegen_ray.results.groups import mixed
 
+MOST_ROWS = 20_000
+"""Rows of a query that a table shows: its columns are as wide as their widest cell, so all must be known at once."""
 CELL = 60
 """Characters of a text that a table shows."""
 DIGITS = 6
@@ -86,9 +89,20 @@ def notes_of(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metr
 
 
 def of_query(rows: Any) -> Shown:
-    """An Arrow table."""
-    body = [[word(value) for value in row.values()] for row in rows.to_pylist()]
-    return Shown([list(rows.column_names), *body])
+    """The rows of a query (``results.export.Rows``).
+
+    Raises:
+        SpecError: there are too many for a table.
+    """
+    body: list[list[str]] = []
+    for batch in rows.batches:
+        body += ([word(value) for value in row.values()] for row in batch.to_pylist())
+        if len(body) > MOST_ROWS:
+            raise SpecError(
+                f"a table must have at most {MOST_ROWS:,} rows; the query gives more (see LIMIT, and --format csv, "
+                f"json and parquet, which hold any number)"
+            )
+    return Shown([list(rows.schema.names), *body])
 
 
 def plus_minus(means: Sequence[float], halves: Sequence[float]) -> list[str]:

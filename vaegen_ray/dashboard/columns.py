@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
+from vaegen_ray.results.groups import differing
 from vaegen_ray.results.schema import METRICS
 from vaegen_ray.trial import TrialSpec
 
@@ -93,8 +94,9 @@ def _diffusion_images(stream: str) -> float:
 
 def varying(trials: pd.DataFrame) -> list[str]:
     """The fields in which trials differ, the seed left out, in the order of ``TrialSpec``."""
-    candidates = [name for name in (*FIELDS, "diffusion_images") if name in trials and name not in NEVER]
-    return [name for name in candidates if trials[name].nunique(dropna=False) > 1]
+    images = "diffusion_images"
+    found = [name for name in differing(trials) if name not in NEVER]
+    return found + [images] * (images in trials and trials[images].nunique(dropna=False) > 1)
 
 
 def summary(trials: pd.DataFrame) -> list[tuple[str, str]]:

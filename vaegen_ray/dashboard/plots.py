@@ -15,6 +15,7 @@ from vaegen_ray.dashboard.columns import SIZES, is_number, label, plain, setting
 from vaegen_ray.dashboard.sweeps import UNDER_WAY
 from vaegen_ray.figures.path import path_order, path_runs
 from vaegen_ray.figures.style import FAINT, GRID, INK, LINE_COLOURS, mean_and_spread, method_colour, method_name
+from vaegen_ray.results.groups import SETTINGS, differing
 from vaegen_ray.results.schema import COMPLETED
 
 Figure = dict[str, Any]
@@ -46,7 +47,7 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
         varied: the fields in which the trials of the sweep differ.
         x, y, colour: columns.
     """
-    needed = {"trial_id", "status", "seed", *varied, x, y, colour}
+    needed = {"trial_id", "status", *SETTINGS, "seed", *varied, x, y, colour}
     usable = rows.loc[rows["status"].isin([COMPLETED, UNDER_WAY]), [name for name in rows if name in needed]]
     usable = usable[np.isfinite(usable[y].astype(float))] if {y, colour} <= set(usable) else usable[:0]
     with_y = len(usable)
@@ -56,6 +57,7 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
     usable = usable.sort_values(x, kind="stable") if numeric else usable.assign(**{x: _words(usable, x)})
     drawn = _thinned(usable, x, y, colour)
     rest = [name for name in varied if name not in (x, colour)]
+    hidden = [name for name in differing(usable) if name not in (*varied, x, colour)]
     traces: list[Figure] = []
     looks = _looks(usable, colour)
     apart = [name for name in rest if x not in SIZES or name not in ALONG]
@@ -69,7 +71,7 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
             name = method_name(str(value)) if colour == "method" else f"{colour} {plain(value)}"
             name = html.escape(f"{name} · {words}" if words else name)
             same = {"legendgroup": name, "name": name}
-            traces.append(_means(group, x, y, rest, hue, symbol, numeric, dash) | same)
+            traces.append(_means(group, x, y, rest, hidden, hue, symbol, numeric, dash) | same)
             for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
                 part = drawn[drawn.index.isin(group.index) & (drawn["status"] == status)]
                 if not part.empty:
@@ -153,13 +155,19 @@ def _looks(rows: pd.DataFrame, colour: str) -> dict[Any, tuple[str, str]]:
     return {value: (hues[i], SYMBOLS[i % len(SYMBOLS)]) for i, value in enumerate(values)}
 
 
-def _lines(done: pd.DataFrame, x: str, y: str, rest: list[str]) -> list[pd.DataFrame]:
+def _lines(done: pd.DataFrame, x: str, y: str, rest: list[str], hidden: list[str]) -> list[pd.DataFrame]:
     """The statistics over seeds (``style.mean_and_spread``), in pieces that a line joins: settings that differ in ``x``
-    alone; over sizes, the stretches of the path of the paper's Figure 8, and each point off it by itself."""
+    alone; over sizes, the stretches of the path of the paper's Figure 8, and each point off it by itself.
+
+    Args:
+        rest: the fields that tell lines apart.
+        hidden: further settings in which trials differ: these are points of their own on one line.
+    """
     along = [name for name in ALONG if x in SIZES and name in done]
     apart = [name for name in rest if name not in along]
     setting = done.groupby(apart, dropna=False, sort=False).ngroup() if apart else 0
-    points = mean_and_spread(done.assign(setting=setting), ["setting", *along, x], y)
+    unseen = done.groupby(hidden, dropna=False, sort=False).ngroup() if hidden else 0
+    points = mean_and_spread(done.assign(setting=setting, unseen=unseen), ["setting", *along, x, "unseen"], y)
     pieces: list[pd.DataFrame] = []
     for _, line in points.groupby("setting"):
         if len(along) < 2:
@@ -173,12 +181,20 @@ def _lines(done: pd.DataFrame, x: str, y: str, rest: list[str]) -> list[pd.DataF
 
 
 def _means(
-    rows: pd.DataFrame, x: str, y: str, rest: list[str], hue: str, symbol: str, numeric: bool, dash: str
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    rest: list[str],
+    hidden: list[str],
+    hue: str,
+    symbol: str,
+    numeric: bool,
+    dash: str,
 ) -> Figure:
     """One trace of the means over seeds: lines over numbers (``_lines``), over words a bar for each setting."""
     done = rows[rows["status"] == COMPLETED]
     done = done.assign(**{y: done[y].astype(float)})
-    pieces = _lines(done, x, y, rest)
+    pieces = _lines(done, x, y, rest, hidden)
     gap = pd.DataFrame([dict.fromkeys((x, "mean", "min", "max"))])
     points = pd.concat([part for piece in pieces for part in (piece[list(gap)].astype(object), gap)], ignore_index=True)
     look = {"symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}}

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import require_one, require_one_stream, usable
+from vaegen_ray.figures.rows import require_alike, require_one_stream, usable
 from vaegen_ray.figures.tables import FEWER
 
 ONE_EXPERIMENT = ("dataset", "architecture", "likelihood", "n_train", "epochs", "nc", "mz", "image_shape")
@@ -37,15 +36,8 @@ def comparable(last: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         SpecError: a column is missing, or the rows mix experiments.
     """
     rows, left_out = usable(last, ("elbo_test",), (*ONE_EXPERIMENT, "trial_id", "method", "seed"))
-    require_one(rows, ONE_EXPERIMENT)
+    require_alike(rows, ("method",), (), ONE_EXPERIMENT)
     require_one_stream(rows)
-    counts = rows.groupby(["method", "seed"]).size()
-    if counts.max() > 1:
-        method, seed = counts.idxmax()
-        raise SpecError(
-            f"rows of one figure must have one trial a method and seed; got {counts.max()} of {method} with seed "
-            f"{seed} (select one)"
-        )
     return rows, left_out
 
 

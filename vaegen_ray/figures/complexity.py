@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from vaegen_ray.figures import style
 from vaegen_ray.figures.path import path_order
-from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
+from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one_stream, usable
 
 SYMBOLS = {"nc": "$n_c$", "mz": "$m_z$"}
 VALUES = {"elbo_test": "Test ELBO", "generalization_gap": "Generalization gap"}
@@ -33,9 +33,9 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
         SpecError: a column is missing, or the rows mix experiments.
     """
     kept, left_out = usable(rows, list(VALUES), KEYS)
-    require_one(kept, ONE_EXPERIMENT)
     require_one_stream(kept)
-    return {"complexity_axes": _complexity_axes(kept, left_out)}
+    note = require_alike(kept, ("method",), ("nc", "mz"), ONE_EXPERIMENT)
+    return {"complexity_axes": _complexity_axes(kept, footnote(note, left_out))}
 
 
 def _complexity_axes(rows: pd.DataFrame, left_out: str) -> Figure:

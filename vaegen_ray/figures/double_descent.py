@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 from vaegen_ray.figures import complexity, style
 from vaegen_ray.figures.labels import place_labels
 from vaegen_ray.figures.path import path_order, path_runs
-from vaegen_ray.figures.rows import facts, usable
+from vaegen_ray.figures.rows import facts, footnote, require_alike, usable
 
 AXIS_COLOURS = {"nc": style.OKABE_ITO["sky_blue"], "mz": style.OKABE_ITO["vermillion"]}
 """Colour of a stretch of the path by the axis that grows along it."""
@@ -32,7 +32,8 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
     """
     beside = complexity.draw(rows)
     kept, left_out = usable(rows, list(complexity.VALUES), (*complexity.KEYS, "params_total"))
-    return {"double_descent": _double_descent(kept, left_out), **beside}
+    note = require_alike(kept, ("method",), ("nc", "mz"))
+    return {"double_descent": _double_descent(kept, footnote(note, left_out)), **beside}
 
 
 def _double_descent(rows: pd.DataFrame, left_out: str) -> Figure:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vaegen_ray.figures import style
-from vaegen_ray.figures.over_epochs import comparable, draw_line, footnote, mean_line, outside, setting, show_late
+from vaegen_ray.figures.over_epochs import comparable, draw_line, mean_line, outside, setting, show_late
+from vaegen_ray.figures.rows import footnote
 from vaegen_ray.figures.tables import HIGHEST, NEAREST, Column, methods_table
 from vaegen_ray.figures.training_curves import DASHED, SOLID, elbo_figure
 

@@ -21,8 +21,8 @@ from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.by_method import column_of
 from vaegen_ray.figures.over_beta import filled
-from vaegen_ray.figures.over_epochs import draw_line, footnote, mean_line, outside, show_late
-from vaegen_ray.figures.rows import require_one, usable
+from vaegen_ray.figures.over_epochs import draw_line, mean_line, outside, show_late
+from vaegen_ray.figures.rows import footnote, require_alike, usable
 
 KIND = ("dataset", "likelihood", "levels")
 """What makes images of another kind, such as binary and grey ones: a panel each."""
@@ -78,7 +78,7 @@ def draw(last: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure | str]:
     kinds = {}
     for kind, rows in kept.groupby(list(KIND)):
         known = filled(rows)
-        require_one(known, ONE_KIND)
+        require_alike(known, KIND, (), ONE_KIND)
         mine = curves[curves["trial_id"].isin(rows["trial_id"])]
         if any(np.isfinite(column_of(mine, name)).any() for name in INFERENCES if name != AMORTIZED):
             kinds[kind] = (_in_bits(known), _in_bits(mine))

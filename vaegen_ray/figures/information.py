@@ -32,7 +32,7 @@ from vaegen_ray.figures.over_beta import (
     statistics,
     with_bars,
 )
-from vaegen_ray.figures.over_epochs import footnote
+from vaegen_ray.figures.rows import footnote
 
 
 class Line(NamedTuple):

@@ -19,7 +19,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
+from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one, require_one_stream, usable
 from vaegen_ray.figures.synthetic_budget import ENDLESS, budget_places
 from vaegen_ray.methods import recipe
 
@@ -80,6 +80,8 @@ def draw_mix(last: pd.DataFrame) -> dict[str, Figure]:
     )
     require_one(rows[[made.synthetic for made in recipes]], ("budget",))
     require_one(rows[rows["curve"] == WITH], ("augment_probability",))
+    follow = ("method", "real_percent", "budget", "stream", "stream_version")
+    left_out = footnote(require_alike(rows, ("curve",), ("percent",), follow=follow), left_out)
 
     figure, (elbos, gaps) = style.new_figure(height=3.9, panels=2)
     curves = [curve for curve in (WITHOUT, WITH) if curve in set(rows["curve"])]
@@ -124,8 +126,10 @@ def draw_subsets(last: pd.DataFrame) -> dict[str, Figure]:
     rows, left_out = _kept(last, ("normal", "dmaapx"), ("stream", "two_sample_accuracy"))
     normal, dmaapx = rows[rows["method"] == "normal"], rows[rows["method"] == "dmaapx"]
     require_one(dmaapx, ("budget",))
+    require_alike(normal, ())
     seen = [json.loads(stream)["diffusion"]["n_train"] for stream in dmaapx["stream"]]
     dmaapx = dmaapx.assign(part=100 * np.array(seen, dtype=float) / dmaapx["n_train"].to_numpy(dtype=float))
+    left_out = footnote(require_alike(dmaapx, (), ("part",), follow=("stream",)), left_out)
     for _, of_one_model in dmaapx.groupby("part"):
         require_one_stream(of_one_model)
 
@@ -168,6 +172,8 @@ def draw_more_real(last: pd.DataFrame) -> dict[str, Figure]:
     rows, left_out = _kept(last, ("normal", "more_real", "dmaapx", "early_stopping"), ())
     require_one_stream(rows)
     rows = rows.assign(k=np.where(rows["method"] == "normal", 1, rows["budget"]).astype(int))
+    rows = rows.assign(curve=rows["method"].replace("more_real", "normal"))
+    left_out = footnote(require_alike(rows, ("curve",), ("k",), follow=("method", "budget")), left_out)
     real, dmaapx = rows[rows["method"].isin(("normal", "more_real"))], rows[rows["method"] == "dmaapx"]
     stopped = rows[rows["method"] == "early_stopping"]
     places = budget_places([*real["k"], *dmaapx["k"]]) or {1: 1.0}

@@ -15,9 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import require_one, usable
+from vaegen_ray.figures.rows import footnote, require_alike, require_one, usable
 from vaegen_ray.trial import ADDED
 
 PLACE, NETWORK = ("dataset", "split", "n_train"), ("architecture", "hidden_layers")
@@ -117,14 +116,7 @@ def comparable(last: pd.DataFrame, values: Sequence[str]) -> tuple[pd.DataFrame,
     rows = filled(kept)
     for _, curve in rows.groupby(list(CURVE)):
         require_one(curve, ONE_CURVE)
-        counts = curve.groupby(["beta", "seed"]).size()
-        if counts.max() > 1:
-            beta, seed = counts.idxmax()
-            raise SpecError(
-                f"rows of one curve must have one trial a beta and seed; got {counts.max()} of beta {beta:g} with seed "
-                f"{seed} (select one)"
-            )
-    return rows, left_out
+    return rows, footnote(require_alike(rows, CURVE, ("beta",)), left_out)
 
 
 def filled(rows: pd.DataFrame) -> pd.DataFrame:

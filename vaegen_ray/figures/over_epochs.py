@@ -4,7 +4,6 @@ The first epochs are so much worse than the others that they would flatten all t
 the range of what was measured from a fifth of the epochs on, and the figure says so where something lies outside.
 """
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,15 +13,13 @@ from matplotlib.axes import Axes
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
+from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one_stream, usable
 from vaegen_ray.methods import recipe
 
 ELBOS = ("elbo_test", "elbo_train", "generalization_gap")
 """What every trial must have, in nats an image."""
 ONE_EXPERIMENT = ("dataset", "architecture", "likelihood", "n_train", "epochs", "nc")
 """What all rows of a figure must share, beside mz or the method."""
-ONE_LINE = ("budget", "real_percent", "augment_probability")
-"""What all seeds of a line must share beside."""
 
 EARLY = 1 / 5
 """This part of the epochs does not decide about the vertical range."""
@@ -32,9 +29,6 @@ ROOM = 0.07
 """Free room above and below, as a part of the range."""
 FEW = 12
 """Up to so many evaluations each is marked."""
-
-NOTE_LENGTH = 125
-"""Letters in a line of a footnote."""
 
 
 def comparable(
@@ -52,15 +46,13 @@ def comparable(
         VaegenError: no completed trial with a finite ELBO.
         SpecError: a column is missing, or the rows mix experiments.
     """
-    kept, left_out = usable(last, ELBOS, ("trial_id", "method", "mz", *ONE_EXPERIMENT, *ONE_LINE, *values))
+    kept, left_out = usable(last, ELBOS, ("trial_id", "method", "mz", *ONE_EXPERIMENT, *values))
     needed = ("trial_id", "method", "mz", "epochs", "effective_epoch", *ELBOS, *values)
     if not set(needed) <= set(curves.columns):
         raise SpecError(f"curves of this figure must have the columns {', '.join(needed)}; got {', '.join(curves)}")
-    require_one(kept, (*ONE_EXPERIMENT, "method" if by == "mz" else "mz"))
+    note = require_alike(kept, (by,), (), (*ONE_EXPERIMENT, "method" if by == "mz" else "mz"))
     require_one_stream(kept)
-    for _, line in kept.groupby(by):
-        require_one(line, ONE_LINE)
-    return kept, curves[curves["trial_id"].isin(kept["trial_id"])], left_out
+    return kept, curves[curves["trial_id"].isin(kept["trial_id"])], footnote(note, left_out)
 
 
 def setting(rows: pd.DataFrame, by: str) -> str:
@@ -106,11 +98,6 @@ def outside(curves: pd.DataFrame) -> str:
     return (
         f"Vertical ranges: what was measured from epoch {EARLY * epochs:g} on{noisy}; earlier values lie partly outside"
     )
-
-
-def footnote(*notes: str) -> str:
-    """Those of ``notes`` that are not empty, in lines that fit below a figure."""
-    return textwrap.fill(". ".join(filter(None, notes)), NOTE_LENGTH)
 
 
 def _early(method: str) -> float:

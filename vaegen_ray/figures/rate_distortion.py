@@ -39,7 +39,7 @@ from vaegen_ray.figures.over_beta import (
     statistics,
     with_bars,
 )
-from vaegen_ray.figures.over_epochs import footnote
+from vaegen_ray.figures.rows import footnote
 
 VALUES = tuple(f"{value}_{part}" for value in ("rate", "distortion", "elbo") for part in ("train", "test"))
 """What every trial must have, in nats an image."""

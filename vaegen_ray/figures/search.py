@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import require_one, usable
+from vaegen_ray.figures.rows import require_alike, usable
 from vaegen_ray.results.tried import OF_A_POINT, front, importances, points_of, searched
 
 NAMES = {
@@ -45,7 +45,7 @@ def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, 
         SpecError: a column is missing, or the rows mix searches.
     """
     rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), (*SAME, "params_total", *OF_A_POINT))
-    require_one(rows, SAME)
+    require_alike(rows, OF_A_POINT, (), SAME)
     points = points_of(rows)
     seeds = int(points["seeds"].max())
     if parts := int((points["seeds"] < seeds).sum()):  # a seed failed, or is still to come: no mean to compare

@@ -16,7 +16,7 @@ from matplotlib.ticker import AutoLocator, NullLocator
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.rows import facts, require_one, require_one_stream, usable
+from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one_stream, usable
 
 
 class Curve(NamedTuple):
@@ -72,9 +72,9 @@ def draw(rows: pd.DataFrame) -> dict[str, Figure]:
         SpecError: a column is missing, the rows mix experiments, or have another method or an impossible budget.
     """
     kept, left_out = usable(rows, (*REAL, "generalization_gap"), (*ONE_EXPERIMENT, "method", "budget", "elbo_source"))
-    require_one(kept, ONE_EXPERIMENT)
+    note = require_alike(kept, ("method",), ("budget",), ONE_EXPERIMENT)
     require_one_stream(kept)
-    return {"synthetic_budget": _synthetic_budget(_with_budgets(kept), left_out)}
+    return {"synthetic_budget": _synthetic_budget(_with_budgets(kept), footnote(note, left_out))}
 
 
 def budget_places(budgets: list[int]) -> dict[int, float]:

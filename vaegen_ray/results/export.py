@@ -1,10 +1,14 @@
-"""Rows as text or as a file for other tools."""
+"""Rows as text or as a file for other tools, a batch at a time: memory does not grow with the number of rows."""
 
+import csv
+import io
 import json
 import math
 import os
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +19,15 @@ from vaegen_ray.results.storage import Storage
 
 ENDINGS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".md": "markdown", ".txt": "table"}
 """Ending of a file -> the format that it is written in."""
+BATCH_ROWS, GROUP_ROWS = 4096, 65_536
+"""Rows that are held as text at once; rows of a group of a Parquet file."""
+
+
+class Rows(NamedTuple):
+    """Rows that come in batches and can be read once."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
 
 
 def format_of(file: str) -> str:
@@ -29,40 +42,57 @@ def format_of(file: str) -> str:
     return ENDINGS[ending]
 
 
-def as_csv(rows: pa.Table) -> str:
+def of_frame(frame: pd.DataFrame) -> Rows:
+    """The rows of a frame."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    return Rows(table.schema, iter(table.to_batches(BATCH_ROWS)))
+
+
+def as_csv(rows: Rows) -> Iterator[str]:
     """Comma-separated, with a head and all digits; a null is empty, a list is JSON."""
-    return str(_exact(rows).to_csv(index=False))
+    nested = [pa.types.is_nested(field.type) for field in rows.schema]
+    yield _csv_lines([rows.schema.names])
+    for batch in rows.batches:
+        columns = [
+            [None if value is None else json.dumps(_plain(value)) for value in column.to_pylist()]
+            if is_nested
+            else column.to_pylist()
+            for column, is_nested in zip(batch.columns, nested, strict=True)
+        ]
+        yield _csv_lines(zip(*columns, strict=True))
 
 
-def as_json(rows: pa.Table) -> str:
-    """A list of objects, one a row; what is not finite is null, a time is ISO 8601."""
-    return json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows.to_pylist()], indent=1)
+def as_json(rows: Rows) -> Iterator[str]:
+    """A list of objects, one a row and line; what is not finite is null, a time is ISO 8601."""
+    before = "[\n"
+    for batch in rows.batches:
+        lines = [json.dumps({name: _plain(value) for name, value in row.items()}) for row in batch.to_pylist()]
+        if lines:
+            yield before + ",\n".join(lines)
+            before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def as_parquet(rows: pa.Table) -> bytes:
-    """A Parquet file.
+def as_parquet(rows: Rows, file: BinaryIO) -> None:
+    """Writes a Parquet file.
 
     Raises:
         SpecError: Parquet has no type for a column, such as an interval of SQL.
     """
-    sink = pa.BufferOutputStream()
     try:
-        pq.write_table(rows, sink)
+        with pq.ParquetWriter(file, rows.schema) as writer:
+            while group := list(islice(rows.batches, GROUP_ROWS // BATCH_ROWS)):
+                writer.write_table(pa.Table.from_batches(group))
     except pa.ArrowException as error:
         raise SpecError(f"columns of a Parquet file must have a type that it knows (use CAST); got {error}") from None
-    return bytes(sink.getvalue().to_pybytes())
 
 
-def as_table(rows: pd.DataFrame) -> pa.Table:
-    """The rows of a frame."""
-    return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
-
-
-def write(file: str, data: bytes, *, replace: bool) -> str:
+def write(file: str, fill: Callable[[BinaryIO], None], *, replace: bool) -> str:
     """Writes a file, whole or not at all; returns its full path.
 
     Args:
         file: a path or a URI of an object store.
+        fill: writes the content.
         replace: whether a file may be there already.
 
     Raises:
@@ -78,18 +108,14 @@ def write(file: str, data: bytes, *, replace: bool) -> str:
         raise SpecError(f"--output must be a file, no folder, pipe or device; got {where}")
     if not replace and storage.exists(name):
         raise SpecError(f"--output must be a new file, or needs --force to replace it; got {where}")
-    storage.write(name, data)
+    storage.write_by(name, fill)
     return where
 
 
-def _exact(rows: pa.Table) -> pd.DataFrame:
-    """A frame in which whole numbers stay whole beside nulls."""
-    for i, field in enumerate(rows.schema):
-        if pa.types.is_nested(field.type):
-            words = [None if value is None else json.dumps(_plain(value)) for value in rows[i].to_pylist()]
-            rows = rows.set_column(i, field.name, pa.array(words, pa.string()))
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+def _csv_lines(rows: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ Every row comes once and in an order that does not depend on how trials were pac
 later than a file was written have their neutral values there, as in the trials' ids.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vaegen_ray.errors import StorageError, nearest
+from vaegen_ray.results.groups import with_versions
 from vaegen_ray.results.integrity import SCHEMAS, WholeTrials, left_out, whole_trials
 from vaegen_ray.results.manifest import within
 from vaegen_ray.results.parquet import SUFFIX, bundle_of, decoded_schema, read_files, read_folder, result_files
@@ -43,6 +44,13 @@ class Results:
         metrics = self.metrics.drop(columns="bundle_id")
         metrics = metrics.assign(trial_id=metrics["trial_id"].astype(completed["trial_id"].dtype))
         return completed.merge(metrics, on="trial_id", suffixes=("", "_metrics"))
+
+    def lean(self) -> "Results":
+        """The same with the texts of trials as categories, and with columns for versions (``groups.with_versions``): a
+        table of a row a trial and evaluation then takes a tenth of the memory."""
+        trials = with_versions(self.trials)
+        texts = {name: "category" for name in trials if trials[name].dtype == "str" and name != "trial_id"}
+        return replace(self, trials=trials.astype(texts))
 
     def last(self, status: str = COMPLETED) -> pd.DataFrame:
         """One row a trial with this status: its columns, its metrics at its last effective epoch.

@@ -18,13 +18,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -41,6 +43,8 @@ PYARROW = int(pa.__version__.split(".")[0])
 S3_ATTEMPTS = 4
 """Times that a request is sent: a server that refuses is given up after some 4 s, one that never answers after 40 s.
 pyarrow's own choice for a URI takes 5 minutes."""
+COPY_BYTES = 2**23
+"""Bytes of a file that are on their way to an object store at once."""
 COPIES = 16
 """Objects copied at once, to hide the delay of an object store."""
 READ_TRIES = 10
@@ -115,11 +119,25 @@ class Storage:
         full = self._full(path)
         with explained("write", self.where(path)):
             if self.is_local:
-                _write_local(full, data)
+                _write_local(full, lambda file: file.write(data))
             else:
                 self._make_parent(full)
                 with self.filesystem.open_output_stream(full, compression=None) as stream:
                     stream.write(data)
+
+    def write_by(self, path: str, fill: Callable[[BinaryIO], None]) -> None:
+        """Makes ``path`` hold what ``fill`` writes into a file, whole or not at all; it is never held in memory."""
+        full = self._full(path)
+        with explained("write", self.where(path)):
+            if self.is_local:
+                _write_local(full, fill)
+                return
+            with tempfile.TemporaryFile() as file:  # an upload that is begun cannot be taken back
+                fill(file)
+                file.seek(0)
+                self._make_parent(full)
+                with self.filesystem.open_output_stream(full, compression=None) as stream:
+                    shutil.copyfileobj(file, stream, COPY_BYTES)
 
     def read(self, path: str) -> bytes:
         """The bytes of ``path``.
@@ -361,14 +379,14 @@ def _read_local(full: str) -> bytes:
     return Path(full).read_bytes()
 
 
-def _write_local(full: str, data: bytes) -> None:
+def _write_local(full: str, fill: Callable[[BinaryIO], Any]) -> None:
     folder, name = os.path.split(full)
     _make_folder(folder)
     temporary = os.path.join(folder, scratch.file_name(name))
     try:
         with open(temporary, "xb") as file:
             scratch.hold(file.fileno())
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, full)  # while the lock is held

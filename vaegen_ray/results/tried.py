@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vaegen_ray.results.groups import mixed
 from vaegen_ray.sweep.space import NAMES
 
 OF_A_POINT = tuple("method" if name == "augmentation" else name for name in NAMES)
@@ -17,10 +18,12 @@ def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a point, in the order in which they ended: its columns, ``params_total``, the means over its seeds of
     ``elbo_validation`` and ``elbo_test``, and how many ``seeds`` it has.
 
+    Trials of a point differ in the seed alone.
+
     Args:
         rows: one row a trial, of one search, with its last metrics.
     """
-    grouped = rows.groupby(list(OF_A_POINT), sort=False)
+    grouped = rows.groupby([*OF_A_POINT, *mixed(rows, OF_A_POINT)], sort=False, dropna=False)
     points = grouped.agg(
         params_total=("params_total", "first"),
         elbo_validation=("elbo_validation", "mean"),

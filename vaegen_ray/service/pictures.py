@@ -1,11 +1,13 @@
 """From the storage's rows to the storage's pictures and tables."""
 
+import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from vaegen_ray import figures
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.results.declaration import declared_ids
+from vaegen_ray.results.groups import Conditions, none_selected, selected
 from vaegen_ray.results.store import SweepStore
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ def tables_of(
     reads: Iterable[str],
     ids: Collection[str] | None = None,
     results: "query.Results | None" = None,
+    where: Conditions = (),
 ) -> tuple[figures.Tables, tuple[str, ...]]:
     """The results of the trials that a sweep declares, and a line for everything that is left out.
 
@@ -25,6 +28,7 @@ def tables_of(
         reads: the fields of ``Tables`` that are needed; without ``details``, which may be large, these are empty.
         ids: the declared trials; None: those that ``sweep.json`` declares, or all where it is damaged.
         results: of the sweep, where they are known already.
+        where: only trials that fulfil these conditions (``groups.selected``).
 
     A folder may also hold trials of other declarations, with other sizes; they are left out.
     """
@@ -35,6 +39,9 @@ def tables_of(
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
     frames = [results.last(), results.curves(), details, results.last(STOPPED)]
+    if where:
+        chosen = set(selected(results.trials, where)["trial_id"])
+        frames = [frame[frame["trial_id"].isin(chosen)].reset_index(drop=True) for frame in frames]
     notes = [*results.notes, *skipped]
     try:
         ids = declared(store) if ids is None else ids
@@ -69,13 +76,19 @@ def differences(ids: Collection[str], there: Iterable[str]) -> list[str]:
 
 
 def draw_figures(
-    store: SweepStore, names: tuple[str, ...], ids: Collection[str] | None = None, *, strict: bool = False
+    store: SweepStore,
+    names: tuple[str, ...],
+    ids: Collection[str] | None = None,
+    *,
+    where: Conditions = (),
+    strict: bool = False,
 ) -> list[str]:
     """Draws figures from the Parquet files alone, as PNG and PDF, tables as Markdown; says and returns where they
     are. One that cannot be drawn is said too.
 
     Args:
         ids: as for ``tables_of``.
+        where: only trials that fulfil these conditions (``groups.selected``) are drawn, into files that name them.
         strict: raise the error of one that cannot be drawn.
 
     Raises:
@@ -85,7 +98,10 @@ def draw_figures(
         return []
     from vaegen_ray.figures.style import to_bytes
 
-    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads}, ids)
+    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads}, ids, where=where)
+    if where and tables.last.empty:
+        raise none_selected(where, store.name)
+    chosen = re.sub(r"[^A-Za-z0-9_.-]+", "_", "".join(f".{name}-{value}" for name, value in where))
     for note in notes:
         print(note)
     written = []
@@ -97,7 +113,8 @@ def draw_figures(
                 raise
             print(f"figure {name} was not drawn: {error}")
             continue
-        for stem, part in made.items():
+        for plain_stem, part in made.items():
+            stem = plain_stem + chosen
             if isinstance(part, str):
                 written.append(store.write_figure(f"{stem}.md", part.encode()))
                 print(f"table {written[-1]}")

@@ -12,6 +12,7 @@ from vaegen_ray.claims.papers import SWEEPS, claims_of
 from vaegen_ray.claims.report import Row, as_markdown, as_text, report
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.figures import Tables
+from vaegen_ray.results.groups import Conditions, none_selected
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.code_version import code_version
@@ -21,21 +22,27 @@ RECORDED = ("torch", "ray", "numpy", "scikit-learn")
 """Packages whose versions stand beside the verdicts."""
 
 
-def results_of(storage: Storage) -> tuple[dict[str, Results], list[str]]:
+def results_of(storage: Storage, where: Conditions = ()) -> tuple[dict[str, Results], list[str]]:
     """The results that claims are judged by, by sweep, and a line for each file that could not be read.
+
+    Args:
+        where: only trials that fulfil these conditions (``groups.selected``) count.
 
     Raises:
         StorageError: none of the sweeps is there.
+        SpecError: no completed trial fulfils the conditions.
     """
     found: dict[str, Results] = {}
     notes: list[str] = []
     for name in SWEEPS:
         if name in storage.folders(""):
-            tables, skipped = tables_of(SweepStore(storage, name), Tables._fields)
+            tables, skipped = tables_of(SweepStore(storage, name), Tables._fields, where=where)
             found[name] = Results(tables.last, tables.curves, tables.details)
             notes += skipped
     if not found:
         raise StorageError(f"claims are judged by the sweeps {', '.join(SWEEPS)}; none is in {storage.where()}")
+    if where and all(results.last.empty for results in found.values()):
+        raise none_selected(where, ", ".join(found))
     return found, notes
 
 
