@@ -23,7 +23,7 @@ from machine import describe
 from scipy.optimize import nnls
 
 from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total, state_bytes
-from vaegen_ray.sweep.cost import OPTIMISER_BYTES
+from vaegen_ray.sweep.cost import CPU_CORE, H200, OPTIMISER_BYTES, numbers_per_image
 from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.trainer import Trainer
 from vaegen_ray.trial import PRECISIONS, TrialSpec
@@ -195,15 +195,21 @@ class Fit:
     """Median relative distance between model and measurement."""
 
 
-def fit(timings: list[Timing]) -> Fit:
-    """Least squares of relative distances, with no value below zero: all steps count alike, long and short."""
+def fit(timings: list[Timing], number_seconds: float) -> Fit:
+    """Least squares of relative distances, with no value below zero: all steps count alike, long and short.
+
+    Args:
+        number_seconds: of the device (``sweep.cost``), for the numbers of the likelihood: all steps on one data set have
+            as many, so their cost cannot be told from that of a member.
+    """
     rows, seconds = [], []
     for timing in timings:
         spec, members = timing.case.spec, timing.case.members
         flops = 3 * flops_per_image(spec) * spec.batch_size
         count = len(layers(spec))
         rows.append([count, count * members, members * flops, members * OPTIMISER_BYTES * params_total(spec)])
-        seconds.append(timing.best)
+        known = members * numbers_per_image(spec) * spec.batch_size * number_seconds
+        seconds.append(max(timing.best - known, 0.1 * timing.best))
     relative = np.array(rows) / np.array(seconds)[:, None]
     scale = relative.max(axis=0)  # the columns differ by ten orders of magnitude
     solved, _ = nnls(relative / scale, np.ones(len(rows)))
@@ -252,7 +258,7 @@ def where_fusing_stops(timings: list[Timing]) -> Iterator[str]:
         )
 
 
-def fits(timings: list[Timing]) -> Iterator[str]:
+def fits(timings: list[Timing], number_seconds: float) -> Iterator[str]:
     """The cost model fitted to each architecture and arithmetic, with the faster convolution."""
     for precision in dict.fromkeys(timing.case.spec.precision for timing in timings):
         of_precision = [timing for timing in timings if timing.case.spec.precision == precision]
@@ -264,7 +270,7 @@ def fits(timings: list[Timing]) -> Iterator[str]:
             chosen = [timing for timing in fastest.values() if kind == timing.case.spec.architecture]
             if len(chosen) < 6:  # the model has four values
                 continue
-            values = fit(chosen)
+            values = fit(chosen, number_seconds)
             yield (
                 f"{kind:<16} {precision:<8} launch_seconds={values.launch_seconds:.2g}, "
                 f"member_seconds={values.member_seconds:.2g}, flops_per_second={values.flops_per_second:.2g}, "
@@ -287,7 +293,7 @@ def run(chosen: list[Case], device: torch.device, *, seconds: float, repeats: in
     print("\nwhere fusing stops paying")
     print(*where_fusing_stops(timings), sep="\n")
     print("\nthe cost model, least squares of relative distances (the faster convolution); values for sweep/cost.py")
-    print(*fits(timings), sep="\n")
+    print(*fits(timings, (H200 if device.type == "cuda" else CPU_CORE).number_seconds), sep="\n")
     return timings
 
 

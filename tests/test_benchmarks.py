@@ -75,7 +75,7 @@ def test_the_fit_finds_the_cost_model_that_made_the_timings():
     truth = replace(CPU_CORE, linear=linear, bytes_per_second=1e10)
     cases = bundle_step.cases(bundle_step.CPU_SIZES, ("mlp-8", "mlp-32"), ("float32",), memory=1e12)
     timings = [bundle_step.Timing(case=case, seconds=(truth.step_seconds(case.spec, case.members),)) for case in cases]
-    found = bundle_step.fit(timings)
+    found = bundle_step.fit(timings, truth.number_seconds)
     assert found.error < 1e-6
     for name in ("launch_seconds", "member_seconds", "flops_per_second"):
         assert getattr(found, name) == pytest.approx(getattr(linear, name), rel=1e-4), name

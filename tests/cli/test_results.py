@@ -15,6 +15,7 @@ import pytest
 from scipy import stats
 
 from vaegen_ray import trial
+from vaegen_ray.results.schema import VERSION_KEY
 from vaegen_ray.sweep.base import base_stream
 from vaegen_ray.trial import TrialSpec, bundle_id
 
@@ -233,9 +234,17 @@ def test_the_best_epoch_of_no_number_is_one_line(write: Callable, vaegen: Run) -
     assert vaegen("results", "s")[1].splitlines()[1].split()[-4:] == ["-", "-", "-", "1.00"]
 
 
+def _rewrite_as_version_1(path: Path, *without: str) -> None:
+    """As earlier versions wrote the rows of trials: without a digest, and without the names of their files."""
+    table = pq.read_table(path).drop_columns(["files", *without])
+    pq.write_table(table.replace_schema_metadata({VERSION_KEY: "1"}), path)
+
+
 def test_trials_without_any_evaluation_are_said(write: Callable, vaegen: Run, storage: Path) -> None:
     write("s", [spec(8), spec(16)], elbo, size=1)
-    (storage / "s" / "metrics" / f"{bundle_id([spec(16)])}-000100-000300.parquet").unlink()
+    name = bundle_id([spec(16)])
+    (storage / "s" / "metrics" / f"{name}-000100-000300.parquet").unlink()
+    _rewrite_as_version_1(storage / "s" / "trials" / f"{name}.parquet")
     for epoch in ("best", "all", "100"):
         _, out, err = vaegen("results", "s", "--csv", "--epoch", epoch)
         assert {row["nc"] for row in rows(out)} == {"8"} and "1 of 2 trials have not" in err
@@ -246,8 +255,7 @@ def test_old_files_have_the_neutral_values_of_later_fields(write: Callable, vaeg
     specs = [spec(8, seed) for seed in range(4)]
     write("s", specs, lambda *_: -20.0)
     path = storage / "s" / "trials" / f"{bundle_id(specs[:2])}.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.drop_columns(["split", "hidden_layers", "augment_strength"]), path)
+    _rewrite_as_version_1(path, "split", "hidden_layers", "augment_strength")
     query = "SELECT split, hidden_layers, augment_strength, count(*) AS n FROM results GROUP BY ALL"
     expected = [{"split": "random", "hidden_layers": 2, "augment_strength": 1.0, "n": 8}]
     assert json.loads(vaegen("results", "s", "--sql", query, "--format", "json")[1]) == expected

@@ -53,7 +53,7 @@ def test_the_columns_are_those_of_the_schema(store: SweepStore, trial, metric):
     store.write_metrics("b0", 1, 1, [metric(0, 1)])
     store.commit_trials("b0", [trial(0)])
     results = load(store.storage, "s")
-    assert results.trials.columns.tolist() == schema.trials_schema().names
+    assert results.trials.columns.tolist() == schema.read_schema().names
     assert results.metrics.columns.tolist() == schema.METRICS.names
     results.metrics.loc[0, "elbo_test"] = 1.0  # the frames may be changed
     results.trials.loc[0, "beta"] = 2.0
@@ -86,7 +86,8 @@ def test_last_is_a_row_a_completed_trial(store: SweepStore, trial, metric):
     store.write_metrics(
         "b0", 1, 20, [metric(s, e, elbo_test=-s - e, elbo_samples=8) for s in (0, 1, 2) for e in (1, 20)]
     )
-    store.commit_trials("b0", [trial(0), trial(1, status="failed"), trial(2), trial(3)])
+    rows = [trial(0, epochs=20), trial(1, status="failed"), trial(2, epochs=20), trial(3, epochs=20)]
+    store.commit_trials("b0", rows)
     last = load(store.storage, "s").last().set_index("seed").sort_index()
     assert last.index.tolist() == [0, 2, 3]
     assert last["effective_epoch"].tolist()[:2] == [20.0, 20.0] and last["elbo_test"].tolist()[:2] == [-20.0, -22.0]
@@ -179,12 +180,12 @@ def test_a_column_that_a_file_lacks_is_null_and_one_that_nobody_knows_is_dropped
 
 
 def test_a_later_version_is_refused(store: SweepStore, metric):
-    later = schema.METRICS.with_metadata({schema.VERSION_KEY: "2"})
+    later = schema.METRICS.with_metadata({schema.VERSION_KEY: "3"})
     store.storage.write(
         "s/metrics/a-000001-000001.parquet", encode([metric(0, 1, bundle_id="a")], later, key=("trial_id",))
     )
     with pytest.raises(
-        DataFormatError, match="has schema version 2; this vaegen_ray reads up to 1: install a later one"
+        DataFormatError, match="has schema version 3; this vaegen_ray reads up to 2: install a later one"
     ):
         load(store.storage, "s")
 

@@ -12,7 +12,7 @@ from vaegen_ray.cli import main
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results import query, sql
 from vaegen_ray.results.export import BATCH_ROWS
-from vaegen_ray.results.schema import DETAILS, METRICS, trials_schema
+from vaegen_ray.results.schema import DETAILS, METRICS, read_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 
@@ -48,7 +48,7 @@ def ask(store: SweepStore) -> Ask:
 
 def test_tables_are_what_query_loads(ask: Ask, store: SweepStore) -> None:
     results = query.load(store.storage, "s")
-    for name, frame, schema in (("trials", results.trials, trials_schema()), ("metrics", results.metrics, METRICS)):
+    for name, frame, schema in (("trials", results.trials, read_schema()), ("metrics", results.metrics, METRICS)):
         got = ask(f"SELECT * FROM {name}")
         assert got.column_names == schema.names and len(got) == len(frame)
         assert got["trial_id"].to_pylist() == frame["trial_id"].tolist()

@@ -26,7 +26,7 @@ def run(name: str, *argv: str) -> int:
 if __name__ == "__main__":
     storage, *names = sys.argv[1:]
     cluster.connect(None)
-    runner.cluster.connect = lambda address: None
+    runner.cluster.connect = lambda address, bundle_bytes=0: None
     leave, runner.cluster.disconnect = runner.cluster.disconnect, lambda: None
     try:
         for name in names:

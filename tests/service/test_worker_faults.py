@@ -264,7 +264,7 @@ def test_deaths_in_other_runs_and_errors_do_not_count(
             with pytest.raises(Killed):
                 work(tmp_path, run)
 
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise StorageError("no space left")
 
     with monkeypatch.context() as patch:
