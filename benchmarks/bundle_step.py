@@ -199,8 +199,8 @@ def fit(timings: list[Timing], number_seconds: float) -> Fit:
     """Least squares of relative distances, with no value below zero: all steps count alike, long and short.
 
     Args:
-        number_seconds: of the device (``sweep.cost``), for the numbers of the likelihood: all steps on one data set have
-            as many, so their cost cannot be told from that of a member.
+        number_seconds: of the device (``sweep.cost``), for the numbers of the likelihood: all steps on one data set
+            have as many, so their cost cannot be told from that of a member.
     """
     rows, seconds = [], []
     for timing in timings:
