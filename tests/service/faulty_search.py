@@ -12,7 +12,7 @@ from faulty_sweep import FaultyStore, FaultyTrainable, between
 from ray import cloudpickle
 
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import search, tuning
+from vaegen_ray.service import search, session, tuning
 from vaegen_ray.service.main import main
 
 OF_DRIVER = {**faulty_sweep.OF_DRIVER, "commit_trials": ("mark", "marked")}
@@ -26,5 +26,5 @@ if __name__ == "__main__":
     tuning.BundleTrainable = FaultyTrainable  # type: ignore[misc]
     for name, points in OF_DRIVER.items():
         setattr(FaultyStore, name, between(getattr(SweepStore, name), *points))
-    search.SweepStore = FaultyStore  # type: ignore[misc]
+    session.SweepStore = FaultyStore  # type: ignore[misc]
     sys.exit(main(sweep.declare, "A search with a fault.", sweep.add_options, sys.argv[5:], run=search.run))

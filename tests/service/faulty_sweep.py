@@ -44,7 +44,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.measures import Measures, Reconstruction
 from vaegen_ray.results.storage_errors import explained
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import runner, tuning
+from vaegen_ray.service import session, tuning
 from vaegen_ray.service.main import main
 from vaegen_ray.service.trainable import BundleTrainable, Plan
 from vaegen_ray.sweep.base import base_spec
@@ -193,5 +193,5 @@ if __name__ == "__main__":
     tuning.BundleTrainable = FaultyTrainable  # type: ignore[misc]
     for name, points in OF_DRIVER.items():
         setattr(FaultyStore, name, between(getattr(SweepStore, name), *points))
-    runner.SweepStore = FaultyStore  # type: ignore[misc]
+    session.SweepStore = FaultyStore  # type: ignore[misc]
     sys.exit(main(declare, "A sweep with a fault.", argv=sys.argv[5:]))
