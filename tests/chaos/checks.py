@@ -14,8 +14,9 @@ VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", 
 """Columns that differ between two undisturbed runs: times, the machine, and how metrics are divided into files."""
 OF_BUNDLE = ["bundle_id", "bundle_members"]
 """Columns that say in which company a VAE was trained."""
-TOLERANCE = 1e-4
-"""Largest relative difference between a VAE's numbers in one bundle and in another."""
+TOLERANCE = 1e-2
+"""Largest relative difference between a VAE's numbers in one bundle and in another, as after the halving of a bundle
+whose workers were killed. Bundles promise 1e-4 after 50 steps; rounding grows in the thousands of steps here."""
 
 Rows = dict[str, pd.DataFrame]
 
@@ -106,7 +107,6 @@ def left_in_storage(storage: Path) -> list[str]:
 
 
 def left_in_temporary(folder: Path, before: set[str]) -> list[str]:
-    """Temporary folders of drivers, and sessions of Ray but the last one, which keeps its logs."""
-    names = [f"{path} is left" for path in folder.iterdir() if path.name not in before]
-    sessions = [path for path in folder.glob("vaegen-ray-*/ray/session_2*") if path.is_dir()]
-    return names + [f"{len(sessions)} sessions of Ray are left in {sessions[0].parent}" for _ in sessions[1:2]]
+    """Temporary folders of drivers and sessions of Ray."""
+    there = [path for path in folder.iterdir() if path.name not in before]
+    return [f"{path} is left" for path in (*there, *folder.glob("vaegen-ray-*/run-*"))]
