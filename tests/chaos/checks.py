@@ -90,9 +90,10 @@ def _value_differences(kind: str, keys: list[str], found: pd.DataFrame, wanted: 
 
 
 def _equal(one: pd.Series, other: pd.Series, tolerance: float) -> np.ndarray:
-    """Elementwise, where two missing values are equal."""
+    """Elementwise, where two missing values are equal. The numbers of a series, such as pixels from 0 to 1, may differ by
+    the tolerance absolutely too."""
     if tolerance and one.map(lambda value: isinstance(value, tuple)).any():
-        return np.array([np.allclose(a, b, rtol=tolerance) for a, b in zip(one, other, strict=True)])
+        return np.array([np.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(one, other, strict=True)])
     if tolerance and pd.api.types.is_float_dtype(one):
         return np.isclose(one, other, rtol=tolerance, equal_nan=True)
     return ((one == other) | (one.isna() & other.isna())).to_numpy(bool)
