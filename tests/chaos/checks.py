@@ -90,8 +90,8 @@ def _value_differences(kind: str, keys: list[str], found: pd.DataFrame, wanted: 
 
 
 def _equal(one: pd.Series, other: pd.Series, tolerance: float) -> np.ndarray:
-    """Elementwise, where two missing values are equal. The numbers of a series, such as pixels from 0 to 1, may differ by
-    the tolerance absolutely too."""
+    """Elementwise, where two missing values are equal. Numbers of a series, such as pixels from 0 to 1, may also differ
+    by the tolerance absolutely."""
     if tolerance and one.map(lambda value: isinstance(value, tuple)).any():
         return np.array([np.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(one, other, strict=True)])
     if tolerance and pd.api.types.is_float_dtype(one):
