@@ -194,7 +194,7 @@ def test_a_signal_saves_what_runs_and_the_next_run_goes_on(
     [
         ("metrics", 3),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in (("members", 1), ("checkpoint", 2), ("commit", 2))),
-        pytest.param("status", 3, marks=pytest.mark.slow),
+        pytest.param("status", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("point", "count"), [("metrics", 3), ("checkpoint", 2), ("commit", 1), ("status", 2)])
+@pytest.mark.parametrize(("point", "count"), [("metrics", 3), ("checkpoint", 2), ("commit", 1), ("status", 3)])
 def test_a_storage_that_refuses_once_ends_no_run(point: str, count: int, undisturbed: Path, tmp_path: Path) -> None:
     code, out = finish(start(tmp_path, point=point, count=count, victim="away"))
     assert code == 0, out
