@@ -1,5 +1,6 @@
 """What has to hold after a round: the rows of an undisturbed run, and nothing left behind."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ OF_BUNDLE = ["bundle_id", "bundle_members"]
 TOLERANCE = 1e-2
 """Largest relative difference between a VAE's numbers in one bundle and in another, as after the halving of a bundle
 whose workers were killed. Bundles promise 1e-4 after 50 steps; rounding grows in the thousands of steps here."""
+
+EXPLAINED = {1: ("error: ", " left"), 2: ("error: ",), 143: ("SIGTERM",)}
+"""Exit codes that a disturbed driver may have beside 0, and of what one must stand in its output. The signals that the
+harness sends are the only others."""
+SENT = (-signal.SIGKILL, -signal.SIGTERM)
 
 Rows = dict[str, pd.DataFrame]
 
@@ -111,3 +117,18 @@ def left_in_temporary(folder: Path, before: set[str]) -> list[str]:
     """Temporary folders of drivers and sessions of Ray."""
     there = [path for path in folder.iterdir() if path.name not in before]
     return [f"{path} is left" for path in (*there, *folder.glob("vaegen-ray-*/run-*"))]
+
+
+def unexplained(code: int, said: str) -> list[str]:
+    """What a driver that has ended did not explain: a traceback, an end without a reason.
+
+    Args:
+        code: its exit code; negative where a signal ended it.
+        said: its stdout and stderr.
+    """
+    faults = []
+    if "Traceback" in said:
+        faults.append(f"showed a traceback: {said.strip().splitlines()[-1]}")
+    if code not in (0, *SENT) and not any(reason in said for reason in EXPLAINED.get(code, ())):
+        faults.append(f"ended with {code} and did not say why: {(said.strip().splitlines() or ['nothing'])[-1]}")
+    return faults

@@ -35,10 +35,10 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Commands that share a storage, at the same time where there are two."""
 OPTIONS = ("--checkpoint-seconds", "1", "--storage")
-RUNS = 3
+RUNS = 4
 """Times that the commands of a round are started and disturbed."""
-DISTURBANCES = 16
-"""Disturbances of a run that has no end before."""
+DISTURBANCES = 3, 14
+"""Fewest and most disturbances of a run before it is ended. With few of them the end comes before all is trained."""
 END_SECONDS = 240.0
 """A driver that does not end within this time, though what it needs is gone or it was told to, hangs. So does a process
 that outlives its driver."""
@@ -127,7 +127,7 @@ class Round:
         if "samples" in self.scenario:
             kinds += ["sampler"] * 4 + ["directory"] * 2 + ["diffusion worker"] * 2
         planned = []
-        for _ in range(DISTURBANCES):
+        for _ in range(draw.randint(*DISTURBANCES)):
             target = draw.choice(kinds)
             action = draw.choice(("stop", "kill")) if target not in ("driver", "raylet", "gcs", "agent") else "stop"
             if draw.random() < 0.03:  # it ends a run, as a full disk does
@@ -135,7 +135,7 @@ class Round:
             seconds = draw.uniform(8, 15) if draw.random() < 0.1 else draw.uniform(0.1, 2)
             planned.append(
                 Disturbance(
-                    action=action, target=target, after=draw.uniform(0, 1.5), seconds=seconds, choice=draw.random()
+                    action=action, target=target, after=draw.uniform(0, 1), seconds=seconds, choice=draw.random()
                 )
             )
         return planned
@@ -172,8 +172,7 @@ class Round:
         yield driver
         text = said.read_text(errors="replace")
         self.log.append(f"driver {name} ended with {driver.returncode} and said:\n{text}")
-        if "Traceback" in text:
-            self.faults.append(f"driver {name} showed a traceback: {text.strip().splitlines()[-1]}")
+        self.faults += [f"driver {name} {each}" for each in checks.unexplained(driver.returncode, text)]
         if driver.returncode == 0:
             rows = checks.read(storage / ("search" if str(SEARCH) in command else "chaos"))
             lost = checks.missing(rows, self.references[command]) if command in self.references else []

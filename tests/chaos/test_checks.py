@@ -78,3 +78,21 @@ def test_damage_changes_a_file(how: str, tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     assert disturbances.damage(tmp_path, how, random.Random(0)) == f"{how} s/x"
     assert not path.exists() if how == "delete" else path.read_bytes() != b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "faults"),
+    [
+        (0, "", 0),
+        (1, "2 VAEs are left; the same command goes on from here", 0),
+        (1, "8 VAEs to train", 1),
+        (2, "error: cannot write", 0),
+        (2, "", 1),
+        (143, "stopped by SIGTERM", 0),
+        (70, "Traceback (most recent call last):\nKeyError", 2),
+        (-9, "", 0),
+        (-11, "error: ", 1),
+    ],
+)
+def test_an_end_without_a_reason_is_found(code: int, said: str, faults: int) -> None:
+    assert len(checks.unexplained(code, said)) == faults
