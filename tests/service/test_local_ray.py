@@ -1,6 +1,7 @@
 """Where the Ray that we start keeps its files, and what is said when it does not start. No Ray runs here."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -94,6 +95,18 @@ def test_a_start_that_times_out_is_tried_again_then_said_in_one_line(
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == [f"Ray did not start, attempt {n} of 5" for n in (1, 2, 3, 4)]
     assert len(attempts) == 5 and not any(Path(each).parent.exists() for each in attempts)
+
+
+def test_a_death_is_told_at_once() -> None:
+    """Ray ends the driver a moment after the death of an agent, so whoever looks now and then comes too late."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        deaths = local_ray._Deaths([process.pid])
+        deaths.wait(0.01)
+        assert process.poll() is None
+        process.kill()
+        deaths.wait(3600)
+        assert process.wait() == -signal.SIGKILL
+        local_ray._Deaths([process.pid]).wait(0.01)  # of a process that has ended
 
 
 def test_auto_is_resolved_once_and_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

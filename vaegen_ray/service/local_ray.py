@@ -5,10 +5,13 @@ until the bundles that run have saved their checkpoints. Where Ray itself dies, 
 """
 
 import os
+import select
 import signal
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ from vaegen_ray.service import authentication, ends
 ATTEMPTS = 5
 """Starts of Ray before it is given up. Ray gives up a start itself after half a minute, which a busy machine takes."""
 LOOK_SECONDS = 0.2
-"""Time between two looks at whether Ray lives."""
+"""Longest time between two looks at whether Ray lives."""
+AGENTS = 2
+"""Agents that a raylet has here, and cannot do without."""
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """Bytes of the longest path of a socket (``AF_UNIX``)."""
 SESSION = "session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
@@ -97,8 +102,15 @@ def _watch(node: Any, processes: set[Any], ended: threading.Event) -> None:
         ended: whether Ray is being ended.
     """
     servers = {name: node.all_processes[name][0].process for name in ("gcs_server", "raylet")}
-    agents = {_name(process): process for process in processes if _name(process).endswith("Agent")}
-    while not ended.wait(LOOK_SECONDS):
+    agents: dict[str, Any] = {}
+    deaths = _Deaths(server.pid for server in servers.values())
+    while not ended.is_set():
+        if len(agents) < AGENTS:  # they get their names a while after they have started
+            found = {_name(child): child for child in _children(servers["raylet"].pid)}
+            new = {name: child for name, child in found.items() if name.endswith("Agent") and name not in agents}
+            agents |= new
+            deaths.add(child.pid for child in new.values())
+        deaths.wait(LOOK_SECONDS)
         codes = {name: server.poll() for name, server in servers.items()}
         dead = {name: _how(code) for name, code in codes.items() if code is not None}
         dead |= {name: "its raylet ends with it" for name, process in agents.items() if not _is_alive(process)}
@@ -110,6 +122,34 @@ def _watch(node: Any, processes: set[Any], ended: threading.Event) -> None:
             )
             _kill(processes)
             ends.leave(ends.Exit.LEFT)
+
+
+class _Deaths:
+    """Waits for the death of processes, which Linux tells at once (``pidfd``): Ray ends a driver without a word less
+    than a tenth of a second after the death of an agent. Other systems are asked again and again.
+
+    Args:
+        pids: of processes that live.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._poll = select.poll() if hasattr(os, "pidfd_open") else None
+        self.add(pids)
+
+    def add(self, pids: Iterable[int]) -> None:
+        """Waits for these too."""
+        if self._poll is None:
+            return
+        for pid in pids:
+            with suppress(OSError):  # it has ended, which the next look sees
+                self._poll.register(os.pidfd_open(pid), select.POLLIN)
+
+    def wait(self, seconds: float) -> None:
+        """Returns when one has ended, at the latest after ``seconds``."""
+        if self._poll is None:
+            time.sleep(seconds)
+        else:
+            self._poll.poll(1000 * seconds)
 
 
 def _how(code: int) -> str:
