@@ -22,11 +22,11 @@ from torch import Tensor
 
 from vaegen_ray.data import catalog
 from vaegen_ray.evaluation.amortization import amortization_gap
-from vaegen_ray.measures import Amortization
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.spec.evaluation import Amortization
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 MEMBERS = 12
 WIDTHS = (8, 16, 32, 64)

@@ -22,11 +22,11 @@ import torch
 from machine import describe
 from scipy.optimize import nnls
 
+from vaegen_ray.bundle.cost import CPU_CORE, H200, OPTIMISER_BYTES, numbers_per_image
 from vaegen_ray.models.layout import flops_per_image, layers, member_bytes, params_total, state_bytes
-from vaegen_ray.sweep.cost import CPU_CORE, H200, OPTIMISER_BYTES, numbers_per_image
-from vaegen_ray.training.precision import arithmetic
+from vaegen_ray.spec.trial import PRECISIONS, TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import PRECISIONS, TrialSpec
 
 REPEATS = 5
 MEMORY_SHARE = 0.7
@@ -292,7 +292,7 @@ def run(chosen: list[Case], device: torch.device, *, seconds: float, repeats: in
         print(line(timing, alone.setdefault(case.shape, timing), limits[case.spec.precision]), flush=True)
     print("\nwhere fusing stops paying")
     print(*where_fusing_stops(timings), sep="\n")
-    print("\nthe cost model, least squares of relative distances (the faster convolution); values for sweep/cost.py")
+    print("\nthe cost model, least squares of relative distances (the faster convolution); values for bundle/cost.py")
     print(*fits(timings, (H200 if device.type == "cuda" else CPU_CORE).number_seconds), sep="\n")
     return timings
 

@@ -26,7 +26,7 @@ from vaegen_ray.dashboard.sweeps import Sweeps
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
 SWEEP, SEGMENTS = "large", 10
 

@@ -9,11 +9,11 @@ import argparse
 import resource
 import sys
 
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import of_every_trial, whole_numbers
-from vaegen_ray.sweep.base import base_spec, rising_epochs
-from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import of_every_trial, whole_numbers
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec, rising_epochs
+from vaegen_ray.sweep.sweep import Sweep
 
 
 def declare(options: argparse.Namespace) -> Sweep:

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from machine import describe
 
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion.network import denoiser_of
-from vaegen_ray.diffusion.sampling import ShardMaker, flops_per_evaluation
-from vaegen_ray.stream import StreamSpec
-from vaegen_ray.sweep.base import base_spec, base_stream
-from vaegen_ray.sweep.run import BundleRun
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.diffusion.shards import ShardMaker, flops_per_evaluation
+from vaegen_ray.spec.diffusion import StreamSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec, base_stream
 
 PEAK_TFLOPS = {"float32": 67.0, "tf32": 494.7, "bf16": 989.5}
 """Dense peak of an H100 or H200 (SXM) by its data sheet."""
@@ -75,8 +75,8 @@ def plain_rate(stream: StreamSpec, processes: int, shards: int) -> float:
 def pool_rate(connection: Any, samplers: int, shards: int) -> float:
     """Images a second of a pool that has made its first shards, from when every sampler has written another one to when
     each has one left."""
-    from vaegen_ray.service.pool import Pool
-    from vaegen_ray.service.sampler import shard_store
+    from vaegen_ray.service.sampling.client import Pool
+    from vaegen_ray.service.sampling.sampler import shard_store
 
     store = shard_store(connection.storage, connection.stream, connection.digest)
     for number in store.numbers():
@@ -102,7 +102,7 @@ def _until(pool: Any, store: Any, shards: int) -> None:
 def training_seconds(connection: Any | None, epochs: int) -> tuple[float, float]:
     """Seconds of the training of three VAEs of nc 256, on samples that are there or on the training set; and of these
     the seconds that it waited for samples."""
-    from vaegen_ray.service.reader import SampleReader
+    from vaegen_ray.service.sampling.reader import SampleReader
 
     base = base_spec("digits", n_train=1000, epochs=epochs)
     source = {} if connection is None else {"method": "dmaapx", "stream": connection.stream}
@@ -131,11 +131,11 @@ def on_cpu(shards: int, repeats: int) -> None:
     """Prints the comparison on this machine."""
     from vaegen_ray.results.diffusions import DiffusionStore
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import cluster
-    from vaegen_ray.service.diffusion_worker import commit
-    from vaegen_ray.service.directory import Connection
-    from vaegen_ray.service.pool import Pool
-    from vaegen_ray.service.sampler import shard_store
+    from vaegen_ray.service.cluster import connect
+    from vaegen_ray.service.sampling.client import Pool
+    from vaegen_ray.service.sampling.coordinator import Connection
+    from vaegen_ray.service.sampling.diffusion_worker import commit
+    from vaegen_ray.service.sampling.sampler import shard_store
 
     print(describe("torch", "ray", "pyarrow"))
     stream = base_stream("digits", "laptop")
@@ -144,7 +144,7 @@ def on_cpu(shards: int, repeats: int) -> None:
         store = DiffusionStore(storage, stream.diffusion.diffusion_id)
         weights = commit(store, stream.diffusion, random_weights(stream), losses=[])
         connection = Connection(storage=storage, stream=stream, digest=stream.digest(weights), use_gpu=False)
-        cluster.connect(None)
+        connect.connect(None)
         rates: dict[tuple[str, int], list[float]] = {}
         for _ in range(repeats):
             for count in (1, 2):
@@ -170,7 +170,7 @@ def on_cpu(shards: int, repeats: int) -> None:
             f"3 VAEs, {epochs} epochs: on the training set {normal:.2f} s, on shards that are there {dmaapx:.2f} s "
             f"(ratio {dmaapx / normal:.3f}), of these waiting {1000 * waited:.0f} ms"
         )
-        cluster.disconnect()
+        connect.disconnect()
 
 
 def on_gpu(batch: int, shards: int) -> None:

@@ -26,17 +26,19 @@ from typing import Any
 
 from machine import describe
 
+from vaegen_ray.bundle import run as bundle_run
+from vaegen_ray.launch.options import at_least, parser, whole_numbers
 from vaegen_ray.results.query import load
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import cluster, runner, session, tuning
-from vaegen_ray.service.options import at_least, parser, whole_numbers
-from vaegen_ray.service.progress import Progress
-from vaegen_ray.service.trainable import BundleTrainable
-from vaegen_ray.sweep import run as bundle_run
-from vaegen_ray.sweep.base import base_spec
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.driver import session, tune
+from vaegen_ray.service.driver import sweep as runner
+from vaegen_ray.service.driver.progress import Progress
+from vaegen_ray.service.worker.trainable import BundleTrainable
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec
+from vaegen_ray.sweep.sweep import Sweep
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 UNSHARE = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
 SHAPES = tuple((nc, mz) for nc in range(1, 51) for mz in (1, 2))
@@ -143,7 +145,7 @@ def trainer_nodes(count: int) -> Iterator[str | None]:
     head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "include_dashboard": False, **small}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     for number in range(count):
-        nodes.add_node(num_cpus=1, node_ip_address=f"127.0.0.{3 + number}", resources={cluster.TRAINER: 1}, **small)
+        nodes.add_node(num_cpus=1, node_ip_address=f"127.0.0.{3 + number}", resources={connect.TRAINER: 1}, **small)
     nodes.wait_for_nodes()
     yield nodes.address
     nodes.shutdown()
@@ -166,18 +168,18 @@ def watched_progress(trials: int, looks: list[tuple[int, float, float]]) -> type
 def measure(trials: int, nodes: int, bundle_size: int | None, folder: str) -> dict[str, Any]:
     """Runs a sweep in this process, and once more when it is finished; says what it took."""
     watch, looks = Stopwatch(), []  # type: ignore[var-annotated]
-    tuning.BundleTrainable = IdleTrainable  # type: ignore[misc]
+    tune.BundleTrainable = IdleTrainable  # type: ignore[misc]
     IdleTrainable.times = tempfile.mkdtemp(dir=folder)
     runner.Progress = watched_progress(trials, looks)  # type: ignore[misc]
     for owner, function, name in (
-        (cluster, "connect", "Ray: start or join"),
-        (cluster, "disconnect", "Ray: leave"),
+        (connect, "connect", "Ray: start or join"),
+        (connect, "disconnect", "Ray: leave"),
         (runner, "_todo", "to-do"),
         (session, "quarantine", "to-do"),
         (runner, "_bundles", "packing"),
         (session, "prune", "packing"),
         (SweepStore, "write_sweep_json", "sweep.json"),
-        (tuning, "fit", "Tune"),
+        (tune, "fit", "Tune"),
         (runner, "draw_figures", "figures"),
     ):
         watch.watch(owner, function, name)

@@ -22,17 +22,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sweeps"))
 import machine
 import search as sweep
 
-from vaegen_ray.claims.statistics import mean_interval
+from vaegen_ray.analysis.statistics import mean_interval
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.service.ends import fail
-from vaegen_ray.service.options import at_least, parser
-from vaegen_ray.service.runner import load_images
-from vaegen_ray.sweep.run import BundleRun
-from vaegen_ray.sweep.search import COMPLETE, FAILED, Search, Tried, mean_curve, same
-from vaegen_ray.sweep.space import Point, point_text
-from vaegen_ray.sweep.spec import data_key
-from vaegen_ray.sweep.suggest import suggest
+from vaegen_ray.exit import fail
+from vaegen_ray.launch.options import at_least, parser
+from vaegen_ray.search.search import COMPLETE, FAILED, Search, Tried, mean_curve, same
+from vaegen_ray.search.space import Point, point_text
+from vaegen_ray.search.suggest import suggest
+from vaegen_ray.service.driver.sweep import load_images
+from vaegen_ray.sweep.sweep import data_key
 
 SIDES = ("tpe", "random")
 

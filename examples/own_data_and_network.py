@@ -6,22 +6,23 @@ h' = tanh(a) * sigmoid(b). Copy the file, and replace the two parts by yours.
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
 import numpy as np
 
-from vaegen_ray.data.own import register_dataset
-from vaegen_ray.models.layout import Layer, likelihood_channels
+from vaegen_ray.data.registry import register_dataset
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import of_every_trial
+from vaegen_ray.models.layer import Layer
+from vaegen_ray.models.layout import likelihood_channels
 from vaegen_ray.models.networks import OwnPart
-from vaegen_ray.models.own import register_network
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import of_every_trial
-from vaegen_ray.sweep.base import base_spec, rising_epochs
-from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.models.registry import register_network
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec, rising_epochs
+from vaegen_ray.sweep.sweep import Sweep, preset
 
 # -- the data set: a function that gives uint8 [N, C, H, W] ------------------------------------------------------------
 

@@ -5,16 +5,16 @@ three gaps are compared between the smallest mz and a larger one (Figure 6).
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.service.declare import add_methods, presets, resolve
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_stream_options, at_least, whole_numbers
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import add_stream_options, at_least, whole_numbers
+from vaegen_ray.launch.presets import add_methods, presets, resolve
+from vaegen_ray.sweep.sweep import Sweep
 
 PRESETS = presets(
     measures=("amortization", "robustness"),

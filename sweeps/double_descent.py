@@ -6,18 +6,18 @@ normal,dmaapx`` every VAE is also trained on samples of a diffusion model, none 
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.service.declare import base_of
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_stream_options, at_least, names_of, of_the_stream, whole_numbers
-from vaegen_ray.sweep.base import base_stream, rising_epochs
-from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import add_stream_options, at_least, names_of, of_the_stream, whole_numbers
+from vaegen_ray.launch.presets import base_of
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_stream, rising_epochs
+from vaegen_ray.sweep.sweep import Sweep, preset
 
 PRESETS = {
     "smoke": {

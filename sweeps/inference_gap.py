@@ -6,18 +6,18 @@ images. ``--save-every 100`` keeps the weights as the paper does.
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 from dataclasses import replace
 from typing import Any
 
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least, of_every_trial
-from vaegen_ray.sweep.base import base_measures, base_spec, smoke_training
-from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import at_least, of_every_trial
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_measures, base_spec, smoke_training
+from vaegen_ray.sweep.sweep import Sweep, preset
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {

@@ -1,15 +1,15 @@
 """How smooth the encoder is along straight lines between the codes of two test images (xiao2024, Figure 3)."""
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
-from vaegen_ray.service.declare import add_methods, presets, resolve
-from vaegen_ray.service.declare import add_options as add_shared
-from vaegen_ray.service.main import main
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.presets import add_methods, presets, resolve
+from vaegen_ray.launch.presets import add_options as add_shared
+from vaegen_ray.sweep.sweep import Sweep
 
 PRESETS = presets(measures=("smoothness",), laptop={"seeds": 5})
 

@@ -1,15 +1,15 @@
 """Noise that fades over the first half of the training, alone and with DMaaPx (xiao2024, Figure 14)."""
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
-from vaegen_ray.service.declare import add_options as add_shared
-from vaegen_ray.service.declare import presets, resolve
-from vaegen_ray.service.main import main
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.presets import add_options as add_shared
+from vaegen_ray.launch.presets import presets, resolve
+from vaegen_ray.sweep.sweep import Sweep
 
 METHODS = ("normal", "mollify", "dmaapx", "dmaapx+mollify")
 PRESETS = presets(laptop={"seeds": 5, "evaluations": 20})

@@ -6,7 +6,7 @@ seeds, which is one bundle. ``--parts`` chooses out of what the paper compares: 
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaegen_ray.data.catalog import info
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least, names_of, numbers, of_every_trial
-from vaegen_ray.sweep.base import base_measures, base_spec, fitting_batch, held_out_by, rising_epochs, smoke_training
-from vaegen_ray.sweep.spec import Sweep, preset
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import at_least, names_of, numbers, of_every_trial
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import (
+    base_measures,
+    base_spec,
+    fitting_batch,
+    held_out_by,
+    rising_epochs,
+    smoke_training,
+)
+from vaegen_ray.sweep.sweep import Sweep, preset
 
 PARTS = ("depth", "split", "size", "network", "dataset", "objective", "early_stopping")
 BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0)

@@ -4,16 +4,16 @@ x % of the images are real: 0 is DMaaPx, 100 normal training; all of it without 
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
-from vaegen_ray.service.declare import add_options as add_shared
-from vaegen_ray.service.declare import presets, resolve
-from vaegen_ray.service.main import main
-from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.presets import add_options as add_shared
+from vaegen_ray.launch.presets import presets, resolve
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.sweep import Sweep
 
 PRESETS = presets(percents=(0, 20, 40, 60, 80, 100), smoke={"percents": (0, 40, 100)})
 

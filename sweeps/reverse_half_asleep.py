@@ -1,18 +1,18 @@
 """DMaaPx against Reverse Half Asleep, which freezes the decoder half-way (xiao2024, Figure 5)."""
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.declare import add_options as add_shared
-from vaegen_ray.service.declare import presets, resolve
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import at_least
-from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import ASLEEP_SAMPLES
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import at_least
+from vaegen_ray.launch.presets import add_options as add_shared
+from vaegen_ray.launch.presets import presets, resolve
+from vaegen_ray.spec.trial import ASLEEP_SAMPLES
+from vaegen_ray.sweep.sweep import Sweep
 
 METHODS = ("normal", "rha", "dmaapx", "dmaapx+rha")
 PRESETS = presets(laptop={"seeds": 5, "evaluations": 20})

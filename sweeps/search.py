@@ -7,20 +7,20 @@ what is maximised, alone or against the number of parameters. The test ELBO is m
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.declare import base_of
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import MOST_DEVICES, at_least
-from vaegen_ray.service.search import run
-from vaegen_ray.stream import MOST_SEED
-from vaegen_ray.sweep.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
-from vaegen_ray.sweep.space import space_of
-from vaegen_ray.sweep.spec import preset
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import MOST_DEVICES, at_least
+from vaegen_ray.launch.presets import base_of
+from vaegen_ray.search.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
+from vaegen_ray.search.space import space_of
+from vaegen_ray.service.driver.search import run
+from vaegen_ray.spec.diffusion import MOST_SEED
+from vaegen_ray.sweep.sweep import preset
 
 AUGMENTED = "augmentation=none|naive|tuned,augment_probability=0.1:1:0.1,augment_strength=0.25:2:0.25"
 PRESETS = {

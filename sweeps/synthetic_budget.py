@@ -6,16 +6,16 @@ where the storage does not have it.
 """
 
 if __name__ == "__main__":
-    import vaegen_ray.service.script  # noqa: F401
+    import vaegen_ray.launch.script  # noqa: F401
 
 import argparse
 import sys
 
-from vaegen_ray.service.declare import add_options as add_shared
-from vaegen_ray.service.declare import presets, resolve
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import whole_numbers
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import whole_numbers
+from vaegen_ray.launch.presets import add_options as add_shared
+from vaegen_ray.launch.presets import presets, resolve
+from vaegen_ray.sweep.sweep import Sweep
 
 PRESETS = presets(
     smoke={"budgets": (1, 2)},

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-RAY = ("tests/service", "tests/cluster")
+RAY = ("tests/service", "tests/cluster", "tests/launch", "tests/doctor")
 PARTS = (
     ("-n", "auto", "--dist", "loadfile", *(f"--ignore={folder}" for folder in RAY)),
     RAY,

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from vaegen_ray.bundle import run as bundle_run
+from vaegen_ray.bundle.cost import CPU_CORE, LayerCost
+from vaegen_ray.bundle.packing import pack
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data import catalog
-from vaegen_ray.diffusion.sampling import ShardMaker
+from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.errors import SpecError
-from vaegen_ray.measures import Amortization
+from vaegen_ray.launch.options import parser
 from vaegen_ray.models.layout import flops_per_image, params_total
 from vaegen_ray.results.query import load
 from vaegen_ray.results.store import Storage, SweepStore
-from vaegen_ray.service.options import parser
-from vaegen_ray.service.worker import Worker
-from vaegen_ray.sweep import run as bundle_run
-from vaegen_ray.sweep.base import base_spec, base_stream
-from vaegen_ray.sweep.cost import CPU_CORE, LayerCost
-from vaegen_ray.sweep.packing import pack
-from vaegen_ray.sweep.run import BundleRun
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.service.worker.bundle_worker import Worker
+from vaegen_ray.spec.evaluation import Amortization
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec, base_stream
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import amortization

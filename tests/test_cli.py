@@ -12,7 +12,7 @@ import pytest
 from vaegen_ray.cli import main
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.store import Storage, SweepStore
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,23 +16,24 @@ import safetensors.torch
 import torch
 
 import vaegen_ray
+from vaegen_ray import serialization
 from vaegen_ray.claims.report import no_tags
 from vaegen_ray.data import corruptions, tetrominoes
 from vaegen_ray.errors import DataFormatError, SpecError, VaegenError, printable
 from vaegen_ray.evaluation import sample_quality
+from vaegen_ray.exit import fail
+from vaegen_ray.reports import figures
 from vaegen_ray.results import query
 from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.parquet import CorruptFileError, decode
 from vaegen_ray.results.schema import METRICS, VERSION_KEY, trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import commands, pictures
-from vaegen_ray.service.diffusion_worker import import_weights
-from vaegen_ray.service.ends import fail
-from vaegen_ray.stream import DiffusionSpec
-from vaegen_ray.sweep.base import base_spec
-from vaegen_ray.training import checkpoint
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.service.sampling import generate
+from vaegen_ray.service.sampling.diffusion_worker import import_weights
+from vaegen_ray.spec.diffusion import DiffusionSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec
 
 ROOT = Path(vaegen_ray.__file__).parent
 SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False)}
@@ -139,7 +140,7 @@ def test_pickles_in_arrays_weights_and_checkpoints_are_not_opened(
         sample_quality.inception.__wrapped__()
     for read in (
         lambda data: import_weights(DiffusionSpec(), data, "file"),
-        lambda data: checkpoint.unpack(data, "file"),
+        lambda data: serialization.unpack(data, "file"),
     ):
         for data in (pickle.dumps(trap), (tmp_path / "weights.pth").read_bytes()):
             with pytest.raises(DataFormatError, match="file is not a"):
@@ -205,7 +206,7 @@ def test_files_that_cannot_be_ours_are_nobodys_business(name: str, tmp_path: Pat
     for folder in ("diffusion", "samples"):
         (tmp_path / folder / name).mkdir(parents=True)
     storage = Storage.open(tmp_path)
-    assert len(commands.table_of_models(storage)) == len(commands.table_of_streams(storage)) == 1
+    assert len(generate.table_of_models(storage)) == len(generate.table_of_streams(storage)) == 1
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", "/etc", "a\\b", ".hidden", "", "a\0b", "a\nb"])
@@ -217,7 +218,7 @@ def test_names_cannot_leave_the_storage(name: str, tmp_path: Path) -> None:
         lambda: store.write_figure(name, b"x"),
         lambda: store.write_model(name, b"x"),
         lambda: store.commit_trials(name, []),
-        lambda: commands.open_stream(storage, name),
+        lambda: generate.open_stream(storage, name),
     ):
         with pytest.raises(SpecError):
             use()
@@ -235,9 +236,9 @@ def test_a_damaged_declaration_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "sweep.json").write_text(text)
     if text in ("null",):
-        assert len(pictures.tables_of(store, ("last",))[0].last) == 0
+        assert len(figures.tables_of(store, ("last",))[0].last) == 0
         return
-    _, notes = pictures.tables_of(store, ("last",))
+    _, notes = figures.tables_of(store, ("last",))
     (note,) = notes
     assert "sweep.json" in note and "all trials of the folder are used" in note and "\n" not in note
 
@@ -264,16 +265,16 @@ def test_damaged_facts_of_models_and_samples_are_said(text: str, tmp_path: Path)
         for file in files:
             (tmp_path / folder / file).write_text(text)
     storage = Storage.open(tmp_path)
-    assert commands.table_of_models(storage)[1][:2] == ["d", "damaged"]
-    assert commands.table_of_streams(storage)[1][:2] == ["s", "damaged"]
+    assert generate.table_of_models(storage)[1][:2] == ["d", "damaged"]
+    assert generate.table_of_streams(storage)[1][:2] == ["s", "damaged"]
 
 
 def test_a_checkpoint_with_a_right_digest_and_wrong_values_is_one_line() -> None:
     tensors = {"a": torch.zeros(2)}
     for text in (DEEP, "{", "\x00"):
-        data = safetensors.torch.save(tensors, {"values": text, "sha256": checkpoint.digest(tensors, text)})
+        data = safetensors.torch.save(tensors, {"values": text, "sha256": serialization.digest(tensors, text)})
         with pytest.raises(DataFormatError, match="is not a whole checkpoint"):
-            checkpoint.unpack(data, "file")
+            serialization.unpack(data, "file")
 
 
 SECRET = "wJalrXUtnFEMI"

@@ -9,12 +9,12 @@ samples of a small diffusion model, so that samplers, their directory and the wo
 import argparse
 import sys
 
-from vaegen_ray.measures import Measures, Reconstruction
-from vaegen_ray.service.main import main
-from vaegen_ray.service.options import add_samplers
-from vaegen_ray.sweep.base import base_spec, base_stream
-from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import add_samplers
+from vaegen_ray.spec.evaluation import Measures, Reconstruction
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec, base_stream
+from vaegen_ray.sweep.sweep import Sweep
 
 EPOCHS, IMAGES = 1200, 100
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW
 from vaegen_ray.claims.bozkurt2021 import CLAIMS
 from vaegen_ray.claims.claim import Results
 from vaegen_ray.claims.report import experiments, report
-from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW
 
 SWEEP = "rate_distortion"
 EACH = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)

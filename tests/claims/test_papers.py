@@ -4,8 +4,8 @@ import pytest
 
 from vaegen_ray.claims import report as reports
 from vaegen_ray.claims.papers import CLAIMS, PAPERS, SWEEPS, claims_of, paper_of
-from vaegen_ray.service import verdicts
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.reports import claims as verdicts
+from vaegen_ray.spec.trial import TrialSpec
 
 
 def test_ids_are_unique_and_begin_with_their_sweep():

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW, VERDICTS
 from vaegen_ray.claims import papers
 from vaegen_ray.claims.claim import Results
 from vaegen_ray.claims.report import as_markdown, as_text, experiments, report, settings_of
-from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW, VERDICTS
 from vaegen_ray.claims.xiao2024 import CLAIMS
 from vaegen_ray.errors import SpecError
 

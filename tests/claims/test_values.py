@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
+from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW, NotEnoughRuns
 from vaegen_ray.claims.axes import turn_of
 from vaegen_ray.claims.mixtures import of_mixtures
 from vaegen_ray.claims.report import report
-from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW, NotEnoughRuns
 from vaegen_ray.claims.subsets import of_subsets
 from vaegen_ray.claims.xiao2024 import CLAIMS
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW
 from vaegen_ray.claims.claim import Results
 from vaegen_ray.claims.report import report
-from vaegen_ray.claims.statistics import FAILS, HOLDS, TOO_FEW
 from vaegen_ray.claims.zhang2021 import CLAIMS
 
 SWEEP = "inference_gap"

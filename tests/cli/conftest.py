@@ -10,7 +10,7 @@ from vaegen_ray.cli import main
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
 EPOCHS = (100, 300)
 Value = Callable[[TrialSpec, int], float]

@@ -8,8 +8,8 @@ from vaegen_ray.cli import main
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.sweep.spec import listed
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.sweep import listed
 
 
 @pytest.fixture

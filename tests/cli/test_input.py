@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from vaegen_ray.bundle.cost import CPU_CORE, H200
 from vaegen_ray.cli import main
 from vaegen_ray.errors import SpecError, nearest
+from vaegen_ray.exit import LONGEST
 from vaegen_ray.figures import FIGURES
+from vaegen_ray.launch.main import main as main_of_sweep
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import cluster
-from vaegen_ray.service.ends import LONGEST
-from vaegen_ray.service.main import main as main_of_sweep
-from vaegen_ray.sweep.cost import CPU_CORE, H200
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.service.cluster import connect
+from vaegen_ray.spec.trial import TrialSpec
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 HUGE = "99999999999999999999"
@@ -143,10 +143,10 @@ def test_a_figure_is_drawn_or_refused_in_one_line(
 
 
 def test_precisions_of_gpus_are_refused_without_one() -> None:
-    cluster.check_precision(["float32"], CPU_CORE)
-    cluster.check_precision(["float32", "tf32", "bf16"], H200)
+    connect.check_precision(["float32"], CPU_CORE)
+    connect.check_precision(["float32", "tf32", "bf16"], H200)
     with pytest.raises(SpecError, match="^precision must be float32 where there is no GPU; got bf16$"):
-        cluster.check_precision(["float32", "bf16"], CPU_CORE)
+        connect.check_precision(["float32", "bf16"], CPU_CORE)
 
 
 @pytest.mark.slow

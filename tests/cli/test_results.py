@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from vaegen_ray import trial
 from vaegen_ray.results.schema import VERSION_KEY
-from vaegen_ray.sweep.base import base_stream
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.spec import trial
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
+from vaegen_ray.sweep.defaults import base_stream
 
 Run = Callable[..., tuple[int, str, str]]
 NOISE = {0: 0.0, 1: -2.0, 2: -1.0}

@@ -16,12 +16,12 @@ import pytest
 from vaegen_ray.cli import main
 from vaegen_ray.cli.parser import parser
 from vaegen_ray.errors import mask_secrets
+from vaegen_ray.launch import options as shared
+from vaegen_ray.launch.main import main as main_of_sweep
+from vaegen_ray.launch.output import MaskedStream, secrets_masked
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service import options as shared
-from vaegen_ray.service.main import main as main_of_sweep
-from vaegen_ray.service.output import MaskedStream, secrets_masked
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 KEY, SECRET = "AKIAIOSFODNN7", "wJalrXUtnFEMI"
 URIS = (
@@ -150,7 +150,7 @@ def test_what_is_written_as_json_has_no_secret(tmp_path: Path) -> None:
 def test_logs_and_tracebacks_have_no_secret() -> None:
     program = (
         "import logging\n"
-        "from vaegen_ray.service.output import secrets_masked\n"
+        "from vaegen_ray.launch.output import secrets_masked\n"
         "@secrets_masked()\n"
         "def main():\n"
         f"    logging.warning('%s', {URIS[0]!r})\n"

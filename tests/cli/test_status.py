@@ -14,9 +14,9 @@ from typing import IO, Any
 import pytest
 
 from vaegen_ray.results.schema import trial_row
+from vaegen_ray.results.status import PREPARING_SECONDS, SILENT_SECONDS
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.status import PREPARING_SECONDS, SILENT_SECONDS
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ from ray._private.state import GlobalState
 from ray._raylet import GcsClientOptions
 from ray.cluster_utils import Cluster
 
-SWEEP = Path(__file__).parents[1] / "service" / "faulty_sweep.py"
+SWEEP = Path(__file__).parents[1] / "service" / "driver" / "faulty_sweep.py"
 SHORT = {
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,

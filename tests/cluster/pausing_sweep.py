@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.data.images import Split
-from vaegen_ray.service import tuning
-from vaegen_ray.service.main import main
-from vaegen_ray.service.trainable import BundleTrainable, Plan
-from vaegen_ray.sweep.base import base_spec
-from vaegen_ray.sweep.packing import Bundle
-from vaegen_ray.sweep.spec import Sweep
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.launch.main import main
+from vaegen_ray.service.driver import tune
+from vaegen_ray.service.worker.trainable import BundleTrainable, Plan
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
+from vaegen_ray.sweep.defaults import base_spec
+from vaegen_ray.sweep.sweep import Sweep
 
 COUNT, MARKERS = int(sys.argv[1]), Path(sys.argv[2])
 PAUSE_SECONDS = 600.0
@@ -84,5 +84,5 @@ def declare(options: Any) -> Sweep:
 
 
 if __name__ == "__main__":
-    tuning.BundleTrainable = PausingTrainable  # type: ignore[misc]
+    tune.BundleTrainable = PausingTrainable  # type: ignore[misc]
     sys.exit(main(declare, "A sweep that pauses.", argv=sys.argv[3:]))

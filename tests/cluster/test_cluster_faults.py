@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 CLUSTER = Path(__file__).with_name("faulty_cluster.py")
-SWEEP = CLUSTER.parents[1] / "service" / "faulty_sweep.py"
+SWEEP = CLUSTER.parents[1] / "service" / "driver" / "faulty_sweep.py"
 UNSHARE = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
 VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
 

@@ -26,7 +26,7 @@ JOIN = """
 import ray, sys
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.service import cluster
-from vaegen_ray.service.ends import fail
+from vaegen_ray.exit import fail
 try:
     cluster.connect(sys.argv[1])
 except VaegenError as error:

@@ -13,7 +13,7 @@ import pytest
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 pytest.importorskip("dash", reason="the page is made with the extra [dashboard]")
 
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with the whole sweep ``small``: three bundles of two VAEs, trained by the worker that sweeps have."""
     import torch
 
-    from vaegen_ray.service.worker import Worker
+    from vaegen_ray.service.worker.bundle_worker import Worker
 
     draw = np.random.default_rng(0)
     sets = [ImageSet(images=draw.integers(0, 2, (n, 1, 8, 8), dtype=np.uint8), levels=2) for n in (60, 40)]
@@ -61,7 +61,7 @@ def growing(trained: Path, tmp_path: Path) -> tuple[SweepStore, Callable[[int], 
     store = SweepStore(Storage.open(tmp_path), SWEEP)
 
     def add(number: int, folders: tuple[str, ...] = ("metrics", "trials")) -> None:
-        from vaegen_ray.trial import bundle_id
+        from vaegen_ray.spec.trial import bundle_id
 
         for folder in folders:
             for file in sorted((trained / SWEEP / folder).glob(f"{bundle_id(BUNDLES[number])}*")):

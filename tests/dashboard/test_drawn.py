@@ -10,8 +10,8 @@ from vaegen_ray import figures
 from vaegen_ray.dashboard import drawn, watch
 from vaegen_ray.dashboard.sweeps import Sweeps, WatchedSweep
 from vaegen_ray.figures.style import to_bytes
+from vaegen_ray.reports.figures import tables_of
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.pictures import tables_of
 
 from .conftest import SWEEP
 

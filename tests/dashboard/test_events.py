@@ -13,12 +13,12 @@ import pytest
 
 from vaegen_ray.cli import main
 from vaegen_ray.dashboard.events import EventFiles
+from vaegen_ray.launch.sidecar import beside
 from vaegen_ray.results import query
 from vaegen_ray.results.arriving import SCALARS
 from vaegen_ray.results.schema import FAILED, trial_row
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.beside import beside
-from vaegen_ray.trial import bundle_id
+from vaegen_ray.spec.trial import bundle_id
 
 from .conftest import BUNDLES, SPECS, SWEEP
 

@@ -21,9 +21,9 @@ from vaegen_ray.results.schema import VERSION_KEY
 from vaegen_ray.results.shards import ShardStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.ledger import Ledger
-from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.service.sampling.leases import Ledger
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
 from .conftest import BUNDLES, SPECS, SWEEP, status
 

@@ -20,7 +20,7 @@ import pytest
 from vaegen_ray.cli import main
 from vaegen_ray.dashboard.server import MOST_ASKED, Server, is_loopback
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.trial import bundle_id
+from vaegen_ray.spec.trial import bundle_id
 
 from .conftest import BUNDLES, SWEEP
 from .test_page import Page
@@ -29,7 +29,7 @@ WAIT = 600.0
 DRIVER = """
 import sys, time
 from types import SimpleNamespace
-from vaegen_ray.service.main import main
+from vaegen_ray.launch.main import main
 sweep = SimpleNamespace(name="s")
 main(lambda options: sweep, "a sweep", argv=sys.argv[1:], run=lambda sweep, options: time.sleep(600))
 """
@@ -191,9 +191,9 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str], tm
 def test_without_the_extra_a_line_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaegen_ray.service import beside
+    from vaegen_ray.launch import sidecar
 
-    monkeypatch.setattr(beside, "find_spec", lambda name: None)
+    monkeypatch.setattr(sidecar, "find_spec", lambda name: None)
     assert main(["dashboard", "--storage", str(tmp_path)]) == 2
     assert "pip install 'vaegen-ray[dashboard]'" in capsys.readouterr().err
 

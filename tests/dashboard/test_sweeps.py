@@ -16,15 +16,16 @@ from vaegen_ray.dashboard import views, watch
 from vaegen_ray.dashboard.columns import axes, column_words, curved, label, measured, plain, with_derived
 from vaegen_ray.dashboard.plots import MOST_POINTS, curves, over_axis
 from vaegen_ray.dashboard.pools import Pools
-from vaegen_ray.dashboard.sweeps import UNDER_WAY, Seen, Sweeps
+from vaegen_ray.dashboard.seen import Seen
+from vaegen_ray.dashboard.sweeps import UNDER_WAY, Sweeps
 from vaegen_ray.dashboard.table import filtered, ordered
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures.style import method_colour, method_name
 from vaegen_ray.results.schema import trial_row
+from vaegen_ray.results.status import FINISHED, PREPARING, RUNNING, STOPPED
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.status import FINISHED, PREPARING, RUNNING, STOPPED
-from vaegen_ray.trial import TrialSpec, bundle_id
+from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
 from .conftest import BUNDLES, SPECS, SWEEP, status
 

@@ -7,7 +7,7 @@ import pytest
 
 from vaegen_ray.data import catalog, loaders
 from vaegen_ray.errors import DataMissingError, SpecError
-from vaegen_ray.trial import LIKELIHOODS, TrialSpec
+from vaegen_ray.spec.trial import LIKELIHOODS, TrialSpec
 
 DIGITS_TRAIN = "d4f5e9ff08c7574268c422aca0ab616bdfda970fa9a440da25cd01ba4672c8fe"
 DIGITS_TEST = "7ce57071221f12b5ce2a30ca964510330fc6b1e104bdee537c6812a4f2f6d934"

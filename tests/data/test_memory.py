@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vaegen_ray.allotment import Allotment
-from vaegen_ray.data import added, catalog, loaders, memory
+from vaegen_ray.data import catalog, loaders, memory, stored
 from vaegen_ray.errors import DataFormatError, VaegenError
 
 MIB = 2**20
@@ -22,7 +22,7 @@ MIB = 2**20
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """64 MiB of memory are free."""
     monkeypatch.setattr(memory, "allotted", lambda: Allotment(cores=1.0, memory=2**30, free=64 * MIB))
-    with patch.dict(catalog.CATALOG), patch.object(added, "_discovered", set()):
+    with patch.dict(catalog.CATALOG), patch.object(stored, "_discovered", set()):
         yield
 
 
@@ -49,7 +49,7 @@ def test_a_small_npz_that_unpacks_to_more_than_the_memory(tmp_path: Path) -> Non
 
     def refused() -> None:
         with pytest.raises(VaegenError, match=r"a.npz .*images take 0.03 GB unpacked, and 0.09 GB .*; got 0.07 GB av"):
-            added.add("mine", tmp_path / "a.npz", tmp_path / "data")
+            stored.add("mine", tmp_path / "a.npz", tmp_path / "data")
 
     assert peak_of(refused) < 10 * MIB and not (tmp_path / "data").exists()
 
@@ -61,12 +61,12 @@ def test_an_npy_is_mapped_and_not_read_before_it_is_known_to_fit(tmp_path: Path)
 
     def refused() -> None:
         with pytest.raises(VaegenError, match=r"a.npy must fit into the memory"):
-            added.add("mine", tmp_path / "a.npy", tmp_path / "data")
+            stored.add("mine", tmp_path / "a.npy", tmp_path / "data")
 
     assert peak_of(refused) < 10 * MIB
     small = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "b.npy", small)
-    assert added.add("mine", tmp_path / "b.npy", tmp_path / "data").n_train == 40
+    assert stored.add("mine", tmp_path / "b.npy", tmp_path / "data").n_train == 40
 
 
 def png(path: Path, side: int) -> None:
@@ -87,12 +87,12 @@ def test_pictures_of_huge_dimensions(tmp_path: Path) -> None:
 
     def refused() -> None:
         with pytest.raises(VaegenError, match=r"take 0.03 GB unpacked, and 0.10 GB while they are read; got 0.07 GB"):
-            added.add("mine", tmp_path, tmp_path / "data")
+            stored.add("mine", tmp_path, tmp_path / "data")
 
     assert peak_of(refused) < 10 * MIB
     png(tmp_path / "a.png", 10_000)
     with pytest.raises(DataFormatError, match=r"a.png must have at most 89,478,485 pixels, .*100000000 pixels"):
-        added.add("mine", tmp_path, tmp_path / "data")
+        stored.add("mine", tmp_path, tmp_path / "data")
 
 
 def test_a_gzipped_idx_file_that_unpacks_to_more_than_the_memory(tmp_path: Path) -> None:

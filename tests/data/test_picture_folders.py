@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaegen_ray.data import added, catalog
+from vaegen_ray.data import catalog, stored
 from vaegen_ray.data.picture_folders import find_pictures, read_folder
 from vaegen_ray.errors import DataFormatError
 
 
 @pytest.fixture(autouse=True)
 def _catalog_as_before() -> Iterator[None]:
-    with patch.dict(catalog.CATALOG), patch.object(added, "_discovered", set()):
+    with patch.dict(catalog.CATALOG), patch.object(stored, "_discovered", set()):
         yield
 
 
@@ -46,7 +46,7 @@ DIVIDED = ("train/a.png", "train/b.png", "val/c.png", "test/d.png")
     ids=str,
 )
 def test_a_division_into_folders_is_kept(files, train, test, said, tmp_path, capsys):
-    added.add("mine", write(tmp_path / "p", *files), tmp_path / "data")
+    stored.add("mine", write(tmp_path / "p", *files), tmp_path / "data")
     assert capsys.readouterr().out.startswith(said)
     split = catalog.load("mine", data_dir=tmp_path / "data")
     assert (numbers(split.train.images), numbers(split.test.images)) == (train, test)
@@ -70,7 +70,7 @@ def test_a_division_into_folders_is_kept(files, train, test, said, tmp_path, cap
 def test_what_can_be_understood_in_two_ways_is_refused(files, said, tmp_path):
     (tmp_path / "p").mkdir()
     with pytest.raises(DataFormatError, match=said) as error:
-        added.add("mine", write(tmp_path / "p", *files), tmp_path / "data")
+        stored.add("mine", write(tmp_path / "p", *files), tmp_path / "data")
     assert "\n" not in str(error.value) and not (tmp_path / "data").exists()
 
 
@@ -79,7 +79,7 @@ def test_a_folder_is_a_class(parts, tmp_path, capsys):
     classes = [
         f"{part}/{name}/deeper/{i}.png".lstrip("/") for part in parts for name in ("dog", "cat") for i in range(10)
     ]
-    added.add("mine", write(tmp_path / "p", *classes), tmp_path / "data")
+    stored.add("mine", write(tmp_path / "p", *classes), tmp_path / "data")
     assert "classes by folder: 0 cat, 1 dog\n" in capsys.readouterr().out
     split = catalog.load("mine", data_dir=tmp_path / "data")
     assert len(split.test_labels) == (4 if parts == ("",) else 20)
@@ -121,7 +121,7 @@ def test_hidden_and_system_files_are_left_out_in_one_line(tmp_path, capsys):
     (folder / "labels.csv").write_text("a,1\n")
     (folder / "c.heic").write_bytes(b"")
     (folder / "gone.png").symlink_to(tmp_path / "nothing.png")
-    entry = added.add("mine", folder, tmp_path / "data", test_percent=50)
+    entry = stored.add("mine", folder, tmp_path / "data", test_percent=50)
     assert entry.n_train + entry.n_test == 2
     assert capsys.readouterr().out.splitlines() == [
         "left out: 5 hidden or system files and folders (such as ._a.png), 2 files that are not pictures (such as "

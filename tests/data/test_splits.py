@@ -11,7 +11,7 @@ from vaegen_ray.data.images import ImageSet
 from vaegen_ray.data.splits import check_split, fixed_order, split_indices
 from vaegen_ray.data.tetrominoes import Bins, factors, generate
 from vaegen_ray.errors import SpecError
-from vaegen_ray.trial import SPLITS
+from vaegen_ray.spec.trial import SPLITS
 
 PAPER = Bins()
 N = PAPER.images

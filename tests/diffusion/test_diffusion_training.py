@@ -13,8 +13,8 @@ from vaegen_ray.diffusion.edm import loss
 from vaegen_ray.diffusion.network import denoiser_of
 from vaegen_ray.diffusion.training import BLOCK_PIXELS, LOSSES, DiffusionTrainer
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.stream import DiffusionSpec
-from vaegen_ray.training.checkpoint import pack, unpack
+from vaegen_ray.serialization import pack, unpack
+from vaegen_ray.spec.diffusion import DiffusionSpec
 
 FOREVER = 1e9
 COMMON: dict[str, Any] = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vaegen_ray.diffusion.edm import Noise, Preconditioned, loss, sample
 from vaegen_ray.errors import SpecError
-from vaegen_ray.stream import Sampler
+from vaegen_ray.spec.diffusion import Sampler
 
 SHAPE = (1, 2, 2)
 NOISE = Noise()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vaegen_ray.diffusion.edm import Preconditioned, loss
 from vaegen_ray.diffusion.network import Attention, UNet, denoiser_of
 from vaegen_ray.errors import SpecError
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"channels": 16, "blocks": 2},

@@ -18,12 +18,12 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation import amortization
 from vaegen_ray.evaluation.amortization import GAP, LOOKS, STEPS, STRATA, Members, Search, amortization_gap
 from vaegen_ray.evaluation.elbo import rate_and_distortion
-from vaegen_ray.measures import Amortization
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.sweep.base import base_spec
+from vaegen_ray.spec.evaluation import Amortization
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 D, Z, SIGMA, OFFSET = 6, 2, 0.4, 16.0
 W = torch.tensor([[0.6, 0.1], [0.6, -0.1], [-0.3, 0.2], [-0.3, -0.2], [0.0, 0.5], [0.0, -0.5]], dtype=torch.float64)

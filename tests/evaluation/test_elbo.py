@@ -6,7 +6,7 @@ import torch
 from vaegen_ray.evaluation import elbo
 from vaegen_ray.evaluation.elbo import evaluate_elbo, rate_and_distortion
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 DENSE = {"nc": 8, "levels": 17, "likelihood": "logistic"}
 RESIDUAL = {**DENSE, "architecture": "residual", "nc": 4, "latent_per_mz": 4}

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.evaluation.elbo import ON_SAMPLES, ON_TEST, ON_TRAIN, evaluate_elbo, rate_and_distortion
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.sweep.run import BundleRun
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.sources import permutation
-from vaegen_ray.trial import TrialSpec
 
 N, TESTED, EPOCHS = 60, 40, 8
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=17), shard_size=100, batch_size=50)

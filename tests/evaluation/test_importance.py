@@ -18,7 +18,7 @@ from vaegen_ray.evaluation.elbo import ON_TRAIN, rate_and_distortion
 from vaegen_ray.evaluation.importance import LIKELIHOOD_TEST, LIKELIHOOD_TRAIN, log_likelihood
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 D, Z, SIGMA = 6, 2, 0.4
 W = torch.tensor([[0.6, 0.1], [0.6, -0.1], [-0.3, 0.2], [-0.3, -0.2], [0.0, 0.5], [0.0, -0.5]], dtype=torch.float64)

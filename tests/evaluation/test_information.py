@@ -14,11 +14,11 @@ from vaegen_ray.evaluation import information as module
 from vaegen_ray.evaluation.elbo import ON_TRAIN, rate_and_distortion
 from vaegen_ray.evaluation.importance import LIKELIHOOD_TEST, LIKELIHOOD_TRAIN, log_likelihood
 from vaegen_ray.evaluation.information import information, mutual_information
-from vaegen_ray.measures import Information
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE, Posterior
 from vaegen_ray.results.schema import METRICS
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Information
+from vaegen_ray.spec.trial import TrialSpec
 
 Z = 2
 WITHOUT_LIKELIHOOD = {"importance_samples": 0}

@@ -14,7 +14,7 @@ import torch
 
 from vaegen_ray.evaluation.elbo import evaluate_elbo, rate_and_distortion
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 D, Z, SIGMA, OFFSET = 6, 2, 0.4, 16.0
 W = torch.tensor([[0.6, 0.1], [0.6, -0.1], [-0.3, 0.2], [-0.3, -0.2], [0.0, 0.5], [0.0, -0.5]], dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytorch_msssim
 import torch
 
 from vaegen_ray.evaluation.ms_ssim import _ms_ssim, ms_ssim
-from vaegen_ray.measures import MS_SSIM_MODES
+from vaegen_ray.spec.evaluation import MS_SSIM_MODES
 
 modes = pytest.mark.parametrize("mode", MS_SSIM_MODES)
 

@@ -7,9 +7,9 @@ import torch
 from vaegen_ray.evaluation import neighbours as module
 from vaegen_ray.evaluation.neighbours import nearest, neighbours
 from vaegen_ray.evaluation.reconstruction import reconstructed
-from vaegen_ray.measures import Neighbours
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Neighbours
+from vaegen_ray.spec.trial import TrialSpec
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from vaegen_ray.evaluation import reconstruction as module
 from vaegen_ray.evaluation.reconstruction import psnr, reconstruction
-from vaegen_ray.measures import Reconstruction
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Reconstruction
+from vaegen_ray.spec.trial import TrialSpec
 
 
 class Copy(nn.Module):

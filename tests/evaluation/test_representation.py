@@ -9,9 +9,9 @@ from torch import nn
 
 from vaegen_ray.evaluation import representation
 from vaegen_ray.evaluation.representation import CLASSIFIERS, codes
-from vaegen_ray.measures import Representation
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Representation
+from vaegen_ray.spec.trial import TrialSpec
 
 Z = 10
 COLUMNS = {f"accuracy_{name}" for name in CLASSIFIERS}

@@ -16,10 +16,10 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation import robustness
 from vaegen_ray.evaluation.ms_ssim import ms_ssim
 from vaegen_ray.evaluation.robustness import attack, robustness_gap, symmetric_kl
-from vaegen_ray.measures import Attack
 from vaegen_ray.models.vae import VAE, Posterior
+from vaegen_ray.spec.evaluation import Attack
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 D, STD, OFFSET = 16, 0.3, 16.0
 A = torch.linspace(-1, 1, D) * torch.tensor([1.0, -0.6]).repeat(D // 2)

@@ -14,9 +14,9 @@ from torch import nn
 from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.evaluation import sample_quality as module
 from vaegen_ray.evaluation.sample_quality import inception, inception_weights, prior_means, sample_quality
-from vaegen_ray.measures import SampleQuality
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import SampleQuality
+from vaegen_ray.spec.trial import TrialSpec
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ import torch
 from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation import smoothness as module
 from vaegen_ray.evaluation.smoothness import smoothness
-from vaegen_ray.measures import Smoothness
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Smoothness
+from vaegen_ray.spec.trial import TrialSpec
 
 D, Z, OFFSET = 6, 2, 4.0
 W = torch.linalg.qr(torch.arange(1.0, 1 + D * Z, dtype=torch.float64).reshape(D, Z).sin())[0]

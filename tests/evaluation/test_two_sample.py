@@ -11,10 +11,10 @@ from vaegen_ray.data import catalog
 from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation import two_sample as module
 from vaegen_ray.evaluation.two_sample import two_sample
-from vaegen_ray.measures import TwoSample
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import DiffusionSpec, StreamSpec
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.evaluation import TwoSample
+from vaegen_ray.spec.trial import TrialSpec
 
 pytest.importorskip("torchvision")
 

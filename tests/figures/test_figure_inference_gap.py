@@ -8,7 +8,7 @@ from matplotlib.text import Text
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.inference_gap import INFERENCES, draw
-from vaegen_ray.measures import ALPHAS
+from vaegen_ray.spec.evaluation import ALPHAS
 
 BINARY, GREY = ("mnist", "bernoulli", 2), ("mnist", "logistic", 256)
 BITS = 784 * np.log(2)

@@ -6,10 +6,10 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from vaegen_ray import architectures, trial
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import over_beta, style
 from vaegen_ray.figures.rate_distortion import VALUES, draw
+from vaegen_ray.spec import architecture, trial
 
 BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0)
 DENSE, SPARSE = ("tetrominoes", "random", 8192), ("tetrominoes", "random", 1024)
@@ -477,5 +477,5 @@ def test_equal_rows_in_any_order_give_equal_bytes():
 
 def test_every_split_network_and_regulariser_of_a_trial_has_a_name():
     assert set(over_beta.SPLITS) == set(trial.SPLITS)
-    assert set(over_beta.NETWORKS) == set(architectures.ARCHITECTURES)
+    assert set(over_beta.NETWORKS) == set(architecture.ARCHITECTURES)
     assert set(over_beta.REGULARISERS) == set(trial.REGULARISERS)

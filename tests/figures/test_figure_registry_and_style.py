@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import FIGURES, Drawing, Tables, draw, style
-from vaegen_ray.methods import IMAGES, METHOD_NAMES, MODIFIERS, recipe
+from vaegen_ray.spec.method import IMAGES, METHOD_NAMES, MODIFIERS, recipe
 
 
 def test_every_registered_figure_can_be_loaded_and_says_what_it_needs():

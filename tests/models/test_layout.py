@@ -15,7 +15,7 @@ from vaegen_ray.models.layout import (
     training_flops,
 )
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 DENSE_SMALL = TrialSpec(nc=16, mz=3)  # binary 8x8: 64 pixels, Z = 6
 DENSE_COLOUR = TrialSpec(

@@ -13,7 +13,7 @@ from vaegen_ray.models.likelihoods import (
     Gaussian,
     likelihood_of,
 )
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 MEANS = (-1e4, -3.0, -1.0, -0.37, 0.0, 0.5, 1.0, 1.01, 40.0)
 LOG_SCALES = (-1e4, -30.0, MIN_LOG_SCALE, -3.0, 0.0, 5.0, 30.0, 80.0)

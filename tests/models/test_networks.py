@@ -8,7 +8,7 @@ from torch import nn
 
 from vaegen_ray.models.networks import build_networks
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 COMMON = {"levels": 256, "likelihood": "logistic_mixture", "mixture_components": 2, "mz": 3}
 DENSE = TrialSpec(nc=16, latent_per_mz=2, image_shape=(3, 4, 6), **COMMON)

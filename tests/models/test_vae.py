@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from vaegen_ray.models.vae import MIN_STD, VAE, Posterior
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 
 def test_rate_equals_the_divergence_of_torch():

@@ -19,7 +19,7 @@ import pytest
 
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ import vaegen_ray
 from vaegen_ray.results.cleanup import REMOVALS, prune
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 ROOT = Path(vaegen_ray.__file__).parent
 REMOVING = {"delete", "move", "move_folder"}
@@ -68,7 +68,7 @@ def test_notes_on_starts_go_when_their_trials_are_committed(store: SweepStore, t
 
 def test_a_list_of_members_that_is_damaged_is_written_again_from_the_checkpoint(store: SweepStore) -> None:
     torch = pytest.importorskip("torch")
-    from vaegen_ray.training.checkpoint import pack
+    from vaegen_ray.serialization import pack
 
     specs = [TrialSpec(seed=seed) for seed in (0, 1)]
     store.write_checkpoint("b0", pack({"w": torch.zeros(2)}, {"specs": [spec.as_dict() for spec in specs]}))

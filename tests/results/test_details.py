@@ -6,7 +6,7 @@ import pytest
 from vaegen_ray.results import query
 from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.store import Storage, SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results.diffusions import MARK, TRAINING, WEIGHTS, DiffusionStore, models
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec
 
 SPEC = DiffusionSpec()
 FOLDER = f"diffusion/{SPEC.diffusion_id}"

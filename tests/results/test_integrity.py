@@ -18,7 +18,7 @@ from vaegen_ray.results.parquet import CorruptFileError, decode
 from vaegen_ray.results.schema import METRICS, VERSION_KEY, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 LAST = "b0-000003-000003.parquet"
 

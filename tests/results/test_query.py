@@ -11,7 +11,7 @@ from vaegen_ray.results.parquet import encode
 from vaegen_ray.results.query import load
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 DATA = Path(__file__).parent / "data"
 

@@ -8,7 +8,7 @@ import pytest
 
 from vaegen_ray.results.parquet import CorruptFileError, decode, encode
 from vaegen_ray.results.schema import METRICS, SCHEMA_VERSION, VERSION_KEY, rows_to_table, trial_row, trials_schema
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 

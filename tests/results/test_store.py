@@ -6,7 +6,7 @@ from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results import query, schema
 from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.store import Storage, SweepStore
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 
 def ids(*seeds: int) -> set[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from vaegen_ray.bundle.cost import H200
+from vaegen_ray.bundle.packing import pack
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service import options as shared
-from vaegen_ray.sweep.cost import H200
-from vaegen_ray.sweep.packing import pack
-from vaegen_ray.sweep.spec import Sweep
+from vaegen_ray.launch import options as shared
+from vaegen_ray.sweep.sweep import Sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 BETAS = {0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0}

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from vaegen_ray.bundle.cost import CPU_CORE
+from vaegen_ray.bundle.diffusion_cost import network_cost
+from vaegen_ray.bundle.packing import pack
+from vaegen_ray.bundle.plan import describe
 from vaegen_ray.errors import SpecError, VaegenWarning
-from vaegen_ray.service import options as shared
-from vaegen_ray.service.declare import methods_of, presets, spread
-from vaegen_ray.sweep.cost import CPU_CORE
-from vaegen_ray.sweep.diffusion_cost import network_cost
-from vaegen_ray.sweep.packing import pack
-from vaegen_ray.sweep.plan import describe
-from vaegen_ray.sweep.spec import PRESETS, Sweep
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.launch import options as shared
+from vaegen_ray.launch.presets import methods_of, presets, spread
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.sweep.sweep import PRESETS, Sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 OURS = (

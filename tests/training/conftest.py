@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaegen_ray.models.networks import Network
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 OPTIONS = {
     "dense": {"nc": 16, "mz": 2, "learning_rate": 3e-3},

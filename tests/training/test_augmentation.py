@@ -20,7 +20,7 @@ from vaegen_ray.training.augmentation import (
     stronger,
     transformed,
 )
-from vaegen_ray.training.precision import arithmetic
+from vaegen_ray.training.numerics import arithmetic
 
 NOTHING = {"flip_x": 1, "flip_y": 1, "scale": 1, "stretch": 1, "contrast": 1, "saturation": 1}
 SEED = 7

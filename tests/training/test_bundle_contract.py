@@ -5,11 +5,11 @@ import torch
 
 from vaegen_ray.evaluation.elbo import evaluate_elbo
 from vaegen_ray.models.vae import VAE
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training import trainer as trainer_module
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.sources import Repetitions
 from vaegen_ray.training.trainer import Trainer, steps_per_block
-from vaegen_ray.trial import TrialSpec
 
 MEMBERS = [(7, 1.0), (7, 4.0), (1, 0.0), (2, 0.1), (3, 1.0), (4, 20.0), (5, 1.0), (6, 0.5)]
 """Seed and beta; the first two share a seed.

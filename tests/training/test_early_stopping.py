@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.evaluation.elbo import ON_TEST, ON_VALIDATION, rate_and_distortion
-from vaegen_ray.sweep.run import BundleRun
-from vaegen_ray.training.checkpoint import unpack
+from vaegen_ray.serialization import unpack
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.early_stopping import EarlyStopping, looks_of
-from vaegen_ray.trial import TrialSpec
 
 EPOCHS = (1, 4, 10, 20, 40, 80, 120)
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from vaegen_ray.stream import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.build_sources import source_of
 from vaegen_ray.training.mollification import Mollified
-from vaegen_ray.training.source_of import source_of
 from vaegen_ray.training.sources import Mixture, Repetitions
-from vaegen_ray.trial import TrialSpec
 
 N = 20
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vaegen_ray.evaluation.elbo import evaluate_elbo
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 KINDS = {
     "affine": {"hidden_layers": 0},

@@ -11,6 +11,8 @@ from torch.distributions import Normal
 
 from vaegen_ray.models.likelihoods import Gaussian
 from vaegen_ray.models.vae import VAE, Posterior
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import (
     Objective,
     log_densities,
@@ -20,9 +22,7 @@ from vaegen_ray.training.objectives import (
     objective_of,
     overlap,
 )
-from vaegen_ray.training.precision import arithmetic
 from vaegen_ray.training.trainer import Trainer
-from vaegen_ray.trial import TrialSpec
 
 PARTS = ("mutual_information", "marginal_kl")
 

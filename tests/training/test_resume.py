@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vaegen_ray.evaluation.elbo import evaluate_elbo
+from vaegen_ray.serialization import pack, unpack
 from vaegen_ray.training import trainer as trainer_module
-from vaegen_ray.training.checkpoint import pack, unpack
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.trainer import Trainer, steps_per_block
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from vaegen_ray.training.source_of import source_of
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.build_sources import source_of
 from vaegen_ray.training.sources import Repetitions
-from vaegen_ray.trial import TrialSpec
 
 N = 13
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from vaegen_ray.data.images import ImageSet
-from vaegen_ray.stream import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training import sources
-from vaegen_ray.training.source_of import source_of
+from vaegen_ray.training.build_sources import source_of
 from vaegen_ray.training.sources import Repetitions, Synthetic, permutation
-from vaegen_ray.trial import TrialSpec
 
 N = 13
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, image_shape=(1, 2, 2)), shard_size=20, batch_size=10)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.evaluation.elbo import ON_VALIDATION, rate_and_distortion
-from vaegen_ray.sweep.run import BundleRun
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 KEPT = 15
 

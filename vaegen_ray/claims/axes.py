@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NotEnoughRuns, Range, best_minus, by_seed, minus, slope, table
 from vaegen_ray.claims.claim import MARGIN, Sides
-from vaegen_ray.claims.statistics import NotEnoughRuns, Range, best_minus, by_seed, minus, slope, table
 
 # Places
 

@@ -6,8 +6,8 @@ A budget of k means k times as many distinct images as the training set has.
 from collections.abc import Callable
 from functools import partial
 
+from vaegen_ray.analysis.statistics import POSITIVE, NotEnoughRuns, by_seed
 from vaegen_ray.claims.claim import NATS, Claim, Results, Sides, same
-from vaegen_ray.claims.statistics import POSITIVE, NotEnoughRuns, by_seed
 
 ENDLESS = 0
 """The budget of samples that never come twice."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, best, best_minus, largest_rise, minus
 from vaegen_ray.claims.claim import Claim, Sides
 from vaegen_ray.claims.rate_distortion import (
     FEW,
@@ -29,7 +30,6 @@ from vaegen_ray.claims.rate_distortion import (
     lowest,
     sparse,
 )
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, best, best_minus, largest_rise, minus
 
 CONVOLUTIONAL = {"architecture": "convolutional"}
 STOPPED = {"method": "early_stopping"}

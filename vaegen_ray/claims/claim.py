@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vaegen_ray.claims.statistics import NotEnoughRuns, Range, Statistic, by_seed, difference
+from vaegen_ray.analysis.statistics import NotEnoughRuns, Range, Statistic, by_seed, difference
 
 MARGIN = 0.1
 """What counts as no difference: this part of the number that a margin is taken from."""

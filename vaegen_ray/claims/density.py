@@ -9,6 +9,7 @@ from functools import partial
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, best_minus, minus
 from vaegen_ray.claims.claim import MARGIN, Claim, Sides
 from vaegen_ray.claims.rate_distortion import (
     FEW,
@@ -28,7 +29,6 @@ from vaegen_ray.claims.rate_distortion import (
     sparse,
     two_sizes,
 )
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, best_minus, minus
 
 UNIT_OF_DISTANCE = "of intensity (l2)"
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range
 from vaegen_ray.claims.claim import MARGIN, Claim, Sides
 from vaegen_ray.claims.rate_distortion import (
     LAYERS,
@@ -26,7 +27,6 @@ from vaegen_ray.claims.rate_distortion import (
     sparse,
     value,
 )
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range
 
 SATURATED = Range(1 - MARGIN, math.inf, "all but a tenth")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, Range, best_minus, by_seed, mean_interval, table
 from vaegen_ray.claims.claim import GAPS, NATS, QUANTITIES, Claim, Results, Sides, no_more, same
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, Range, best_minus, by_seed, mean_interval, table
-from vaegen_ray.methods import method_name
+from vaegen_ray.spec.method import method_name
 
 AUGMENTATIONS = ("aug_naive", "aug_tuned")
 SHOWN_APART = ("generalization_gap", "amortization_gap")

@@ -8,8 +8,8 @@ from functools import partial
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, by_seed, minus, slope, table
 from vaegen_ray.claims.claim import NATS, NATS_ALL, Claim, Results, Sides
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, by_seed, minus, slope, table
 
 REAL = {"dmaapx": (0, False), "normal": (100, False), "dmaapx+aug_tuned": (0, True), "aug_tuned": (100, True)}
 """Methods at the ends of a mixture: percent of real data, and whether it is augmented."""

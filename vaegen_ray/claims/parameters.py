@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, Range
 from vaegen_ray.claims.axes import (
     a_doubling,
     at_largest_mz,
@@ -28,7 +29,6 @@ from vaegen_ray.claims.axes import (
     saturated,
 )
 from vaegen_ray.claims.claim import NATS, QUANTITIES, Claim, Sides, no_less, no_more, same
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, Range
 
 NATS_DOUBLING = "nats an image a doubling"
 

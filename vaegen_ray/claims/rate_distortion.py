@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NotEnoughRuns, Range, best, by_seed, minus, table
 from vaegen_ray.claims.claim import MARGIN, NATS, Claim, Sides
-from vaegen_ray.claims.statistics import NotEnoughRuns, Range, best, by_seed, minus, table
 
 SWEEP = "rate_distortion"
 AXES = ("split", "n_train", "epochs", "architecture", "hidden_layers", "nc", "regulariser", "beta")

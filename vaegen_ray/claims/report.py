@@ -18,12 +18,12 @@ from numbers import Real
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
 from vaegen_ray.claims.claim import Claim, Results
 from vaegen_ray.claims.papers import CLAIMS, paper_of
-from vaegen_ray.claims.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.methods import OF_METHOD
 from vaegen_ray.results import groups
+from vaegen_ray.spec.method import OF_METHOD
 
 COMPARED = ("method", *OF_METHOD, "budget", "stream", "stream_version", "evaluate_at", "measures")
 """Fields in which the trials of one experiment may differ: what claims compare, and what is measured beside the ELBO.

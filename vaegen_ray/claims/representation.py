@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, by_seed, table
 from vaegen_ray.claims.claim import POINTS, Claim, Results, Sides, same
 from vaegen_ray.claims.methods import AUGMENTATIONS, versus
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, by_seed, table
-from vaegen_ray.methods import method_name
+from vaegen_ray.spec.method import method_name
 
 CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
 LINEAR = CLASSIFIERS[:2]

@@ -7,8 +7,8 @@ from functools import partial
 
 import pandas as pd
 
+from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, by_seed, slope, table
 from vaegen_ray.claims.claim import NATS, NATS_ALL, POINTS, Claim, Results, Sides, same
-from vaegen_ray.claims.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, by_seed, slope, table
 
 CHANCE = 50.0
 """Two-sample accuracy, in percent, where real and synthetic images look alike."""

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaegen_ray.claims.claim import MARGIN, NATS, Claim, Results, Sides, no_more
-from vaegen_ray.claims.statistics import (
+from vaegen_ray.analysis.statistics import (
     NEGATIVE,
     POSITIVE,
     NotEnoughRuns,
@@ -25,6 +24,7 @@ from vaegen_ray.claims.statistics import (
     minus,
     table,
 )
+from vaegen_ray.claims.claim import MARGIN, NATS, Claim, Results, Sides, no_more
 
 HALF = 0.5
 """A cause of less than this part of a fall does not dominate it."""

@@ -19,8 +19,8 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     Args:
         argv: the arguments; those of the process when None.
     """
-    from vaegen_ray.service import ends
-    from vaegen_ray.service.output import secrets_masked
+    from vaegen_ray import exit
+    from vaegen_ray.launch.output import secrets_masked
 
     def parse_and_run() -> int:
         from vaegen_ray.cli.parser import parser
@@ -37,14 +37,14 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         return code
 
     with secrets_masked():
-        return ends.run(parse_and_run)
+        return exit.run(parse_and_run)
 
 
 def _know_your_own(options: "argparse.Namespace", argv: "Sequence[str] | None") -> None:
     """Data sets that a file registers, or that were added to the data directory."""
-    from vaegen_ray.data import added
-    from vaegen_ray.service import own_data
+    from vaegen_ray.data import stored
+    from vaegen_ray.launch import plugins
 
-    own_data.import_files(argv)
-    for note in added.discover(options.data_dir):
+    plugins.import_files(argv)
+    for note in stored.discover(options.data_dir):
         print(note, file=sys.stderr)

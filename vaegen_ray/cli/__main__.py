@@ -2,7 +2,7 @@
 
 import sys
 
-import vaegen_ray.service.script  # noqa: F401
+import vaegen_ray.launch.script  # noqa: F401
 from vaegen_ray.cli import main
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _check_sweep(storage: "Storage", name: str, deep: bool) -> list[str]:
     except VaegenError as error:
         lines.append(f"{error}; rerun the command of the sweep")
     if deep:
-        from vaegen_ray.training.checkpoint import unpack
+        from vaegen_ray.serialization import unpack
 
         for bundle in store.checkpoints():
             try:
@@ -84,8 +84,7 @@ def _check_samples(storage: "Storage") -> list[str]:
     """Trained diffusion models and their samples."""
     from vaegen_ray.errors import VaegenError
     from vaegen_ray.results.diffusions import DiffusionStore, models
-    from vaegen_ray.results.shards import streams
-    from vaegen_ray.service.commands import open_stream
+    from vaegen_ray.results.shards import open_stream, streams
 
     lines = []
     for name in models(storage):

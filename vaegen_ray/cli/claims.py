@@ -23,18 +23,18 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judges the claims."""
+    from vaegen_ray.reports import claims
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import verdicts
 
     if options.reasons and not options.markdown:
         raise SpecError("--reasons are for the page that --markdown writes (see --help)")
-    results, notes = verdicts.results_of(Storage.open(options.storage, create=False), options.where)
+    results, notes = claims.results_of(Storage.open(options.storage, create=False), options.where)
     for note in notes:
         print(note, file=sys.stderr)
     if not options.markdown:
-        print(verdicts.text(results, min(TEXT_WIDTH, shutil.get_terminal_size().columns)))
+        print(claims.text(results, min(TEXT_WIDTH, shutil.get_terminal_size().columns)))
         return 0
-    page = verdicts.markdown(results, options.reasons)
+    page = claims.markdown(results, options.reasons)
     try:
         Path(options.markdown).write_text(page, encoding="utf-8")
     except OSError as error:

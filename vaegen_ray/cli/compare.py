@@ -21,7 +21,7 @@ from vaegen_ray.errors import VaegenError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vaegen_ray.claims.compare import Rows, Side
+    from vaegen_ray.analysis.compare import Rows, Side
 
 EQUAL, DIFFERENT = 0, 1
 """Exit codes, those of diff; 2 is an error."""
@@ -52,10 +52,10 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compares; the exit code says whether all trials and rows are equal."""
-    from vaegen_ray.claims import over_seeds
-    from vaegen_ray.claims.compare import compare_points, compare_rows, separating
+    from vaegen_ray.analysis import over_seeds
+    from vaegen_ray.analysis.compare import compare_points, compare_rows, separating
     from vaegen_ray.results.schema import MEASURED
-    from vaegen_ray.trial import TrialSpec
+    from vaegen_ray.spec.trial import TrialSpec
 
     metrics = options.metrics or over_seeds.METRICS
     for option, given, there, what in (
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _side(location: str, name: str) -> "Side":
-    from vaegen_ray.claims.compare import Side
+    from vaegen_ray.analysis.compare import Side
     from vaegen_ray.results import query
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import safe_name

@@ -19,9 +19,9 @@ def other_sweep_names(parsed_args: argparse.Namespace, **about: Any) -> list[str
 
 def dataset_names(parsed_args: argparse.Namespace, **about: Any) -> list[str]:
     """The data sets, those that were added to ``--data-dir`` too."""
-    from vaegen_ray.data import added, catalog
+    from vaegen_ray.data import catalog, stored
 
-    added.discover(getattr(parsed_args, "data_dir", None))
+    stored.discover(getattr(parsed_args, "data_dir", None))
     return sorted(catalog.CATALOG)
 
 
@@ -34,7 +34,7 @@ def figure_names(**about: Any) -> list[str]:
 
 def field_names(prefix: str, **about: Any) -> list[str]:
     """Comma-separated fields of a trial."""
-    from vaegen_ray.trial import TrialSpec
+    from vaegen_ray.spec.trial import TrialSpec
 
     return _listed(prefix, [field.name for field in fields(TrialSpec)])
 

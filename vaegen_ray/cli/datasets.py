@@ -5,7 +5,7 @@ import argparse
 from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import Commands, add_data_dir, command, completes, say
 from vaegen_ray.cli.tables import aligned
-from vaegen_ray.service import own_data
+from vaegen_ray.launch import plugins
 
 WIDTH = 100
 """Columns of text in which the table of data sets fits."""
@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
     made = command(commands, "datasets", run, "list the data sets, get one, or add one of your own")
     get = made.add_argument("--get", metavar="NAME", help="download this one, or check it where it is here")
     completes(get, dataset_names)
-    own_data.add_options(made)
+    plugins.add_options(made)
     add_data_dir(made)
 
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Lists the data sets, gets one, adds or removes one."""
     from vaegen_ray.data import catalog
 
-    if own_data.change(options, say):
+    if plugins.change(options, say):
         return 0
     if options.get:
         split = catalog.load(options.get, data_dir=options.data_dir)

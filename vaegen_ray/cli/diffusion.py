@@ -25,25 +25,25 @@ def add(commands: Commands) -> None:
 def train(options: argparse.Namespace) -> int:
     """Trains a model."""
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import commands
+    from vaegen_ray.service.sampling import generate as sampling
 
     spec = stream_of(options).diffusion
-    return commands.train(Storage.open(options.storage), spec, options, say)
+    return sampling.train(Storage.open(options.storage), spec, options, say)
 
 
 def take(options: argparse.Namespace) -> int:
     """Takes weights from a file."""
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import commands
+    from vaegen_ray.service.sampling import generate as sampling
 
     spec = stream_of(options).diffusion
-    return commands.import_weights(Storage.open(options.storage), spec, options.file, say)
+    return sampling.import_weights(Storage.open(options.storage), spec, options.file, say)
 
 
 def show(options: argparse.Namespace) -> int:
     """Lists the models."""
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import commands
+    from vaegen_ray.service.sampling import generate as sampling
 
     storage = Storage.open(options.storage, create=False)
-    return print_rows(commands.table_of_models(storage), f"no diffusion models in {storage.where('diffusion')}")
+    return print_rows(sampling.table_of_models(storage), f"no diffusion models in {storage.where('diffusion')}")

@@ -18,6 +18,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Checks; the exit code says whether something is wrong."""
-    from vaegen_ray.service import doctor
+    from vaegen_ray.doctor import run as doctor
 
     return doctor.run(options, say)

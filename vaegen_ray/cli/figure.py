@@ -23,9 +23,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.name not in FIGURES:
         raise SpecError(allowed("figure", options.name, sorted(FIGURES)))
+    from vaegen_ray.reports.figures import draw_figures
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import SweepStore
-    from vaegen_ray.service.pictures import draw_figures
 
     storage = Storage.open(options.storage, create=False)
     store = SweepStore(storage, options.sweep or options.name)

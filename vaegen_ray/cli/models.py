@@ -6,10 +6,10 @@ from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import add_data_dir, completes
 from vaegen_ray.data.catalog import info
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.options import add_address, at_least, fraction
-from vaegen_ray.stream import MOST_IMAGES, MOST_SEED, PRECISIONS, StreamSpec
-from vaegen_ray.sweep.base import base_stream
-from vaegen_ray.sweep.spec import PRESETS
+from vaegen_ray.launch.options import add_address, at_least, fraction
+from vaegen_ray.spec.diffusion import MOST_IMAGES, MOST_SEED, PRECISIONS, StreamSpec
+from vaegen_ray.sweep.defaults import base_stream
+from vaegen_ray.sweep.sweep import PRESETS
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -16,7 +16,7 @@ from vaegen_ray.cli import (
     status,
     tensorboard,
 )
-from vaegen_ray.service.options import OneLineParser
+from vaegen_ray.launch.options import OneLineParser
 
 GROUPS = (
     status,

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaegen_ray.cli.completers import metric_names
 from vaegen_ray.errors import SpecError
-from vaegen_ray.service.options import add_import, add_storage, local_folder
+from vaegen_ray.launch.options import add_import, add_storage, local_folder
 
 Commands = Any
 """What ``ArgumentParser.add_subparsers`` returns; argparse has no public name for it."""

@@ -161,7 +161,7 @@ def _put(options: argparse.Namespace, kind: str, rows: "Rows", words: "Callable[
 
 def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFrame, Any, list[str]]":
     """Rows, how they are shown, and what there is to say of them."""
-    from vaegen_ray.claims import over_seeds
+    from vaegen_ray.analysis import over_seeds
     from vaegen_ray.cli import shown
 
     rows, notes = _evaluations(results, "last" if options.epoch is None else options.epoch)

@@ -5,7 +5,7 @@ import argparse
 from vaegen_ray.cli.models import add_model, add_service, stream_of
 from vaegen_ray.cli.parts import Commands, add_results_storage, command, say
 from vaegen_ray.cli.tables import print_rows
-from vaegen_ray.service.options import add_samplers, at_least
+from vaegen_ray.launch.options import add_samplers, at_least
 
 
 def add(commands: Commands) -> None:
@@ -21,10 +21,10 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Lists the streams, or makes samples."""
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service import commands
+    from vaegen_ray.service.sampling import generate as sampling
 
     if options.generate:
         stream = stream_of(options)
-        return commands.generate(Storage.open(options.storage), stream, options.generate, options, say)
+        return sampling.generate(Storage.open(options.storage), stream, options.generate, options, say)
     storage = Storage.open(options.storage, create=False)
-    return print_rows(commands.table_of_streams(storage), f"no samples in {storage.where('samples')}")
+    return print_rows(sampling.table_of_streams(storage), f"no samples in {storage.where('samples')}")

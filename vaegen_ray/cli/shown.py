@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vaegen_ray.claims.over_seeds import unbalanced
+from vaegen_ray.analysis.over_seeds import unbalanced
 from vaegen_ray.claims.report import no_tags
 from vaegen_ray.cli.tables import fitted
 from vaegen_ray.errors import SpecError, printable

@@ -11,12 +11,12 @@ from vaegen_ray.cli.completers import sweep_names
 from vaegen_ray.cli.parts import Commands, add_results_storage, command, completes
 from vaegen_ray.cli.tables import fitted
 from vaegen_ray.errors import StorageError, printable
-from vaegen_ray.service.options import at_least
-from vaegen_ray.service.progress import clock
+from vaegen_ray.launch.options import at_least
+from vaegen_ray.text import clock
 
 if TYPE_CHECKING:
+    from vaegen_ray.results.status import SweepStatus
     from vaegen_ray.results.storage import Storage
-    from vaegen_ray.service.status import SweepStatus
 
 CLEAR = "\x1b[H\x1b[2J"
 """Empties a terminal."""
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _look(options: argparse.Namespace, storage: "Storage", before: str) -> None:
     """Reads the files and says what they say, and below it what could not be read."""
-    from vaegen_ray.service.status import status_of, statuses
+    from vaegen_ray.results.status import status_of, statuses
 
     found = [status_of(storage, options.sweep)] if options.sweep else statuses(storage)
     print(f"{before}{_said(options, found, storage)}", flush=True)

@@ -15,7 +15,8 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update, set
 from flask import Response, abort, request
 
 from vaegen_ray.dashboard import columns, graphs, pages, pools, views
-from vaegen_ray.dashboard.sweeps import Seen, Sweeps
+from vaegen_ray.dashboard.seen import Seen
+from vaegen_ray.dashboard.sweeps import Sweeps
 from vaegen_ray.errors import SpecError, VaegenError
 
 REFRESH_SECONDS = 2.0

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vaegen_ray.results.groups import differing
 from vaegen_ray.results.schema import METRICS
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 NAMES = {
     "params_total": "parameters",

@@ -6,8 +6,8 @@ import re
 import sys
 import threading
 
-from vaegen_ray.service.beside import require_extra
-from vaegen_ray.service.options import add_storage, whole_port
+from vaegen_ray.launch.options import add_storage, whole_port
+from vaegen_ray.launch.sidecar import require_extra
 
 SUMMARY = "a live web page over the sweeps of a storage"
 PREFIX = re.compile(r"(/[\w.~-]+)*", re.ASCII)

@@ -18,13 +18,13 @@ from vaegen_ray import figures
 from vaegen_ray.dashboard import watch
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures.style import to_bytes
+from vaegen_ray.reports.figures import tables_of
 from vaegen_ray.results.query import Results
 from vaegen_ray.results.schema import COMPLETED
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.pictures import tables_of
 
 if TYPE_CHECKING:
-    from vaegen_ray.dashboard.sweeps import Seen
+    from vaegen_ray.dashboard.seen import Seen
 
 PAUSE = 10.0
 """A figure that took 1 s is drawn anew after this many seconds at the earliest: a tenth of a core at most."""

@@ -26,7 +26,8 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.summary import hparams
 
 from vaegen_ray.dashboard.columns import varying
-from vaegen_ray.dashboard.sweeps import Declared, WatchedSweep
+from vaegen_ray.dashboard.seen import Declared
+from vaegen_ray.dashboard.sweeps import WatchedSweep
 from vaegen_ray.results.arriving import SCALARS, Arriving
 from vaegen_ray.results.schema import FAILED
 from vaegen_ray.results.storage import Storage

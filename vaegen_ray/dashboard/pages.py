@@ -12,8 +12,8 @@ from flask import has_request_context, request
 
 from vaegen_ray.dashboard.columns import column_words, is_number, label
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.service.progress import clock
-from vaegen_ray.service.status import FINISHED, PREPARING, RUNNING, STOPPED, SweepStatus
+from vaegen_ray.results.status import FINISHED, PREPARING, RUNNING, STOPPED, SweepStatus
+from vaegen_ray.text import clock
 
 MARKS = {RUNNING: "▶", PREPARING: "…", FINISHED: "✓", STOPPED: "■"}
 """A state is told by its word and its mark, never by colour alone."""

@@ -6,10 +6,9 @@ from typing import Any
 from vaegen_ray.dashboard.pages import moment
 from vaegen_ray.dashboard.watch import Heard, Kept
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.results.shards import streams
+from vaegen_ray.results.shards import open_stream, streams
+from vaegen_ray.results.status import SILENT_SECONDS, number, text
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.commands import open_stream
-from vaegen_ray.service.status import SILENT_SECONDS, number, text
 
 HEADS = ["samples", "of", "state", "images kept", "ready ahead", "images/s", "samplers", "readers", "waited"]
 

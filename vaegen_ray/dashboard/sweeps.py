@@ -9,7 +9,6 @@ import json
 import threading
 from collections.abc import Iterable
 from concurrent.futures import wait
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -17,56 +16,22 @@ import pandas as pd
 from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.drawn import PaperFigures
+from vaegen_ray.dashboard.seen import Declared, Seen
 from vaegen_ray.dashboard.watch import Heard, Kept
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError, nearest
 from vaegen_ray.models.layout import params_total
+from vaegen_ray.results import status as of
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
+from vaegen_ray.results.status import SweepStatus
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
 from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name, sweep_names
-from vaegen_ray.service import status as of
-from vaegen_ray.service.status import SweepStatus
-from vaegen_ray.trial import ADDED, TrialSpec
+from vaegen_ray.spec.trial import ADDED, TrialSpec
 
 UNDER_WAY = "under way"
 """The status of a trial that has evaluations and no result yet."""
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What ``sweep.json`` says."""
-
-    trials: pd.DataFrame | None = None
-    """A row a declared trial: ``trial_id`` and its specification, nested parts as JSON; None where it does not say."""
-    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The specifications as they are written, by trial."""
-    facts: dict[str, str] = field(default_factory=dict)
-    """Preset, versions, machine: what else is worth showing."""
-    figures: tuple[str, ...] = ()
-    """Names of the figures of the sweep (``figures.FIGURES``)."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A sweep at one moment."""
-
-    status: SweepStatus
-    declared: Declared
-    look: Look
-    rows: pd.DataFrame
-    """A row a declared trial that has begun, with its last metrics; ``status`` is ``completed``, ``failed``,
-    ``stopped`` or ``under way``."""
-    varied: list[str]
-    """The fields in which the trials of the sweep differ."""
-    given_up: list[dict[str, Any]]
-    """The bundles that were given up and have trials without a result, the last first: ``bundle_id, trial_ids, reason,
-    tries, time`` and how many are ``left``."""
-    pictures: dict[str, str]
-    """The figures that the driver has drawn: file name -> a word that changes with the file."""
-    version: str
-    """Changes when anything but the heartbeat does."""
 
 
 class WatchedSweep:

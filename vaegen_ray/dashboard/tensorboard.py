@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegen_ray.errors import StorageError
-from vaegen_ray.service.beside import check_folder
-from vaegen_ray.service.options import add_storage, local_folder
+from vaegen_ray.launch.options import add_storage, local_folder
+from vaegen_ray.launch.sidecar import check_folder
 
 if TYPE_CHECKING:
     from vaegen_ray.dashboard.events import EventFiles

@@ -11,10 +11,11 @@ from dash import html
 
 from vaegen_ray.dashboard import columns, graphs, pages, plots, pools
 from vaegen_ray.dashboard import table as tables
-from vaegen_ray.dashboard.sweeps import Seen, WatchedSweep
+from vaegen_ray.dashboard.seen import Seen
+from vaegen_ray.dashboard.sweeps import WatchedSweep
 from vaegen_ray.errors import SpecError
 from vaegen_ray.results.schema import FAILED
-from vaegen_ray.service.status import RUNNING
+from vaegen_ray.results.status import RUNNING
 
 CURVES = 6
 """Learning curves drawn at a time: as many as there are colours that everybody tells apart."""

@@ -19,7 +19,7 @@ from vaegen_ray.data.images import ImageSet
 from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
 from vaegen_ray.paths import expanded
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import whole
+from vaegen_ray.spec.diffusion import whole
 
 CIFAR10_C = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),

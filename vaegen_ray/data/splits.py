@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vaegen_ray.data.tetrominoes import Bins, factors
 from vaegen_ray.errors import SpecError, allowed
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.trial import SPLITS
+from vaegen_ray.spec.trial import SPLITS
 
 Indices = NDArray[np.int64]
 

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import whole
+from vaegen_ray.spec.diffusion import whole
 
 LARGEST_HUE = 0.875
 SCALES = (2.0, 5.0)

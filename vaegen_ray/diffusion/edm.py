@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import Sampler
+from vaegen_ray.spec.diffusion import Sampler
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """D(x; sigma): (x [B, C, H, W], sigma [B]) -> [B, C, H, W], an estimate of the clean image."""

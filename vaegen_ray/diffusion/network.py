@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vaegen_ray.diffusion.edm import Noise, Preconditioned
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 

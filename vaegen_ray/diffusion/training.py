@@ -17,9 +17,9 @@ from vaegen_ray.diffusion.edm import loss
 from vaegen_ray.diffusion.network import denoiser_of
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.training.adam import Adam
-from vaegen_ray.training.precision import arithmetic
+from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.sources import Repetitions
 
 BLOCK_STEPS = 50

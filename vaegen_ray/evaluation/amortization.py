@@ -41,14 +41,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES
-from vaegen_ray.measures import Amortization
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.likelihoods import Bernoulli
 from vaegen_ray.models.vae import MIN_STD, VAE, Posterior
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.spec.evaluation import Amortization
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.adam import Adam
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 STEPS, LOOKS, GAP = 0, 1, 2
 """The three sets of noise, by their numbers in the trial's stream ``amortization``."""

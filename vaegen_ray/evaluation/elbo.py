@@ -18,8 +18,8 @@ from torch import Tensor
 from vaegen_ray.models.layout import CHUNK_BYTES, NOISE_BLOCK, activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 ON_TRAIN, ON_TEST, ON_SAMPLES, ON_VALIDATION = 0, 1, 2**20, 2**20 + 1
 """Where the noise of a data set begins in the trial's stream; block b has the number 2 b + this."""

@@ -22,8 +22,8 @@ from vaegen_ray.evaluation.elbo import CHUNK_BYTES
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE, Posterior
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 LIKELIHOOD_TRAIN, LIKELIHOOD_TEST = 1, 2
 """Where the noise of a data set begins in the trial's stream ``information``; block b has the number 2 b + this."""

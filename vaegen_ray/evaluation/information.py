@@ -20,13 +20,13 @@ from torch import Tensor
 from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation import elbo
 from vaegen_ray.evaluation.importance import LIKELIHOOD_TEST, LIKELIHOOD_TRAIN, log_likelihood
-from vaegen_ray.measures import Information
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE, Posterior
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.spec.evaluation import Information
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import log_densities, overlap
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
 
 CODES = 0
 """The number of the codes' noise in the trial's stream ``information``; log p(x) has the others."""

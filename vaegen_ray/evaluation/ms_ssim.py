@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaegen_ray.measures import MS_SSIM_MODES
+from vaegen_ray.spec.evaluation import MS_SSIM_MODES
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """w_j of five scales, the finest first (Wang et al. 2003)."""

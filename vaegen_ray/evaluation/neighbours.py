@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES
-from vaegen_ray.evaluation.measured import Detail, Measured
 from vaegen_ray.evaluation.reconstruction import DIGITS, intensities, reconstructed
-from vaegen_ray.measures import Neighbours
+from vaegen_ray.evaluation.result import Detail, Measured
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Neighbours
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 
 @torch.no_grad()

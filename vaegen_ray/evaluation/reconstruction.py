@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES, NOISE_BLOCK
-from vaegen_ray.evaluation.measured import Detail, Measured
-from vaegen_ray.measures import Reconstruction
+from vaegen_ray.evaluation.result import Detail, Measured
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Reconstruction
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 MIN_MSE = 1e-10
 """Smaller errors count as this one, so that an image that comes back perfectly has 100 dB and a mean stays finite."""

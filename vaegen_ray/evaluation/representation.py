@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegen_ray.evaluation.measured import Detail, Measured
 from vaegen_ray.evaluation.reconstruction import images_at_once
-from vaegen_ray.measures import CLASSIFIERS, Representation
+from vaegen_ray.evaluation.result import Detail, Measured
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import CLASSIFIERS, Representation
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 HALVES, CHOICE, SOLVER = 0, 1, 2
 """Indices of the random streams: the halves, the corruption of an image in ``overall``; and, of the member's own seed,

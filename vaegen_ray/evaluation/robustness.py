@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES
 from vaegen_ray.evaluation.ms_ssim import ms_ssim
-from vaegen_ray.measures import Attack
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE, Posterior
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import Attack
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 NOISE_BLOCK = 500
 """Attacks whose random numbers are drawn together."""

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.evaluation.elbo import NOISE_BLOCK
-from vaegen_ray.evaluation.measured import Measured
 from vaegen_ray.evaluation.reconstruction import images_at_once, intensities
-from vaegen_ray.measures import SampleQuality
+from vaegen_ray.evaluation.result import Measured
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import SampleQuality
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 BATCH = 50
 """Images that the Inception network sees at once, enlarged to 299x299."""

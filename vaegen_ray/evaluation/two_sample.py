@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.evaluation.measured import Measured
-from vaegen_ray.measures import TwoSample
+from vaegen_ray.evaluation.result import Measured
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import TwoSample
+from vaegen_ray.spec.trial import TrialSpec
+from vaegen_ray.training.numerics import arithmetic
 
 
 def two_sample(

@@ -21,7 +21,7 @@ from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one, require_one_stream, usable
 from vaegen_ray.figures.synthetic_budget import ENDLESS, budget_places
-from vaegen_ray.methods import recipe
+from vaegen_ray.spec.method import recipe
 
 
 class Look(NamedTuple):

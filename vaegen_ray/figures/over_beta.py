@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import footnote, require_alike, require_one, usable
-from vaegen_ray.trial import ADDED
+from vaegen_ray.spec.trial import ADDED
 
 PLACE, NETWORK = ("dataset", "split", "n_train"), ("architecture", "hidden_layers")
 CURVE = (*PLACE, *NETWORK, "method", "regulariser")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from vaegen_ray.errors import SpecError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import facts, footnote, require_alike, require_one_stream, usable
-from vaegen_ray.methods import recipe
+from vaegen_ray.spec.method import recipe
 
 ELBOS = ("elbo_test", "elbo_train", "generalization_gap")
 """What every trial must have, in nats an image."""

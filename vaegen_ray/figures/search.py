@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+from vaegen_ray.analysis.pareto import OF_A_POINT, front, importances, points_of, searched
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import require_alike, usable
-from vaegen_ray.results.tried import OF_A_POINT, front, importances, points_of, searched
 
 NAMES = {
     "nc": r"$n_c$",

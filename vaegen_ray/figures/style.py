@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.methods import method_name as method_name
+from vaegen_ray.spec.method import method_name as method_name
 
 OKABE_ITO = {
     "black": "#000000",

@@ -12,7 +12,7 @@ from vaegen_ray.figures import style
 from vaegen_ray.figures.over_epochs import comparable, draw_line, mean_line, outside, setting, show_late
 from vaegen_ray.figures.rows import footnote
 from vaegen_ray.figures.tables import HIGHEST, NEAREST, Column, methods_table
-from vaegen_ray.methods import recipe
+from vaegen_ray.spec.method import recipe
 
 SOLID, DASHED = "-", (0, (3, 1.5))
 LINES = {"elbo_test": ("Evaluated on $D_{test}$", SOLID), "elbo_train": ("Evaluated on $D_{train}$", DASHED)}

@@ -8,60 +8,13 @@ needs.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.models import own
-from vaegen_ray.trial import TrialSpec
-
-Kind = Literal["linear", "conv", "transposed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One affine map of one member, with or without a BatchNorm behind it."""
-
-    name: str
-    kind: Kind
-    n_in: int
-    """Input features or channels."""
-    n_out: int
-    """Output features or channels."""
-    kernel: int = 1
-    """Side of the kernel, pixels."""
-    stride: int = 1
-    cells: int = 1
-    """Positions at which the kernel is applied for one image: output pixels, or input pixels of a transposed one."""
-    bias: bool = True
-    norm: bool = False
-    """A BatchNorm with scale and shift follows."""
-    touches_z: bool = False
-    """Belongs to Theta_z: the last layer of the encoder or the first of the decoder (xiao2024, section 4.2)."""
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Linear: [in, out]. Convolution: [out, in, k, k]; transposed: [in, out, k, k]."""
-        if self.kind == "linear":
-            return (self.n_in, self.n_out)
-        ends = (self.n_in, self.n_out) if self.kind == "transposed" else (self.n_out, self.n_in)
-        return (*ends, self.kernel, self.kernel)
-
-    @property
-    def params(self) -> int:
-        """Trainable numbers, the scale and shift of a BatchNorm included."""
-        return self.affine_params + 2 * self.n_out * self.norm
-
-    @property
-    def affine_params(self) -> int:
-        """Trainable numbers of the affine map alone."""
-        return math.prod(self.weight_shape) + self.n_out * self.bias
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that the layer puts out for one image."""
-        return self.n_out * self.cells * (self.stride**2 if self.kind == "transposed" else 1)
+from vaegen_ray.models import registry
+from vaegen_ray.models.layer import Kind, Layer
+from vaegen_ray.spec.trial import TrialSpec
 
 
 def likelihood_channels(spec: TrialSpec) -> int:
@@ -80,7 +33,7 @@ def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from the image to the parameters of q(z|x), in order of use."""
     colours, height, width = spec.image_shape
     if spec.network_version:
-        return _own_layers(own.network_of(spec).encoder, spec)
+        return _own_layers(registry.network_of(spec).encoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.pixels, *[spec.nc] * spec.hidden_layers, 2 * spec.latent_dim]
         return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), touches_z="posterior")
@@ -124,7 +77,7 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     _, height, width = spec.image_shape
     channels = likelihood_channels(spec)
     if spec.network_version:
-        return _own_layers(own.network_of(spec).decoder, spec)
+        return _own_layers(registry.network_of(spec).decoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.latent_dim, *[spec.nc] * spec.hidden_layers, channels * height * width]
         return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), touches_z="latent")

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaegen_ray.models import own
-from vaegen_ray.models.layout import Layer, decoder_layers, encoder_layers, latent_grid
+from vaegen_ray.models import registry
+from vaegen_ray.models.layer import Layer
+from vaegen_ray.models.layout import decoder_layers, encoder_layers, latent_grid
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 
 class MemberLayer(nn.Module):
@@ -233,7 +234,7 @@ def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     encoder: Network
     decoder: Network
     if spec.network_version:
-        network = own.network_of(spec)
+        network = registry.network_of(spec)
         encoder, decoder = network.encoder(spec, members), network.decoder(spec, members)
     elif spec.architecture == "fully_connected":
         encoder = FullyConnectedEncoder(encoder_layers(spec), members)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vaegen_ray.models.likelihoods import likelihood_of
 from vaegen_ray.models.networks import ConvolutionalNetwork, build_networks
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 MIN_STD = 1e-6
 """Lower clamp of the posterior's standard deviation, far below what training reaches; keeps its logarithm finite."""

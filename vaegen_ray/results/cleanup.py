@@ -34,7 +34,7 @@ REMOVALS = {
     "results.shards.ShardStore.set_aside": "A process that reads a damaged shard of samples, which is made again.",
     "results.shards.ShardStore.delete": "`vaegen samples --prune`.",
     "service.starts.Starts.forget": "The worker or the driver of a search that has committed the bundle; prune.",
-    "service.doctor_cluster": "`vaegen doctor`: the files that it has written itself.",
+    "doctor.cluster": "`vaegen doctor`: the files that it has written itself.",
 }
 """Function -> who calls it when."""
 FOLDERS_OF_FILES = ("trials", *SCHEMAS, "checkpoints", "models", "starts", "given-up")

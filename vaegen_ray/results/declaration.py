@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, mask_secrets
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 DIGEST = "sha256"
 """Key of the digest in the file itself."""

@@ -19,7 +19,7 @@ from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
-from vaegen_ray.stream import DiffusionSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec
 
 FOLDER = "diffusion"
 WEIGHTS, MARK, TRAINING = "weights.safetensors", "weights.json", "training.safetensors"

@@ -22,7 +22,7 @@ from vaegen_ray.results.manifest import FileFact
 from vaegen_ray.results.schema import FILES, SCHEMA_VERSION, SEALED_SINCE, VERSION_KEY, rows_to_table
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
-from vaegen_ray.trial import trial_id_of
+from vaegen_ray.spec.trial import trial_id_of
 
 SUFFIX = ".parquet"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")

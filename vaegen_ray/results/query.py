@@ -22,7 +22,7 @@ from vaegen_ray.results.manifest import within
 from vaegen_ray.results.parquet import SUFFIX, bundle_of, decoded_schema, read_files, read_folder, result_files
 from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.trial import ADDED
+from vaegen_ray.spec.trial import ADDED
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from vaegen_ray.errors import allowed
-from vaegen_ray.measures import ALPHAS, CLASSIFIERS
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.evaluation import ALPHAS, CLASSIFIERS
+from vaegen_ray.spec.trial import TrialSpec
 
 SCHEMA_VERSION = 2
 SEALED_SINCE = 2

@@ -35,7 +35,7 @@ from vaegen_ray.errors import DataFormatError, SpecError, StorageError
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import safe_name
-from vaegen_ray.stream import MOST_SHARDS
+from vaegen_ray.spec.diffusion import MOST_SHARDS, StreamSpec
 
 FOLDER, SUFFIX = "samples", ".arrow"
 NAME = re.compile(r"shard-([0-9]{6})\.arrow")
@@ -233,3 +233,18 @@ def _parts(data: pa.Buffer) -> tuple[dict[str, str], bytes, pa.Buffer, bytes]:
 def _frame_digest(head: bytes, tail: bytes, digits: bytes) -> str:
     """SHA-256 of a file without its pixels, in which ``digits`` count as ``BLANK``."""
     return hashlib.sha256((head + tail).replace(digits, BLANK)).hexdigest()
+
+
+def open_stream(storage: Storage, digest: str) -> tuple[ShardStore, StreamSpec]:
+    """The shards and the declaration of a stream that is in the storage.
+
+    Raises:
+        DataFormatError: the folder does not say what it holds.
+    """
+    probe = ShardStore(storage, digest, shape=(1, 1, 1, 1), levels=2)
+    facts = probe.read_facts()
+    try:
+        stream = StreamSpec.from_dict((facts or {})["stream"])
+    except (LookupError, TypeError, AttributeError, SpecError) as error:
+        raise DataFormatError(f"{storage.where('samples')}/{digest} does not say what it holds: {error}") from None
+    return ShardStore(storage, digest, shape=stream.shard_shape, levels=stream.diffusion.levels), stream

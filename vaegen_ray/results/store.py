@@ -32,7 +32,7 @@ from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, van
 from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, encode, read_folder, result_files
 from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 __all__ = ["Storage", "SweepStore", "bundle_of", "is_sweep", "safe_name", "sweep_names"]
 

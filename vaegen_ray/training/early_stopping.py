@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 LOOKS = 50
 """Looks at the validation part in a training, or one an epoch where there are fewer epochs."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.models.vae import VAE, Posterior
-from vaegen_ray.trial import TrialSpec
+from vaegen_ray.spec.trial import TrialSpec
 
 Objective = Callable[[VAE, Tensor, Tensor, Tensor], Tensor]
 """(VAE of M members, images [M, B, C, H, W], noise [M, B, Z], beta [M]) -> what is minimised, [M]."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegen_ray.methods import real_before
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.stream import StreamSpec
+from vaegen_ray.spec.diffusion import StreamSpec
+from vaegen_ray.spec.method import real_before
 
 HELD_BYTES = 2**31
 """A member's view of samples that is read again is kept on the device up to this size."""

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.adam import Adam
-from vaegen_ray.training.asleep import Asleep
+from vaegen_ray.training.build_sources import source_of
+from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import Objective, objective_of
-from vaegen_ray.training.precision import arithmetic
-from vaegen_ray.training.source_of import source_of
+from vaegen_ray.training.reverse_half_asleep import Asleep
 from vaegen_ray.training.sources import StreamOf
-from vaegen_ray.trial import TrialSpec
 
 BLOCK_NOISE = 2**20
 """Most numbers of noise that a member draws at once."""

@@ -1,0 +1,1 @@
+"""Figures and verdicts on claims from a storage, ready to print."""

@@ -1,0 +1,119 @@
+"""The points of an adaptive search as the rows of its storage tell them: what was tried, in which order, how good.
+
+The rows are the only memory of a search. A trial belongs to it when its specification is the one that the search makes
+of a point of its space; others in the folder (of another space, other epochs) are left alone.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from vaegen_ray.errors import DataFormatError, StorageError
+from vaegen_ray.results import query
+from vaegen_ray.results.schema import COMPLETED, FAILED
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.search.search import BEGUN, COMPLETE, Search, Tried, mean_curve, same
+from vaegen_ray.search.search import FAILED as FAILED_POINT
+from vaegen_ray.search.search import STOPPED as STOPPED_POINT
+from vaegen_ray.search.space import Point
+from vaegen_ray.spec.trial import TrialSpec
+
+
+@dataclass(kw_only=True)
+class History:
+    """What is known of a search."""
+
+    done: list[Tried] = field(default_factory=list)
+    """Points all of whose seeds are committed, in the order in which the last of them was."""
+    begun: list[Tried] = field(default_factory=list)
+    """Points that have seeds to train, in the order in which they were suggested."""
+    elbos: dict[str, dict[int, float]] = field(default_factory=dict)
+    """The ELBO on validation of trials, by id and effective epoch."""
+    statuses: dict[str, str] = field(default_factory=dict)
+    """Of the trials of all these points that are committed, by id."""
+
+    @property
+    def tried(self) -> list[Tried]:
+        """All points, in the order that ``suggest`` wants."""
+        return self.done + self.begun
+
+    def todo(self, search: Search, point: Point) -> tuple[TrialSpec, ...]:
+        """The seeds of a point that are to be trained."""
+        return tuple(spec for spec in search.specs(point) if spec.trial_id not in self.statuses)
+
+
+def history(store: SweepStore, search: Search, *, retry_failed: bool = False) -> History:
+    """What the storage knows of a search; nothing, where it has not begun.
+
+    Args:
+        retry_failed: failed trials do not count, so they are to do again.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    known = History()
+    if not (store.storage.exists(f"{store.name}/sweep.json") or "trials" in store.storage.folders(store.name)):
+        return known
+    results = query.load(store.storage, store.name)
+    points: dict[tuple, Point] = {}
+    """In the order in which the last trial of each was committed."""
+    for row in results.trials.sort_values("finished_at").to_dict("records"):
+        spec = _spec(row["spec_json"])
+        point = search.point_of(spec) if spec and spec.trial_id == row["trial_id"] else None
+        if point is not None and not (retry_failed and row["status"] == FAILED):
+            known.statuses[row["trial_id"]] = row["status"]
+            points.pop(same(point), None)
+            points[same(point)] = point
+    known.elbos = _elbos(results.metrics)
+    begun = {}
+    for key, point in points.items():
+        tried = judged(search, point, known)
+        if tried.status == BEGUN:
+            begun[key] = tried
+        else:
+            known.done.append(tried)
+    finished = {same(tried.point) for tried in known.done}
+    suggested = [point for spec in declared_trials(store) if (point := search.point_of(spec)) is not None]
+    order = {same(point): Tried(point=point) for point in suggested if same(point) not in finished}
+    known.begun = list((order | begun).values())
+    return known
+
+
+def judged(search: Search, point: Point, known: History) -> Tried:
+    """How a point stands by the rows of its trials."""
+    ids = [spec.trial_id for spec in search.specs(point)]
+    found = {known.statuses.get(trial_id, BEGUN) for trial_id in ids}
+    curve = mean_curve(ids, known.elbos)
+    if BEGUN in found:
+        status = BEGUN
+    elif FAILED in found or not curve:
+        status = FAILED_POINT
+    else:
+        status = COMPLETE if found == {COMPLETED} else STOPPED_POINT
+    return Tried(point=point, status=status, curve=curve)
+
+
+def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
+    mine = metrics[metrics["elbo_validation"].notna()]
+    found: dict[str, dict[int, float]] = {}
+    for trial_id, epoch, elbo in mine[["trial_id", "effective_epoch", "elbo_validation"]].itertuples(index=False):
+        found.setdefault(str(trial_id), {})[int(epoch)] = float(elbo)
+    return found
+
+
+def declared_trials(store: SweepStore) -> list[TrialSpec]:
+    """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
+    try:
+        return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]
+    except (DataFormatError, StorageError, LookupError, TypeError, AttributeError, ValueError):
+        return []
+
+
+def _spec(spec_json: str) -> TrialSpec | None:
+    """The trial of a row, versions of the numerics left out; None where there can be no such trial."""
+    try:
+        values = json.loads(spec_json).items()
+        return TrialSpec.from_dict({name: part for name, part in values if name in TrialSpec.__dataclass_fields__})
+    except (TypeError, AttributeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Adaptive search: its space, its points, and what is suggested next."""

@@ -1,0 +1,1 @@
+"""Ray itself: how it is started, joined and left."""

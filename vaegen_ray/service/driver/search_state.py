@@ -1,0 +1,160 @@
+"""The course of a search: which points are under way, what they report, when one is stopped. No Ray in this file.
+
+    begin -> a point and its bundle -> report, at every evaluation -> go on, or stop -> end
+
+What was done is what the rows say (``results.points``); this is the memory of one run of the driver. A point is named
+in ``sweep.json`` before it is trained, so that the next run goes on with it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vaegen_ray.bundle.packing import Bundle
+from vaegen_ray.errors import StorageError
+from vaegen_ray.models.layout import params_total, params_z
+from vaegen_ray.results.schema import COMPLETED, STOPPED, trial_row
+from vaegen_ray.results.search_history import history, judged
+from vaegen_ray.results.store import SweepStore
+from vaegen_ray.search.search import Search, Tried, same
+from vaegen_ray.search.suggest import suggest
+from vaegen_ray.service.worker.attempts import Starts
+from vaegen_ray.spec.trial import bundle_id
+
+Rule = Callable[[str, int, float], bool]
+"""Whether a point is to be stopped: its name, the number of the evaluation (0, 1, ...), and its value there."""
+Report = Sequence[tuple[str, int, float]]
+"""ELBOs on validation: trial, effective epoch, ELBO."""
+
+
+class Course:
+    """The points of one run.
+
+    Args:
+        search: what is searched.
+        store: where its rows are.
+        rule: when a point is stopped; None: never.
+        description: what ``sweep.json`` says beside the trials.
+        code_version: for the rows of stopped trials.
+    """
+
+    def __init__(
+        self, search: Search, store: SweepStore, rule: Rule | None, description: dict[str, Any], code_version: str
+    ) -> None:
+        self._search = search
+        self._store = store
+        self._rule = rule
+        self._description = description
+        self._code_version = code_version
+        self.known = history(store, search)
+        self.waiting = list(self.known.begun)
+        """Points that an earlier run has begun; they come first."""
+        self._running: dict[str, Tried] = {}
+        self._given_up: list[Tried] = []
+        """Points that are tried no more in this run, and are not known to be done."""
+        self._judged: dict[str, int] = {}
+        """How many evaluations of a point the rule has seen."""
+        for tried in self.known.done:
+            self._judge(tried)
+
+    @property
+    def left(self) -> int:
+        """Points that are to be tried."""
+        return max(0, self._search.points - len(self.known.done))
+
+    @property
+    def members(self) -> list[int]:
+        """VAEs of each of them, in the order in which they begin."""
+        first = [len(self.known.todo(self._search, tried.point)) for tried in self.waiting]
+        return (first + [self._search.seeds] * self.left)[: self.left]
+
+    def begin(self, name: str) -> Bundle:
+        """The seeds of the next point that are to be trained; ``name`` stands for it from now on.
+
+        Raises:
+            StorageError: the point could not be noted; it is the next one again.
+        """
+        if self.waiting:
+            tried = self.waiting.pop(0)
+        else:
+            tried = Tried(point=suggest(self._search, [*self.known.done, *self._given_up, *self._running.values()]))
+        self._running[name] = tried
+        begun = [*self._given_up, *self._running.values(), *self.waiting]
+        try:
+            self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
+        except StorageError:
+            self.waiting.insert(0, self._running.pop(name))
+            raise
+        return self.known.todo(self._search, tried.point)
+
+    def report(self, name: str, elbos: Report, *, whole: bool) -> bool:
+        """A point reports; whether it is to be stopped, which is then recorded.
+
+        Args:
+            elbos: everything that was measured so far.
+            whole: its bundle was not divided; the parts of one that was are trained to their ends.
+        """
+        tried = self._running[name]
+        self._take(tried, elbos)
+        if not (self._judge(tried) and whole):
+            return False
+        self._stop(tried)
+        return True
+
+    def end(self, name: str, elbos: Report | None) -> None:
+        """A point is over: committed, or given up when there is no report."""
+        tried = self._running.pop(name)
+        if elbos is None:
+            self._given_up.append(tried)
+            return
+        self._take(tried, elbos)
+        self._judge(tried)
+        last = self._search.fields["epochs"]
+        for spec in self._search.specs(tried.point):
+            if last in self.known.elbos.get(spec.trial_id, {}):
+                self.known.statuses.setdefault(spec.trial_id, COMPLETED)
+        if self.known.todo(self._search, tried.point):  # a seed failed, or a report was lost: the rows know
+            try:
+                self.known = history(self._store, self._search)
+            except StorageError:  # they will be read by the next run; Tune would take an error here for the worker's
+                self._given_up.append(tried)
+        else:
+            self.known.done.append(judged(self._search, tried.point, self.known))
+
+    def _take(self, tried: Tried, elbos: Report) -> None:
+        for trial_id, epoch, elbo in elbos:
+            self.known.elbos.setdefault(trial_id, {})[int(epoch)] = elbo
+        tried.curve = judged(self._search, tried.point, self.known).curve
+
+    def _judge(self, tried: Tried) -> bool:
+        """Shows the rule the evaluations that it has not seen, but for the last of a training."""
+        if self._rule is None:
+            return False
+        key = str(same(tried.point))
+        stops = False
+        values = [value for epoch, value in sorted(tried.curve.items()) if epoch < self._search.fields["epochs"]]
+        for number in range(self._judged.get(key, 0), len(values)):
+            stops |= self._rule(key, number, values[number])
+            self._judged[key] = number + 1
+        return stops
+
+    def _stop(self, tried: Tried) -> None:
+        """Commits the trials of a point as stopped; their metrics are written already."""
+        bundle = self.known.todo(self._search, tried.point)
+        name = bundle_id(bundle)
+        rows = [
+            trial_row(
+                spec,
+                sweep=self._store.name,
+                bundle_id=name,
+                status=STOPPED,
+                params_z=params_z(spec),
+                params_rest=params_total(spec) - params_z(spec),
+                code_version=self._code_version,
+                bundle_members=len(bundle),
+            )
+            for spec in bundle
+        ]
+        self._store.commit_trials(name, rows)
+        self._store.delete_checkpoint(name)
+        Starts(self._store, "").forget(bundle)
+        self.known.statuses |= {spec.trial_id: STOPPED for spec in bundle}

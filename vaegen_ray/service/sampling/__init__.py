@@ -1,0 +1,1 @@
+"""The pool of sampler actors: coordination, generation, reading."""

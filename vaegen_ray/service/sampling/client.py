@@ -1,0 +1,145 @@
+"""The driver's side of the sampler pools: models are trained, pools started, kept alive and left."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from vaegen_ray.data import catalog
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.sampling import train_models
+from vaegen_ray.service.sampling.coordinator import Connection
+from vaegen_ray.spec.diffusion import EVALUATION_SHARD, DiffusionSpec, StreamSpec
+
+BEAT_SECONDS = 2.0
+"""Time between two words to the directory."""
+CALL_SECONDS = 30.0
+"""Longest wait for an answer of a directory that should answer at once."""
+FAILURES = 5
+"""A pool that fails to answer so many times in a row is said."""
+
+
+def open_pools(
+    storage: Storage,
+    sweep: str,
+    streams: Iterable[StreamSpec],
+    samplers: tuple[int, int] | None,
+    images_of: Callable[[DiffusionSpec], np.ndarray],
+    say: Callable[[str], None],
+    *,
+    checkpoint_seconds: float,
+    goal: Sequence[int] | None = None,
+    evaluated: Mapping[StreamSpec, int] | None = None,
+) -> "dict[StreamSpec, Pool]":
+    """Trains the models that are missing and starts the pools of streams.
+
+    Args:
+        storage: where models and shards are and go.
+        sweep: who reads.
+        streams: what is read.
+        samplers: least and most samplers of a stream; from 1 to the number of devices when None.
+        images_of: the training set of a model, uint8 [N, C, H, W].
+        say: takes lines for the user.
+        checkpoint_seconds: time between two checkpoints of a training.
+        goal: shards to make before anybody reads; those for evaluation, and the first, when None.
+        evaluated: how many samples of a stream evaluations read; as many as there are test images when None.
+
+    Raises:
+        VaegenError: a model cannot be trained, or no device has the precision of a stream.
+    """
+    streams = list(dict.fromkeys(streams))
+    if not streams:
+        return {}
+    models = dict.fromkeys(stream.diffusion for stream in streams)
+    digests = train_models.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
+    device, count = connect.devices(connect.SAMPLER)
+    connect.check_precision((stream.precision for stream in streams), device)
+    pools = {}
+    for stream in streams:
+        connection = Connection(
+            storage=storage,
+            stream=stream,
+            digest=stream.digest(digests[stream.diffusion]),
+            use_gpu=device.kind == "cuda",
+        )
+        tested = stream.shards((evaluated or {}).get(stream, catalog.info(stream.diffusion.dataset).n_test))
+        first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + tested))
+        pools[stream] = Pool(connection, sweep, samplers or (1, count), first if goal is None else goal)
+    for pool in pools.values():
+        pool.beat()
+    return pools
+
+
+class Pool:
+    """Keeps the pool of one stream alive for a sweep.
+
+    Args:
+        connection: the pool.
+        sweep: who uses it.
+        samplers: least and most samplers.
+        goal: shards to make before anybody reads.
+
+    Attributes:
+        state: what the directory said last (``Directory.state``).
+    """
+
+    def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: Sequence[int]) -> None:
+        self.connection = connection
+        self.state: dict[str, Any] = {}
+        self._name = f"{sweep}-{uuid.uuid4().hex[:8]}"
+        self._samplers, self._goal = samplers, goal
+        self._directory: Any = None
+        self._answer: Any = None
+        self._spoke_at = -1e9
+        self._failures = 0
+
+    @property
+    def refused(self) -> str:
+        """Why the storage refuses the samplers for good; empty where it does not."""
+        return str(self.state["fault"]) if self.state.get("fault") and self.state["fault_is_final"] else ""
+
+    @property
+    def images_per_second(self) -> float:
+        """Samples a second that are being made; 0 while the pool rests."""
+        return float(self.state["images_per_second"]) if self.state.get("making") else 0.0
+
+    def beat(self) -> list[str]:
+        """Says that the sweep goes on, when it is time to; never waits. Returns news for the user."""
+        news: list[str] = []
+        now = time.monotonic()
+        try:
+            if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+                answer, self._answer = self._answer, None
+                self.state = ray.get(answer, timeout=CALL_SECONDS)
+                news = self.state.pop("notes")
+                self._failures = 0
+            if self._answer is None and now - self._spoke_at >= BEAT_SECONDS:
+                self._spoke_at = now
+                if self._directory is None:
+                    self._directory = self.connection.directory()
+                self._answer = self._directory.join.remote(self._name, *self._samplers, self._goal)
+            elif now - self._spoke_at >= CALL_SECONDS:
+                self._answer = None
+        except (RayError, ValueError) as error:  # it is being started again, or another driver has just ended it
+            self._directory = self._answer = None
+            self._failures += 1
+            if self._failures % FAILURES == 0:
+                news.append(f"the sampler pool does not answer ({self._failures} times): {connect.reason_of(error)}")
+        return news
+
+    def aim(self, goal: Sequence[int]) -> None:
+        """Changes the shards to make before anybody reads; said with the next beat, which is due at once."""
+        self._goal = goal
+        self._spoke_at = -1e9
+
+    def leave(self) -> None:
+        """The sweep has ended; waits until the directory knows, but not for long."""
+        if self._directory is not None:
+            with suppress(RayError):
+                ray.get(self._directory.leave.remote(self._name), timeout=CALL_SECONDS)

@@ -1,0 +1,87 @@
+"""A sampler: makes shards and writes them. A plain class; Ray makes an actor of it in ``directory.py``."""
+
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from vaegen_ray.errors import DataFormatError
+from vaegen_ray.results.diffusions import DiffusionStore
+from vaegen_ray.results.shards import ShardStore
+from vaegen_ray.results.storage import Storage
+from vaegen_ray.spec.diffusion import StreamSpec
+
+
+def shard_store(storage: Storage, stream: StreamSpec, digest: str) -> ShardStore:
+    """The shard files of a stream."""
+    return ShardStore(storage, digest, shape=stream.shard_shape, levels=stream.diffusion.levels)
+
+
+def read_shard(store: ShardStore, number: int) -> tuple[np.ndarray | None, list[str]]:
+    """A shard from its file, or None where it is absent or damaged; a damaged file is set aside, as the notes say."""
+    try:
+        return store.read(number), []
+    except DataFormatError as error:
+        return None, [f"{store.set_aside(number, str(error))}; it is made again"]
+
+
+def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
+    """A shard from its file: whether it is there and whole, with notes for the user; and its images."""
+    images, notes = read_shard(store, number)
+    return (images is not None, notes), images
+
+
+class Sampler:
+    """Makes the shards of one stream.
+
+    Args:
+        storage: where weights are and shards go.
+        stream: what to make.
+        digest: names the samples; follows from the stream and the weights.
+        device: where to compute.
+    """
+
+    def __init__(self, storage: Storage, stream: StreamSpec, digest: str, device: str) -> None:
+        self._weights = DiffusionStore(storage, stream.diffusion.diffusion_id)
+        self._shards = shard_store(storage, stream, digest)
+        self._stream = stream
+        self._device = device
+        self._maker: Any = None
+        self._digest = digest
+        self._making = threading.Lock()
+
+    def make(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Shard ``number``, from its file where that is whole; otherwise made and written.
+
+        Returns:
+            ``seconds`` of making it, 0 when it was read, and ``notes`` for the user; and the images.
+        """
+        images, notes = read_shard(self._shards, number)
+        seconds = 0.0
+        if images is None:
+            with self._making:  # one thread makes a shard while another writes one
+                maker = self._ready_maker()
+                started = time.monotonic()
+                images = maker.shard(number)
+                seconds = time.monotonic() - started
+            self._shards.write(number, images, maker.made_by())
+        return {"seconds": seconds, "notes": notes}, images
+
+    def pid(self) -> int:
+        """The process that this runs in."""
+        return os.getpid()
+
+    def _ready_maker(self) -> Any:
+        """The model with its weights, loaded when it is needed first."""
+        if self._maker is None:
+            from vaegen_ray.diffusion.shards import ShardMaker
+            from vaegen_ray.serialization import digest
+            from vaegen_ray.service.sampling.diffusion_worker import read_weights
+
+            where, weights = self._weights.where(), read_weights(self._weights)
+            if self._stream.digest(digest(weights)) != self._digest:
+                raise DataFormatError(f"{where} holds other weights than those that samples {self._digest} are made of")
+            self._maker = ShardMaker(self._stream, weights, device=self._device, where=where)
+        return self._maker
