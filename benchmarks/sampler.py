@@ -27,8 +27,8 @@ from machine import describe
 
 from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data import catalog
-from vaegen_ray.diffusion.network import denoiser_of
-from vaegen_ray.diffusion.shards import ShardMaker, flops_per_evaluation
+from vaegen_ray.diffusion.network import build_denoiser
+from vaegen_ray.diffusion.shards import ShardMaker, count_flops_per_evaluation
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, base_stream
@@ -40,7 +40,7 @@ PEAK_TFLOPS = {"float32": 67.0, "tf32": 494.7, "bf16": 989.5}
 def random_weights(stream: StreamSpec) -> dict[str, torch.Tensor]:
     """Initial weights, where the layers that start at zero are random too, so that no product is trivial."""
     generator = torch.Generator().manual_seed(0)
-    named = denoiser_of(stream.diffusion).named_parameters()
+    named = build_denoiser(stream.diffusion).named_parameters()
     return {n: p.detach() if p.any() else 0.02 * torch.randn(p.shape, generator=generator) for n, p in named}
 
 
@@ -75,13 +75,13 @@ def plain_rate(stream: StreamSpec, processes: int, shards: int) -> float:
 def pool_rate(connection: Any, samplers: int, shards: int) -> float:
     """Images a second of a pool that has made its first shards, from when every sampler has written another one to when
     each has one left."""
-    from vaegen_ray.service.sampling.client import Pool
+    from vaegen_ray.service.sampling.client import PoolClient
     from vaegen_ray.service.sampling.sampler import shard_store
 
     store = shard_store(connection.storage, connection.stream, connection.digest)
     for number in store.numbers():
         store.delete(number)
-    pool = Pool(connection, "benchmark", (samplers, samplers), tuple(range(2 * samplers)))
+    pool = PoolClient(connection, "benchmark", (samplers, samplers), tuple(range(2 * samplers)))
     _until(pool, store, 2 * samplers)
     pool.aim(tuple(range(2 * samplers + shards)))
     _until(pool, store, 2 * samplers + shards)
@@ -132,7 +132,7 @@ def on_cpu(shards: int, repeats: int) -> None:
     from vaegen_ray.results.diffusions import DiffusionStore
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.service.cluster import connect
-    from vaegen_ray.service.sampling.client import Pool
+    from vaegen_ray.service.sampling.client import PoolClient
     from vaegen_ray.service.sampling.coordinator import Connection
     from vaegen_ray.service.sampling.diffusion_worker import commit
     from vaegen_ray.service.sampling.sampler import shard_store
@@ -158,7 +158,7 @@ def on_cpu(shards: int, repeats: int) -> None:
                 f"ratio {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
             )
         epochs = 60
-        reader_pool = Pool(connection, "benchmark", (1, 2), tuple(range(stream.shards(1000 * epochs))))
+        reader_pool = PoolClient(connection, "benchmark", (1, 2), tuple(range(stream.shards(1000 * epochs))))
         files = shard_store(storage, stream, connection.digest)
         while len(files.numbers()) < stream.shards(1000 * epochs):
             reader_pool.beat()
@@ -176,7 +176,7 @@ def on_cpu(shards: int, repeats: int) -> None:
 def on_gpu(batch: int, shards: int) -> None:
     """Prints what the network of CIFAR-10 reaches on this GPU."""
     stream = base_stream("cifar10", "paper")
-    flops = flops_per_evaluation(stream.diffusion) * stream.sampler.evaluations
+    flops = count_flops_per_evaluation(stream.diffusion) * stream.sampler.evaluations
     print(f"{torch.cuda.get_device_name()}\n{describe('torch')}")
     print(f"{flops / 1e12:.2f} TFLOP an image, {stream.sampler.evaluations} evaluations, batches of {batch}")
     weights = random_weights(stream)

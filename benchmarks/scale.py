@@ -30,7 +30,7 @@ from vaegen_ray.bundle import run as bundle_run
 from vaegen_ray.launch.options import at_least, parser, whole_numbers
 from vaegen_ray.results.query import load
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import connect, resources
 from vaegen_ray.service.driver import session, tune
 from vaegen_ray.service.driver import sweep as runner
 from vaegen_ray.service.driver.progress import Progress
@@ -145,7 +145,7 @@ def trainer_nodes(count: int) -> Iterator[str | None]:
     head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "include_dashboard": False, **small}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     for number in range(count):
-        nodes.add_node(num_cpus=1, node_ip_address=f"127.0.0.{3 + number}", resources={connect.TRAINER: 1}, **small)
+        nodes.add_node(num_cpus=1, node_ip_address=f"127.0.0.{3 + number}", resources={resources.TRAINER: 1}, **small)
     nodes.wait_for_nodes()
     yield nodes.address
     nodes.shutdown()

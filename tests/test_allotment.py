@@ -110,8 +110,8 @@ def test_what_slurm_gave_counts(environment: dict[str, str], cores: float, memor
 
 def test_affinity_counts() -> None:
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
-    code += "from vaegen_ray.service import cluster; from vaegen_ray.allotment import allotted;"
-    code += "print(allotted().cores, cluster.local_devices()[1])"
+    code += "from vaegen_ray.service.cluster import resources; from vaegen_ray.allotment import allotted;"
+    code += "print(allotted().cores, resources.find_local_devices()[1])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1.0 1\n"
 
@@ -142,9 +142,10 @@ def test_the_object_store_is_a_part_of_the_memory(memory: int, store: int) -> No
 def test_ray_starts_with_what_the_job_has() -> None:
     """A job of one core and 3,000 MiB, which are those of the workers, the driver and the object store."""
     code = "import os, json; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); import ray;"
-    code += "from vaegen_ray.service import cluster; cluster.connect(None); device, count = cluster.devices();"
-    code += "print(json.dumps([count, device.memory_bytes, cluster.local_devices()[0].memory_bytes,"
-    code += "ray.cluster_resources()['object_store_memory']])); cluster.disconnect()"
+    code += "from vaegen_ray.service.cluster import connect, resources; connect.connect(None);"
+    code += "device, count = resources.find_devices();"
+    code += "print(json.dumps([count, device.memory_bytes, resources.find_local_devices()[0].memory_bytes,"
+    code += "ray.cluster_resources()['object_store_memory']])); connect.disconnect()"
     environment = {**os.environ, "SLURM_MEM_PER_NODE": "3000"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

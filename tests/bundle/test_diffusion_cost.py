@@ -7,7 +7,7 @@ import torch
 
 from vaegen_ray.bundle.cost import CPU_CORE
 from vaegen_ray.bundle.diffusion_cost import diffusion_seconds, network_cost, sampling_seconds
-from vaegen_ray.diffusion.shards import flops_per_evaluation
+from vaegen_ray.diffusion.shards import count_flops_per_evaluation
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.sweep.defaults import base_stream
 
@@ -29,7 +29,7 @@ SMALL = base_stream("mnist", "laptop").diffusion
 def test_flops_are_those_that_torch_counts(model: DiffusionSpec) -> None:
     # Attention, which the layer counts as two products, is one that torch counts on some devices alone.
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        assert network_cost(model).flops == flops_per_evaluation(model)
+        assert network_cost(model).flops == count_flops_per_evaluation(model)
 
 
 def test_a_training_is_as_long_as_its_images_and_a_sampling_as_its_shards() -> None:

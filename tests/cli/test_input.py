@@ -14,7 +14,7 @@ from vaegen_ray.figures import FIGURES
 from vaegen_ray.launch.main import main as main_of_sweep
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import resources
 from vaegen_ray.spec.trial import TrialSpec
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -143,10 +143,10 @@ def test_a_figure_is_drawn_or_refused_in_one_line(
 
 
 def test_precisions_of_gpus_are_refused_without_one() -> None:
-    connect.check_precision(["float32"], CPU_CORE)
-    connect.check_precision(["float32", "tf32", "bf16"], H200)
+    resources.check_precision(["float32"], CPU_CORE)
+    resources.check_precision(["float32", "tf32", "bf16"], H200)
     with pytest.raises(SpecError, match="^precision must be float32 where there is no GPU; got bf16$"):
-        connect.check_precision(["float32", "bf16"], CPU_CORE)
+        resources.check_precision(["float32", "bf16"], CPU_CORE)
 
 
 @pytest.mark.slow

@@ -26,11 +26,11 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start as ray_start
 
 from vaegen_ray.launch.options import parser
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import resources
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOUD, ONPREM = "cluster.yaml", "cluster-onprem.yaml"
-ROLES = {connect.TRAINER: connect.TRAINERS_AT_MOST, connect.SAMPLER: connect.SAMPLERS_AT_MOST}
+ROLES = {resources.TRAINER: resources.TRAINERS_AT_MOST, resources.SAMPLER: resources.SAMPLERS_AT_MOST}
 FAKE = f"""#!{sys.executable}
 import json, os, sys
 names = ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "VAEGEN_STORAGE")
@@ -221,18 +221,18 @@ def demand(options: dict[str, Any]) -> dict[str, float]:
 def test_work_starts_the_nodes_that_are_kept_for_it(
     launches: Callable[[list[dict[str, float]]], dict[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect, "has_nodes_for", lambda role: True)
-    bundle = connect.bundle_resources(use_gpu=True, beside_samplers=True)
-    sampler = demand(connect.sampler_options(use_gpu=True))
-    training = demand(connect.diffusion_options(use_gpu=True, one_core=False))
+    monkeypatch.setattr(resources, "has_nodes_for", lambda role: True)
+    bundle = resources.build_bundle_resources(use_gpu=True, beside_samplers=True)
+    sampler = demand(resources.build_sampler_options(use_gpu=True))
+    training = demand(resources.build_diffusion_options(use_gpu=True, one_core=False))
     head = read(CLOUD)["available_node_types"]["head"]["resources"]
     assert launches([]) == {}
     assert launches([bundle] * 3) == {"trainer": 3}
     assert launches([training]) == {"sampler": 1}
     assert launches([sampler] * 2 + [bundle]) == {"sampler": 2, "trainer": 1}
     assert launches([bundle] * 100 + [sampler] * 100) == {
-        "trainer": head[connect.TRAINERS_AT_MOST],
-        "sampler": head[connect.SAMPLERS_AT_MOST],
+        "trainer": head[resources.TRAINERS_AT_MOST],
+        "sampler": head[resources.SAMPLERS_AT_MOST],
     }
 
 
@@ -323,13 +323,13 @@ def test_worker(node: tuple[Node, dict[str, Any]]) -> None:
     assert environment["RAY_AUTH_MODE"] == "token" and environment["RAY_USAGE_STATS_ENABLED"] == "0"
     assert options["address"] == "10.0.0.10:6379" and not options["head"]
     if config["provider"]["type"] == "local":
-        assert json.loads(options["resources"]) == {connect.TRAINER: 2}
+        assert json.loads(options["resources"]) == {resources.TRAINER: 2}
     else:
         assert options["resources"] == "{}", "Ray passes the resources of the node type by itself"
 
 
 @onprem
-@pytest.mark.parametrize(("address", "role"), [("10.0.0.13", connect.SAMPLER), ("10.0.0.130", connect.TRAINER)])
+@pytest.mark.parametrize(("address", "role"), [("10.0.0.13", resources.SAMPLER), ("10.0.0.130", resources.TRAINER)])
 def test_onprem_machines_have_the_role_of_their_address(
     node: tuple[Node, dict[str, Any]], address: str, role: str
 ) -> None:

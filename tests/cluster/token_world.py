@@ -25,10 +25,10 @@ CLIENT_SECONDS = 300
 JOIN = """
 import ray, sys
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.service import cluster
 from vaegen_ray.exit import fail
+from vaegen_ray.service.cluster import connect
 try:
-    cluster.connect(sys.argv[1])
+    connect.connect(sys.argv[1])
 except VaegenError as error:
     sys.exit(fail(error))
 print(ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=600))
@@ -139,7 +139,7 @@ def local(folder: Path) -> dict[str, Any]:
     home = folder / "user"
     hold = folder / "hold.py"
     hold.write_text(
-        "import ray, sys\nfrom vaegen_ray.service import cluster\ncluster.connect(None)\n"
+        "import ray, sys\nfrom vaegen_ray.service.cluster import connect\nconnect.connect(None)\n"
         "worker = ray.remote(lambda: 42)\nassert ray.get(worker.remote(), timeout=600) == 42\n"
         "print(ray.get_runtime_context().gcs_address, flush=True)\nsys.stdin.read()\n"
     )

@@ -21,7 +21,7 @@ from vaegen_ray.results.schema import VERSION_KEY
 from vaegen_ray.results.shards import ShardStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.sampling.leases import Ledger
+from vaegen_ray.service.sampling.leases import LeaseTable
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.trial import TrialSpec, bundle_id
 
@@ -242,7 +242,7 @@ def stream(growing: Any) -> tuple[SweepStore, ShardStore]:
 
 def pool_state(now: float = 0.0, **more: Any) -> dict[str, Any]:
     """What a directory writes (``Directory.state``): a reader waits for shard 3, another has two shards ahead."""
-    ledger = Ledger(stored={0, 1, 2}, ahead=2)
+    ledger = LeaseTable(stored={0, 1, 2}, ahead=2)
     ledger.want("first", 3, 9, now)
     ledger.lease(3, "sampler-1", now)
     ledger.want("second", 1, 9, now)

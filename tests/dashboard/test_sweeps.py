@@ -415,6 +415,6 @@ def test_the_usual_figure_of_a_search_is_on_validation(finished: Seen) -> None:
 
 def test_a_stream_that_cannot_be_read_is_no_fault_of_the_page(finished: Seen) -> None:
     for stream in ("{", "[]", '{"diffusion": 7}', '{"diffusion": {"n_train": "many"}}'):
-        assert with_derived(finished.rows.assign(stream=stream))["diffusion_images"].isna().all()
+        assert with_derived(finished.rows.assign(stream=stream))["diffusion_n_train"].isna().all()
     good = with_derived(finished.rows.assign(stream='{"diffusion": {"n_train": 60}}'))
-    assert set(good["diffusion_images"]) == {60.0}
+    assert set(good["diffusion_n_train"]) == {60.0}

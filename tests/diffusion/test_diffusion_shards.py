@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion import shards as sampling_module
-from vaegen_ray.diffusion.network import denoiser_of
-from vaegen_ray.diffusion.shards import ShardMaker, flops_per_evaluation, load_weights, one_thread, quantised
+from vaegen_ray.diffusion.network import build_denoiser
+from vaegen_ray.diffusion.shards import ShardMaker, count_flops_per_evaluation, load_weights, one_thread, quantise
 from vaegen_ray.diffusion.training import DiffusionTrainer
 from vaegen_ray.errors import DataFormatError, SpecError, VaegenError
 from vaegen_ray.seeds import stream_seed
@@ -50,7 +50,7 @@ def weights(digits: np.ndarray) -> dict[str, Tensor]:
 def initial(spec: DiffusionSpec) -> dict[str, Tensor]:
     """Weights of which none is zero."""
     draw = torch.Generator().manual_seed(3)
-    named = denoiser_of(spec).named_parameters()
+    named = build_denoiser(spec).named_parameters()
     return {name: p.detach() + 0.1 * torch.randn(p.shape, generator=draw) for name, p in named}
 
 
@@ -62,13 +62,13 @@ def stream_of(spec: DiffusionSpec = DIGITS, **changes) -> StreamSpec:
 def test_values_of_training_images_come_back(levels: int) -> None:
     values = torch.arange(levels).view(1, 1, 1, levels)
     images = values.float() * (2 / (levels - 1)) - 1  # as the training maps them
-    assert quantised(images, levels).tolist() == values.tolist()
+    assert quantise(images, levels).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
 def test_quantised_images_are_the_nearest_values(levels: int) -> None:
     x = torch.linspace(-1.5, 1.5, 9999, dtype=torch.float64).view(1, 1, 1, -1)
-    got = quantised(x.float(), levels)
+    got = quantise(x.float(), levels)
     assert got.dtype == np.uint8 and got.flags.c_contiguous and got.shape == x.shape
     back = got * (2 / (levels - 1)) - 1
     assert np.abs(back - x.clamp(-1, 1).numpy()).max() <= 1 / (levels - 1) + 1e-6
@@ -78,11 +78,11 @@ def test_quantised_images_are_the_nearest_values(levels: int) -> None:
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_values_outside_are_cut_and_midpoints_have_a_neighbour_of_theirs(levels: int) -> None:
     outside = torch.tensor([-1.0, -1.001, -50.0, -torch.inf, 1.0, 1.001, 50.0, torch.inf]).view(2, 1, 1, 4)
-    assert quantised(outside, levels).ravel().tolist() == [0] * 4 + [levels - 1] * 4
+    assert quantise(outside, levels).ravel().tolist() == [0] * 4 + [levels - 1] * 4
     below = np.arange(levels - 1)
     midpoints = torch.from_numpy((2 * below + 1) / (levels - 1) - 1).float().view(1, 1, 1, -1)
     for offset, allowed in ((0.0, (0, 1)), (-1e-3 / levels, (0,)), (1e-3 / levels, (1,))):
-        got = quantised(midpoints + offset, levels).ravel().astype(int)
+        got = quantise(midpoints + offset, levels).ravel().astype(int)
         assert set((got - below).tolist()) <= set(allowed)
 
 
@@ -157,12 +157,12 @@ def test_samples_of_an_untrained_model_are_their_own_noise() -> None:
     """Where D(x) = c_skip x the flow only shrinks the first noise, to sigma_data / sqrt(sigma_data^2 + sigma_max^2) of
     it; so sample i is half of the standard normal image of its own seed."""
     spec = DiffusionSpec(levels=256)
-    untrained = {name: parameter.detach() for name, parameter in denoiser_of(spec).named_parameters()}
+    untrained = {name: parameter.detach() for name, parameter in build_denoiser(spec).named_parameters()}
     maker = ShardMaker(stream_of(spec, sampler=Sampler(steps=100)), untrained)
     got = maker.shard(2)
     for i, image in enumerate(got):
         noise = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(stream_seed(24 + i, "sample")))
-        wanted = quantised(0.5 * noise, 256)
+        wanted = quantise(0.5 * noise, 256)
         assert np.abs(image.astype(int) - wanted).max() <= 1
 
 
@@ -215,7 +215,7 @@ def test_samples_that_are_not_finite_are_an_error_and_no_black_images(value: flo
 
 def test_weights_are_copied() -> None:
     given = initial(DIGITS)
-    denoiser = denoiser_of(DIGITS)
+    denoiser = build_denoiser(DIGITS)
     load_weights(denoiser, given, "the file")
     kept = {name: tensor.clone() for name, tensor in given.items()}
     for tensor in given.values():
@@ -238,7 +238,7 @@ def test_weights_are_copied() -> None:
 )
 def test_the_first_difference_of_other_weights_is_named(changes: dict[str, Tensor | None], said: str) -> None:
     given = {name: tensor for name, tensor in {**initial(DIGITS), **changes}.items() if tensor is not None}
-    denoiser = denoiser_of(DIGITS)
+    denoiser = build_denoiser(DIGITS)
     before = {name: parameter.detach().clone() for name, parameter in denoiser.named_parameters()}
     with pytest.raises(DataFormatError) as error:
         load_weights(denoiser, given, "w.safetensors")
@@ -264,8 +264,8 @@ def test_flops_are_two_a_weight_and_a_pixel() -> None:
     2 x 2 (H W)^2 C for its two products."""
     width, pixels = 32, 64
     products = 64 * width + width**2 + pixels * width + 2 * 4 * width**2 + width * pixels
-    assert flops_per_evaluation(DIGITS) == 2 * products
+    assert count_flops_per_evaluation(DIGITS) == 2 * products
     plain = DiffusionSpec(network="unet", channels=8, multipliers=(1, 2), blocks=1)
     attending = DiffusionSpec(network="unet", channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
     one = 2 * 16 * (16 * 48 + 16 * 16) + 4 * 16**2 * 16
-    assert flops_per_evaluation(attending) - flops_per_evaluation(plain) == 2 * one
+    assert count_flops_per_evaluation(attending) - count_flops_per_evaluation(plain) == 2 * one

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaegen_ray.diffusion import training as training_module
 from vaegen_ray.diffusion.edm import loss
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.training import BLOCK_PIXELS, LOSSES, DiffusionTrainer
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.serialization import pack, unpack
@@ -282,7 +282,7 @@ def test_a_model_of_one_image_knows_it() -> None:
     image = IMAGES[:1]
     spec = small(n_train=1, channels=64, images=64 * 600, batch_size=64, dropout=0.0, learning_rate=5e-3)
     trainer = trained(spec, image)
-    denoiser = denoiser_of(spec).eval()
+    denoiser = build_denoiser(spec).eval()
     y = (image.float() / 8 - 1).expand(200, 1, 4, 4)
     draw = torch.Generator().manual_seed(0)
     sigma = denoiser.noise.draw(200, draw)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaegen_ray.diffusion.edm import Preconditioned, loss
-from vaegen_ray.diffusion.network import Attention, UNet, denoiser_of
+from vaegen_ray.diffusion.network import Attention, UNet, build_denoiser
 from vaegen_ray.errors import SpecError
 from vaegen_ray.spec.diffusion import DiffusionSpec
 
@@ -42,7 +42,7 @@ def batch(spec: DiffusionSpec, count: int = 5) -> tuple[Tensor, Tensor]:
 
 def stirred(spec: DiffusionSpec) -> Preconditioned:
     """The model with noise on all weights, so that no branch of it is zero."""
-    denoiser = denoiser_of(spec).eval()
+    denoiser = build_denoiser(spec).eval()
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in denoiser.parameters():
@@ -63,14 +63,14 @@ def test_the_unet_of_cifar10_has_the_published_size() -> None:
 def test_an_untrained_model_predicts_c_skip_x(spec: DiffusionSpec) -> None:
     x, sigma = batch(spec)
     skip = 0.25 / (sigma.square() + 0.25)
-    torch.testing.assert_close(denoiser_of(spec)(x, sigma), skip.view(-1, 1, 1, 1) * x)
+    torch.testing.assert_close(build_denoiser(spec)(x, sigma), skip.view(-1, 1, 1, 1) * x)
 
 
 def test_from_the_third_step_on_every_parameter_has_a_gradient(spec: DiffusionSpec) -> None:
     """The first update can move the last layer alone, since that starts at zero; the second the last layers of the
     branches, which do too; then all the rest hears of the loss."""
     x, sigma = batch(spec)
-    denoiser = denoiser_of(spec).eval()
+    denoiser = build_denoiser(spec).eval()
     optimiser = torch.optim.Adam(denoiser.parameters(), 1e-2)
     dead = []
     for _ in range(3):
@@ -112,17 +112,17 @@ def test_the_network_hears_of_image_and_noise_level(spec: DiffusionSpec) -> None
 def test_equal_specifications_start_alike_whatever_the_global_generator_says(spec: DiffusionSpec) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = dict(denoiser_of(spec).named_parameters())
+    first = dict(build_denoiser(spec).named_parameters())
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    second = dict(denoiser_of(spec).named_parameters())
+    second = dict(build_denoiser(spec).named_parameters())
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_starts_elsewhere(spec: DiffusionSpec) -> None:
-    first = dict(denoiser_of(spec).named_parameters())
-    other = dict(denoiser_of(replace(spec, seed=1)).named_parameters())
+    first = dict(build_denoiser(spec).named_parameters())
+    other = dict(build_denoiser(replace(spec, seed=1)).named_parameters())
     constant = {name for name, parameter in first.items() if parameter.min() == parameter.max()}
     assert {name for name in first if torch.equal(first[name], other[name])} == constant
     assert all(first[name].min() in (0, 1) for name in constant)

@@ -27,8 +27,8 @@ def run(name: str, *argv: str) -> int:
 if __name__ == "__main__":
     storage, *names = sys.argv[1:]
     connect.connect(None)
-    sweep.cluster.connect = lambda address, bundle_bytes=0: None
-    leave, sweep.cluster.disconnect = sweep.cluster.disconnect, lambda: None
+    sweep.connect.connect = lambda address, bundle_bytes=0: None
+    leave, sweep.connect.disconnect = sweep.connect.disconnect, lambda: None
     try:
         for name in names:
             print(f">>> {name}", flush=True)

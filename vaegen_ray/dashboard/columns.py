@@ -18,7 +18,7 @@ NAMES = {
     "elbo_train": "training ELBO (nats/image)",
     "bits_per_dim_test": "test bits per dimension",
     "n_train": "training images",
-    "diffusion_images": "training images of the diffusion model",
+    "diffusion_n_train": "training images of the diffusion model",
     "budget": "k, distinct images / training images",
     "real_percent": "real images (%)",
     "hidden_layers": "hidden layers",
@@ -53,7 +53,7 @@ USUAL = {
     "reverse_half_asleep": ("method", "elbo_test", "method"),
     "mollification": ("method", "elbo_test", "method"),
     "real_synthetic_mix": ("real_percent", "elbo_test", "method"),
-    "diffusion_subsets": ("diffusion_images", "elbo_test", "method"),
+    "diffusion_subsets": ("diffusion_n_train", "elbo_test", "method"),
     "representation": ("method", "accuracy_logistic_regression", "method"),
     "latent_smoothness": ("method", "latent_variation", "method"),
     "more_real_data": ("budget", "elbo_test", "method"),
@@ -80,12 +80,12 @@ def with_derived(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with columns that are computed from others."""
     made = {"neg_elbo_test": -rows["elbo_test"].astype(float)} if "elbo_test" in rows else {}
     if "stream" in rows:
-        known = {stream: _diffusion_images(stream) for stream in rows["stream"].dropna().unique()}
-        made["diffusion_images"] = rows["stream"].map(known).astype(float)
+        known = {stream: _parse_diffusion_n_train(stream) for stream in rows["stream"].dropna().unique()}
+        made["diffusion_n_train"] = rows["stream"].map(known).astype(float)
     return rows.assign(**made)
 
 
-def _diffusion_images(stream: str) -> float:
+def _parse_diffusion_n_train(stream: str) -> float:
     try:
         return float(json.loads(stream)["diffusion"]["n_train"])
     except (LookupError, TypeError, ValueError, RecursionError):  # written by others
@@ -94,7 +94,7 @@ def _diffusion_images(stream: str) -> float:
 
 def varying(trials: pd.DataFrame) -> list[str]:
     """The fields in which trials differ, the seed left out, in the order of ``TrialSpec``."""
-    images = "diffusion_images"
+    images = "diffusion_n_train"
     found = [name for name in differing(trials) if name not in NEVER]
     return found + [images] * (images in trials and trials[images].nunique(dropna=False) > 1)
 

@@ -25,7 +25,7 @@ HALF = math.sqrt(0.5)
 """Factor that keeps the variance of a sum of two branches."""
 
 
-def denoiser_of(spec: DiffusionSpec, device: torch.device | str = "cpu") -> Preconditioned:
+def build_denoiser(spec: DiffusionSpec, device: torch.device | str = "cpu") -> Preconditioned:
     """The model that a specification declares, with its initial weights.
 
     Weights are drawn on the CPU from the specification's seed, so they do not depend on the device.

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.diffusion.edm import Denoiser, sample
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.errors import DataFormatError, VaegenError
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.training.numerics import arithmetic
 
 
-def quantised(images: Tensor, levels: int) -> np.ndarray:
+def quantise(images: Tensor, levels: int) -> np.ndarray:
     """Images in about [-1, 1] as bytes: the nearest of ``levels`` values, uint8 0 .. levels - 1."""
     steps = (images.float().clamp(-1, 1) + 1) * ((levels - 1) / 2)
     return steps.round().to(torch.uint8).cpu().contiguous().numpy()
@@ -68,7 +68,7 @@ class ShardMaker:
     ) -> None:
         self.stream = stream
         self.device = torch.device(device)
-        self._denoiser = denoiser_of(stream.diffusion, self.device).eval().requires_grad_(False)
+        self._denoiser = build_denoiser(stream.diffusion, self.device).eval().requires_grad_(False)
         load_weights(self._denoiser, weights, where)
         self._model: Denoiser = self._denoiser
         if self.device.type == "cuda":
@@ -91,7 +91,7 @@ class ShardMaker:
         if not finite.all():
             first = seeds[int((~finite).nonzero()[0])]
             raise VaegenError(f"sample {first} of diffusion model {spec.diffusion_id} is not finite")
-        return quantised(made, spec.levels)
+        return quantise(made, spec.levels)
 
     def shard(self, number: int) -> np.ndarray:
         """Shard ``number``: uint8 [S, C, H, W], in batches that do not depend on who asks."""
@@ -142,11 +142,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def flops_per_evaluation(spec: DiffusionSpec) -> int:
+def count_flops_per_evaluation(spec: DiffusionSpec) -> int:
     """FLOPs of the network for one image, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    denoiser = denoiser_of(spec).eval()
+    denoiser = build_denoiser(spec).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         denoiser(torch.zeros(1, *spec.image_shape), torch.ones(1))
     return int(counter.get_total_flops())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.diffusion.edm import loss
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.diffusion import DiffusionSpec
@@ -51,7 +51,7 @@ class DiffusionTrainer:
             )
         self.spec = spec
         self.device = torch.device(device)
-        self.denoiser = denoiser_of(spec, self.device)
+        self.denoiser = build_denoiser(spec, self.device)
         if self.device.type == "cuda":
             self.denoiser.to(memory_format=torch.channels_last)
         self.adam = Adam(self.denoiser.named_parameters(), spec.learning_rate)

@@ -276,7 +276,7 @@ def roles(nodes: dict[str, dict[str, float]]) -> Iterable[Check]:
     Args:
         nodes: the resources of each node that is alive.
     """
-    from vaegen_ray.service.cluster.connect import SAMPLER, SAMPLERS_AT_MOST, TRAINER, TRAINERS_AT_MOST
+    from vaegen_ray.service.cluster.resources import SAMPLER, SAMPLERS_AT_MOST, TRAINER, TRAINERS_AT_MOST
 
     total = {
         name: sum(each.get(name, 0) for each in nodes.values())

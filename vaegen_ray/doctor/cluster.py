@@ -109,7 +109,7 @@ def _ask(nodes: dict[str, Node], here: Place, questions: dict[str, dict[str, str
     import ray
     from ray.exceptions import RayError
 
-    from vaegen_ray.service.cluster.connect import reason_of
+    from vaegen_ray.service.cluster.connect import describe_error
 
     text = source()
     ray.cloudpickle.register_pickle_by_value(node_facts)
@@ -130,7 +130,7 @@ def _ask(nodes: dict[str, Node], here: Place, questions: dict[str, dict[str, str
             place = place_of(nodes[name], ray.get(ref, timeout=0))
         except RayError as error:
             ray.cancel(ref, force=True)
-            said = reason_of(error) if ref in ready else f"none within {NODE_SECONDS:.0f} s"
+            said = describe_error(error) if ref in ready else f"none within {NODE_SECONDS:.0f} s"
             advice = "see why no worker starts: raylet.out and worker-*.err in /tmp/ray/session_latest/logs there"
             checks[name] = [Check(ANSWER, "FAIL", said, advice)]
             continue
@@ -142,7 +142,7 @@ def _ask(nodes: dict[str, Node], here: Place, questions: dict[str, dict[str, str
 
 def place_of(node: Node, facts: dict[str, Any]) -> Place:
     """A node, by what it found and what Ray counts there."""
-    from vaegen_ray.service.cluster.connect import SAMPLER, TRAINER
+    from vaegen_ray.service.cluster.resources import SAMPLER, TRAINER
 
     counted = node["Resources"]
     most = counted.get(TRAINER) or counted.get(SAMPLER) or counted.get("GPU") or counted.get("CPU") or 0

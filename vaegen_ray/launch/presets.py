@@ -70,7 +70,7 @@ class Setting:
     """Fields of every trial."""
     stream: Callable[[int], StreamSpec]
     """The samples of a diffusion model that is trained on the first so many images."""
-    diffusion_images: int
+    diffusion_n_train: int
     """How many images the diffusion model is trained on where the sweep does not say."""
     seeds: range
 
@@ -91,7 +91,7 @@ class Setting:
         for method, seed in product(methods, self.seeds):
             source: dict[str, Any] = {"method": method}
             if recipe(method).synthetic:
-                source["stream"] = stream or self.stream(self.diffusion_images)
+                source["stream"] = stream or self.stream(self.diffusion_n_train)
             made.append(TrialSpec(**{**self.fields, **source, **fields, "seed": seed}))
         return made
 
@@ -124,7 +124,7 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]], met
         chosen=chosen,
         fields={**base, **sizes, "evaluate_at": evaluate_at, "measures": measures},
         stream=lambda images: base_stream(dataset, options.preset, **{**said, "n_train": images}),
-        diffusion_images=said["n_train"],
+        diffusion_n_train=said["n_train"],
         seeds=range(options.seeds or chosen["seeds"]),
     )
 

@@ -106,7 +106,7 @@ def load_images(sweep: Sweep, folder: str | None) -> dict[str, Split]:
     return splits
 
 
-def diffusion_images(model: DiffusionSpec, folder: str | None) -> np.ndarray:
+def load_diffusion_images(model: DiffusionSpec, folder: str | None) -> np.ndarray:
     """The training set of a diffusion model: uint8 [N, C, H, W], in all levels that the data set has."""
     size = model.image_shape[1]
     split = catalog.load(model.dataset, n_train=model.n_train, image_size=size, data_dir=folder, native=True)

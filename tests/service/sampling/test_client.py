@@ -16,14 +16,14 @@ import pytest
 import ray
 import torch
 
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.cluster import connect
 from vaegen_ray.service.sampling import coordinator
-from vaegen_ray.service.sampling.client import Pool
+from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.sampling.diffusion_worker import commit
 from vaegen_ray.service.sampling.reader import SampleReader
 from vaegen_ray.service.sampling.sampler import shard_store
@@ -49,7 +49,7 @@ SEEDS = count(1)
 def weights(seed: int) -> dict[str, torch.Tensor]:
     """Weights that no layer has at zero, so that samples differ."""
     generator = torch.Generator().manual_seed(seed)
-    named = denoiser_of(STREAM.diffusion).named_parameters()
+    named = build_denoiser(STREAM.diffusion).named_parameters()
     return {name: 0.1 * torch.randn(p.shape, generator=generator) for name, p in named}
 
 
@@ -71,7 +71,7 @@ def connection(tmp_path: Path, seed: int) -> coordinator.Connection:
     return connection_to(tmp_path, seed)
 
 
-def wait_until(happened: Callable[[], Any], pools: list[Pool]) -> list[str]:
+def wait_until(happened: Callable[[], Any], pools: list[PoolClient]) -> list[str]:
     """Keeps pools alive until something has happened; returns their news."""
     news, end = [], time.monotonic() + SECONDS
     while not happened():
@@ -93,7 +93,7 @@ def hashes(connection: coordinator.Connection) -> dict[int, str]:
 
 def ended(connection: coordinator.Connection) -> bool:
     try:
-        name = connect.actor_name("samples", connection.storage, connection.digest)
+        name = connect.build_actor_name("samples", connection.storage, connection.digest)
         ray.get_actor(name, namespace=connect.NAMESPACE)
     except ValueError:
         return True
@@ -111,7 +111,7 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
     found = []
     for name, samplers, goal in (("one", (1, 1), range(9)), ("three", (3, 3), (8, 3, 5, 0, 1, 7, 2, 6, 4))):
         connection = connection_to(tmp_path / name, seed)
-        pool = Pool(connection, "test", samplers, tuple(goal))
+        pool = PoolClient(connection, "test", samplers, tuple(goal))
         wait_until(lambda c=connection: len(numbers(c)) == 9, [pool])
         found.append(pixels(connection))
         before = hashes(connection)
@@ -120,7 +120,7 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
     store = shard_store(connection.storage, STREAM, connection.digest)
     for number in (2, 7):
         store.delete(number)
-    again = Pool(connection, "test", (2, 2), tuple(goal))
+    again = PoolClient(connection, "test", (2, 2), tuple(goal))
     wait_until(lambda: len(numbers(connection)) == 9, [again])
     again.leave()
     wait_until(lambda: ended(connection), [])
@@ -129,11 +129,11 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
 
 
 def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: coordinator.Connection) -> None:
-    first = Pool(connection, "first", (1, 1), (0,))
-    second = Pool(connection, "second", (1, 2), (0, 1))
+    first = PoolClient(connection, "first", (1, 1), (0,))
+    second = PoolClient(connection, "second", (1, 2), (0, 1))
     wait_until(lambda: numbers(connection) == [0, 1] and second.state, [first, second])
     first.leave()
-    first_goal = Pool(connection, "third", (1, 1), (2,))
+    first_goal = PoolClient(connection, "third", (1, 1), (2,))
     wait_until(lambda: 2 in numbers(connection), [first_goal, second])
     first_goal.leave()
     assert not ended(connection)
@@ -144,7 +144,7 @@ def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: coordinator.Co
 def test_two_storages_with_the_same_model_have_pools_of_their_own(tmp_path: Path, seed: int) -> None:
     first, second = (connection_to(tmp_path / name, seed) for name in ("first", "second"))
     assert first.digest == second.digest
-    pools = [Pool(first, "first", (1, 1), (0,)), Pool(second, "second", (1, 1), (1,))]
+    pools = [PoolClient(first, "first", (1, 1), (0,)), PoolClient(second, "second", (1, 1), (1,))]
     wait_until(lambda: numbers(first) == [0] and numbers(second) == [1], pools)
     for pool in pools:
         pool.leave()
@@ -155,7 +155,7 @@ def test_readers_get_the_samples_and_share_the_memory_of_the_node(
 ) -> None:
     maker = ShardMaker(STREAM, weights(seed))
     expected = np.concatenate([maker.shard(number) for number in range(4)])
-    pool = Pool(connection, "test", (1, 2), ())
+    pool = PoolClient(connection, "test", (1, 2), ())
     pool.beat()
     reader = SampleReader(connection, "reader", 130)
     np.testing.assert_array_equal(reader.read(0, 130), expected[:130])
@@ -171,7 +171,7 @@ def test_readers_get_the_samples_and_share_the_memory_of_the_node(
 
 
 def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: coordinator.Connection, seed: int) -> None:
-    pool = Pool(connection, "test", (2, 2), (0,))
+    pool = PoolClient(connection, "test", (2, 2), (0,))
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
     for pid in ray.get(connection.directory().pids.remote(), timeout=SECONDS):
         os.kill(pid, signal.SIGKILL)
@@ -186,7 +186,7 @@ def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: coordinator.
 
 
 def test_a_reader_outlives_the_directory(connection: coordinator.Connection, seed: int) -> None:
-    pool = Pool(connection, "test", (1, 1), (0, 1))
+    pool = PoolClient(connection, "test", (1, 1), (0, 1))
     wait_until(lambda: numbers(connection) == [0, 1], [pool])
     reader = SampleReader(connection, "reader", 160)
     before = reader.read(0, 40)
@@ -203,7 +203,7 @@ def test_a_reader_outlives_the_directory(connection: coordinator.Connection, see
 def test_a_reader_outlives_the_directory_and_all_samplers_at_once(
     connection: coordinator.Connection, seed: int
 ) -> None:
-    pool = Pool(connection, "test", (2, 2), (0,))
+    pool = PoolClient(connection, "test", (2, 2), (0,))
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
     reader = SampleReader(connection, "reader", 160)
     expected = np.concatenate([ShardMaker(STREAM, weights(seed)).shard(number) for number in range(4)])
@@ -228,7 +228,7 @@ def test_a_pool_that_no_sweep_speaks_to_ends_itself(
         silence_seconds = 0.5
 
     monkeypatch.setattr(coordinator, "Directory", Impatient)
-    pool = Pool(connection, "killed", (1, 1), ())
+    pool = PoolClient(connection, "killed", (1, 1), ())
     pool.beat()
     wait_until(lambda: ended(connection), [])
 
@@ -236,7 +236,7 @@ def test_a_pool_that_no_sweep_speaks_to_ends_itself(
 def test_damaged_weights_are_said(connection: coordinator.Connection) -> None:
     path = Path(connection.storage.where(f"diffusion/{STREAM.diffusion.diffusion_id}/weights.safetensors"))
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-    pool = Pool(connection, "test", (1, 1), ())
+    pool = PoolClient(connection, "test", (1, 1), ())
     pool.beat()
     reader = SampleReader(connection, "reader", 10)
     with pytest.raises(VaegenError, match=r"weights\.safetensors is damaged"):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion import training as training_module
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.diffusion.training import DiffusionTrainer
 from vaegen_ray.errors import DataFormatError, SpecError
@@ -293,7 +293,7 @@ def test_read_only_images_are_taken(tmp_path: Path, digits: np.ndarray) -> None:
 
 
 def weights_of(spec: DiffusionSpec) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in denoiser_of(spec).named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in build_denoiser(spec).named_parameters()}
 
 
 def test_a_safetensors_file_of_the_same_network_is_imported() -> None:

@@ -4,18 +4,18 @@ import random
 
 import pytest
 
-from vaegen_ray.service.sampling.leases import GROW_SECONDS, READER_SECONDS, REST_SECONDS, SHRINK_SECONDS, Ledger
+from vaegen_ray.service.sampling.leases import GROW_SECONDS, READER_SECONDS, REST_SECONDS, SHRINK_SECONDS, LeaseTable
 
 AHEAD = 3
 LONG = 1000
 """A reader's last shard that no test reaches."""
 
 
-def ledger(*stored: int) -> Ledger:
-    return Ledger(stored=set(stored), ahead=AHEAD)
+def ledger(*stored: int) -> LeaseTable:
+    return LeaseTable(stored=set(stored), ahead=AHEAD)
 
 
-def leased(book: Ledger, now: float = 0.0) -> list[int]:
+def leased(book: LeaseTable, now: float = 0.0) -> list[int]:
     """Leases out all that is due, in that order."""
     numbers = []
     while (number := book.due(now)) is not None:
@@ -24,7 +24,7 @@ def leased(book: Ledger, now: float = 0.0) -> list[int]:
     return numbers
 
 
-def make_all(book: Ledger, now: float = 0.0) -> list[int]:
+def make_all(book: LeaseTable, now: float = 0.0) -> list[int]:
     """One sampler makes all that is due."""
     numbers = []
     while (number := book.due(now)) is not None:

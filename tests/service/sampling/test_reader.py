@@ -16,7 +16,7 @@ from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.results.shards import ShardStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.sampling import reader as reader_module
-from vaegen_ray.service.sampling.leases import Ledger
+from vaegen_ray.service.sampling.leases import LeaseTable
 from vaegen_ray.service.sampling.reader import AHEAD, HELD, PATIENCE_SECONDS, SampleReader
 from vaegen_ray.service.sampling.sampler import shard_store
 from vaegen_ray.spec.diffusion import EVALUATION_SHARD, DiffusionSpec, StreamSpec
@@ -345,7 +345,7 @@ def test_the_pool_is_told_what_is_needed_first(reader_of, pool: Pool) -> None:
     released.set()
     np.testing.assert_array_equal(reading.end().images, samples(0, 3 * SIZE))
     for order in (calls, calls[::-1]):
-        book = Ledger(stored=set(), ahead=AHEAD + 2)
+        book = LeaseTable(stored=set(), ahead=AHEAD + 2)
         for call in order:
             book.want(call.name, call.position, call.last, 0.0)
         assert book.due(0.0) == 0
@@ -355,7 +355,7 @@ class Making:
     """A directory with one sampler under a real ledger: whoever asks gets the shard, or "later" once nothing is due."""
 
     def __init__(self, ahead: int) -> None:
-        self.book = Ledger(stored=set(), ahead=ahead)
+        self.book = LeaseTable(stored=set(), ahead=ahead)
         self.made: list[int] = []
         self._lock = threading.Lock()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
@@ -26,7 +26,7 @@ STREAM = StreamSpec(diffusion=MODEL, sampler=Settings(steps=3), shard_size=6, ba
 def weights_of(model: DiffusionSpec, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random weights; an untrained network says nothing, since its last layer is zero."""
     draw = torch.Generator().manual_seed(seed)
-    return {name: 0.3 * torch.randn(p.shape, generator=draw) for name, p in denoiser_of(model).named_parameters()}
+    return {name: 0.3 * torch.randn(p.shape, generator=draw) for name, p in build_denoiser(model).named_parameters()}
 
 
 def sampler_at(folder: Path, stream: StreamSpec = STREAM) -> tuple[Sampler, Path]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray.exceptions import GetTimeoutError
 
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results.diffusions import MARK, WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
@@ -23,7 +23,7 @@ SPEC = DiffusionSpec(channels=8, blocks=1)
 
 
 def weights() -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in denoiser_of(SPEC).named_parameters()}
+    return {name: p.detach().clone() for name, p in build_denoiser(SPEC).named_parameters()}
 
 
 @pytest.fixture

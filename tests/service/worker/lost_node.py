@@ -15,12 +15,12 @@ import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.sampling import coordinator
-from vaegen_ray.service.sampling.client import Pool
+from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.sampling.diffusion_worker import commit
 from vaegen_ray.service.sampling.reader import SampleReader
 from vaegen_ray.spec.diffusion import DiffusionSpec, Sampler, StreamSpec
@@ -68,10 +68,10 @@ def main(folder: Path) -> None:
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     nodes.wait_for_nodes()
     storage = Storage.open(folder)
-    weights = {name: p.detach() for name, p in denoiser_of(STREAM.diffusion).named_parameters()}
+    weights = {name: p.detach() for name, p in build_denoiser(STREAM.diffusion).named_parameters()}
     digest = commit(DiffusionStore(storage, STREAM.diffusion.diffusion_id), STREAM.diffusion, weights, losses=[])
     connection = coordinator.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
-    pool = Pool(connection, "drill", (2, 2), tuple(range(4)))
+    pool = PoolClient(connection, "drill", (2, 2), tuple(range(4)))
     while pool.state.get("shards", 0) < 4:
         pool.beat()
         time.sleep(0.05)

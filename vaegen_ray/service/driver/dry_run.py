@@ -12,7 +12,7 @@ from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.integrity import SCHEMAS, find_faults
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import resources
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.sweep.sweep import Sweep
 
@@ -44,7 +44,7 @@ def planned_devices(options: argparse.Namespace, needed: int) -> tuple[Device, i
         needed: memory that every worker must have for its bundle.
     """
     gpus = options.gpus or (1 if options.preset == "paper" else None)
-    return (H200, gpus) if gpus else connect.local_devices(needed)
+    return (H200, gpus) if gpus else resources.find_local_devices(needed)
 
 
 def as_fast_as_here(device: Device) -> Device:

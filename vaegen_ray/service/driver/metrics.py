@@ -46,7 +46,7 @@ class Metrics:
 
         Args:
             progress: of the bundles.
-            pools: the states of the sampler pools (``Pool.state``), empty ones of those that did not answer yet.
+            pools: the states of the sampler pools (``PoolClient.state``), empty ones of those that did not answer yet.
         """
         answered = [state for state in pools if state]
         for name, value in {

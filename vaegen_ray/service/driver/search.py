@@ -30,7 +30,7 @@ from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tried
 from vaegen_ray.search.space import point_text
 from vaegen_ray.search.suggest import check_optuna, suggest
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import resources
 from vaegen_ray.service.driver.dry_run import as_fast_as_here, planned_devices
 from vaegen_ray.service.driver.progress import Progress
 from vaegen_ray.service.driver.session import SEARCH, Session, open_session
@@ -106,8 +106,8 @@ def _search(
 
     networks = code_shipping.pack(search.sweep.networks)
     code_shipping.check_on_cluster(networks, options.address)
-    device, count = connect.devices()
-    connect.check_precision((spec.precision for spec in search.sweep.trials), device)
+    device, count = resources.find_devices()
+    resources.check_precision((spec.precision for spec in search.sweep.trials), device)
     course = Course(
         search,
         store,
@@ -148,7 +148,7 @@ def _describe(search: Search, store: SweepStore, known: History, options: argpar
     or where it is damaged."""
     mine = search.listed(known.tried)
     if {spec.trial_id for spec in declared_trials(store)} != set(mine["trial_ids"]):
-        store.write_sweep_json({**described(search.sweep, store, options, *connect.local_devices()), **mine})
+        store.write_sweep_json({**described(search.sweep, store, options, *resources.find_local_devices()), **mine})
 
 
 def _counted(known: History) -> str:

@@ -34,15 +34,15 @@ from vaegen_ray.results import leftovers
 from vaegen_ray.results.changes import changes
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import connect, resources
 from vaegen_ray.service.driver.dry_run import dry_run
 from vaegen_ray.service.driver.progress import Progress
 from vaegen_ray.service.driver.session import SWEEP, Session, open_session
 from vaegen_ray.service.inputs import (
     check_networks,
     check_packages,
-    diffusion_images,
     is_present,
+    load_diffusion_images,
     load_images,
     require_imported,
 )
@@ -110,7 +110,7 @@ def _describe(sweep: Sweep, store: SweepStore, options: argparse.Namespace) -> N
     except (StorageError, DataFormatError):
         is_mine = False
     if not is_mine:
-        description = described(sweep, store, options, *connect.local_devices())
+        description = described(sweep, store, options, *resources.find_local_devices())
         store.write_sweep_json({**description, **listed(sweep.trials)})
 
 
@@ -129,13 +129,13 @@ def ray_and_images(
     """
     needed = bundle_bytes(largest(trials), members)
     if options.address in (None, "local") and not has_gpus():  # Ray counts the GPUs
-        check_memory(trials, connect.local_devices(needed)[0], members)
+        check_memory(trials, resources.find_local_devices(needed)[0], members)
     images = in_background(partial(load_images, sweep, options.data_dir))
     if absent:
         images.result()
     connect.connect(options.address, needed)
     try:
-        check_memory(trials, connect.devices()[0], members)
+        check_memory(trials, resources.find_devices()[0], members)
         yield images.result
     finally:
         connect.disconnect()
@@ -160,12 +160,12 @@ def _train(
     store = session.store
 
     def images_of(model: DiffusionSpec) -> np.ndarray:
-        return diffusion_images(model, options.data_dir)
+        return load_diffusion_images(model, options.data_dir)
 
     networks = code_shipping.pack(sweep.networks)
     code_shipping.check_on_cluster(networks, options.address)
-    device, count = connect.devices()
-    connect.check_precision((spec.precision for spec in sweep.trials), device)
+    device, count = resources.find_devices()
+    resources.check_precision((spec.precision for spec in sweep.trials), device)
     bundles = _bundles(sweep, store, todo, device, count, options.bundle_size)
     if note := smaller_bundles(sweep.trials, device, options.bundle_size):
         print(note)

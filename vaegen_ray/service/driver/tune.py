@@ -27,11 +27,11 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.status import HEARTBEAT_SECONDS
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import resources
 from vaegen_ray.service.driver.metrics import Metrics
 from vaegen_ray.service.driver.progress import Progress
 from vaegen_ray.service.driver.scheduler import InOrder, forget
-from vaegen_ray.service.sampling.client import Pool
+from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.worker.bundle_worker import STARTS
 from vaegen_ray.service.worker.trainable import BundleTrainable, Plan, bundle_of
 from vaegen_ray.spec.diffusion import StreamSpec
@@ -84,7 +84,7 @@ class Queue:
     def of(cls, bundles: list[Bundle]) -> "Queue":
         """Of bundles that are known, one after the other."""
         return cls(
-            search=BasicVariantGenerator(max_concurrent=connect.devices()[1]),
+            search=BasicVariantGenerator(max_concurrent=resources.find_devices()[1]),
             scheduler=InOrder(),
             space={"bundle": tune.grid_search(list(range(len(bundles))))},
             samples=1,
@@ -103,7 +103,7 @@ def fit(
     checkpoint_seconds: float,
     save_every: int | None,
     tries: int,
-    pools: dict[StreamSpec, Pool],
+    pools: dict[StreamSpec, PoolClient],
     networks: bytes,
     queue: Queue | None = None,
 ) -> bool:
@@ -142,7 +142,8 @@ def fit(
         networks=networks,
     )
     trainable = tune.with_resources(
-        tune.with_parameters(BundleTrainable, plan=plan, images=images), connect.bundle_resources(use_gpu, bool(pools))
+        tune.with_parameters(BundleTrainable, plan=plan, images=images),
+        resources.build_bundle_resources(use_gpu, bool(pools)),
     )
     # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below. Of
     # a run that is stopped it lists all trials.
@@ -207,7 +208,7 @@ class Watcher(Callback):
     """Carries Tune's reports to the display, to status.json and to Ray's metrics, keeps the sampler pools alive, and
     lets Tune ask for as many bundles at a time as there are devices, while nodes come and go."""
 
-    def __init__(self, store: SweepStore, progress: Progress, queue: Queue, pools: list[Pool]) -> None:
+    def __init__(self, store: SweepStore, progress: Progress, queue: Queue, pools: list[PoolClient]) -> None:
         self._store = store
         self._progress = progress
         self._queue = queue
@@ -270,7 +271,7 @@ class Watcher(Callback):
             return
         self._last_heartbeat = time.monotonic()
         if ray.is_initialized():
-            self._queue.search.max_concurrent = min(connect.devices()[1], self._queue.at_most or sys.maxsize)
+            self._queue.search.max_concurrent = min(resources.find_devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
         self._metrics.update(progress, [pool.state for pool in self._pools])
         status = {

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 
 from vaegen_ray.data import catalog
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import connect, resources
 from vaegen_ray.service.sampling import train_models
 from vaegen_ray.service.sampling.coordinator import Connection
 from vaegen_ray.spec.diffusion import EVALUATION_SHARD, DiffusionSpec, StreamSpec
@@ -36,7 +36,7 @@ def open_pools(
     checkpoint_seconds: float,
     goal: Sequence[int] | None = None,
     evaluated: Mapping[StreamSpec, int] | None = None,
-) -> "dict[StreamSpec, Pool]":
+) -> "dict[StreamSpec, PoolClient]":
     """Trains the models that are missing and starts the pools of streams.
 
     Args:
@@ -58,8 +58,8 @@ def open_pools(
         return {}
     models = dict.fromkeys(stream.diffusion for stream in streams)
     digests = train_models.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
-    device, count = connect.devices(connect.SAMPLER)
-    connect.check_precision((stream.precision for stream in streams), device)
+    device, count = resources.find_devices(resources.SAMPLER)
+    resources.check_precision((stream.precision for stream in streams), device)
     pools = {}
     for stream in streams:
         connection = Connection(
@@ -70,13 +70,13 @@ def open_pools(
         )
         tested = stream.shards((evaluated or {}).get(stream, catalog.info(stream.diffusion.dataset).n_test))
         first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + tested))
-        pools[stream] = Pool(connection, sweep, samplers or (1, count), first if goal is None else goal)
+        pools[stream] = PoolClient(connection, sweep, samplers or (1, count), first if goal is None else goal)
     for pool in pools.values():
         pool.beat()
     return pools
 
 
-class Pool:
+class PoolClient:
     """Keeps the pool of one stream alive for a sweep.
 
     Args:
@@ -130,7 +130,9 @@ class Pool:
             self._directory = self._answer = None
             self._failures += 1
             if self._failures % FAILURES == 0:
-                news.append(f"the sampler pool does not answer ({self._failures} times): {connect.reason_of(error)}")
+                news.append(
+                    f"the sampler pool does not answer ({self._failures} times): {connect.describe_error(error)}"
+                )
         return news
 
     def aim(self, goal: Sequence[int]) -> None:

@@ -22,8 +22,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from vaegen_ray.errors import StorageError, VaegenError
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.cluster import connect
-from vaegen_ray.service.sampling.leases import Guest, Ledger
+from vaegen_ray.service.cluster import connect, resources
+from vaegen_ray.service.sampling.leases import Client, LeaseTable
 from vaegen_ray.service.sampling.sampler import Sampler, load_shard, shard_store
 from vaegen_ray.service.sampling.stats import Counts
 from vaegen_ray.spec.diffusion import StreamSpec
@@ -60,7 +60,7 @@ class Connection:
         return (
             ray.remote(Directory)
             .options(
-                name=connect.actor_name("samples", self.storage, self.digest),
+                name=connect.build_actor_name("samples", self.storage, self.digest),
                 namespace=connect.NAMESPACE,
                 get_if_exists=True,
                 lifetime="detached",
@@ -81,7 +81,7 @@ class Directory:
         self._connection = connection
         self._stream = connection.stream
         self._store = shard_store(connection.storage, connection.stream, connection.digest)
-        self._ledger = Ledger(stored=set(), ahead=2)
+        self._ledger = LeaseTable(stored=set(), ahead=2)
         shard_bytes = self._stream.shard_size * self._stream.image_bytes
         store_bytes = ray.cluster_resources().get("object_store_memory", 0)
         self._most_objects = max(4, int(CACHE_PART * store_bytes / shard_bytes))
@@ -93,7 +93,7 @@ class Directory:
         self._experienced: set[str] = set()
         """Samplers that have made a shard, so that the next one needs no start."""
         self._started = self._losses = 0
-        self._guests: dict[str, Guest] = {}
+        self._guests: dict[str, Client] = {}
         self._lonely_since = time.monotonic()
         self._notes: list[str] = []
         self._fault: str | None = None
@@ -134,7 +134,7 @@ class Directory:
         self._run()
         known = self._guests.get(sweep)
         told = known.notes_told if known else len(self._notes) * bool(self._guests)
-        self._guests[sweep] = Guest(low, high, time.monotonic(), len(self._notes))
+        self._guests[sweep] = Client(low, high, time.monotonic(), len(self._notes))
         self._ledger.goals[sweep] = goal
         self._ledger.ahead = 2 * max(guest.high for guest in self._guests.values()) + 2
         self._wake.set()
@@ -239,7 +239,7 @@ class Directory:
             try:
                 await self._tend(time.monotonic())
             except Exception as error:  # without a manager all readers would wait for ever
-                self._complain(f"the sampler pool failed: {connect.reason_of(error)}")
+                self._complain(f"the sampler pool failed: {connect.describe_error(error)}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), MANAGER_SECONDS)
 
@@ -262,7 +262,7 @@ class Directory:
             self._end()
 
     def _scale(self, now: float) -> None:
-        guests = self._guests.values() or [Guest(0, 1, now)]  # after a restart readers may come before sweeps
+        guests = self._guests.values() or [Client(0, 1, now)]  # after a restart readers may come before sweeps
         low, high = (max(getattr(guest, end) for guest in guests) for end in ("low", "high"))
         wanted = len(self._samplers)
         if self._fault is None:
@@ -278,7 +278,7 @@ class Directory:
 
     def _new_sampler(self) -> Any:
         device = "cuda" if self._connection.use_gpu else "cpu"
-        options = connect.sampler_options(self._connection.use_gpu)
+        options = resources.build_sampler_options(self._connection.use_gpu)
         options["max_concurrency"] = LEASES + 1  # one more, to be asked for its process
         made: Any = ray.remote(self.sampler_class).options(**options)
         return made.remote(self._connection.storage, self._stream, self._connection.digest, device)
@@ -346,7 +346,7 @@ class Directory:
         if name not in self._samplers:
             return
         self._losses += 1
-        reason = "it hung" if isinstance(error, TimeoutError) else connect.reason_of(error)
+        reason = "it hung" if isinstance(error, TimeoutError) else connect.describe_error(error)
         self._notes.append(f"a sampler was lost {where} ({reason})")
         self._dismiss(name)
         if self._losses >= MOST_LOSSES:

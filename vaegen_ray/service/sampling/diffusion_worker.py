@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegen_ray.diffusion.network import denoiser_of
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker, load_weights
 from vaegen_ray.diffusion.training import DiffusionTrainer
 from vaegen_ray.errors import DataFormatError
@@ -144,7 +144,7 @@ def import_weights(spec: DiffusionSpec, data: bytes, where: str) -> dict[str, Te
         tensors = {name: tensor.float() for name, tensor in safetensors.torch.load(data).items()}
     except (safetensors.SafetensorError, ValueError) as error:
         raise DataFormatError(f"{where} is not a safetensors file: {error}") from None
-    load_weights(denoiser_of(spec), tensors, where)
+    load_weights(build_denoiser(spec), tensors, where)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise DataFormatError(f"{where} holds weights that are not finite: {name}")

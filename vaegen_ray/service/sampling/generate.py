@@ -27,14 +27,14 @@ STALL_SECONDS = 900.0
 
 def train(storage: Storage, spec: DiffusionSpec, options: Any, say: Say) -> int:
     """Trains a diffusion model, or says that it is trained; returns the exit code."""
-    from vaegen_ray.service.inputs import diffusion_images, require_imported
+    from vaegen_ray.service.inputs import load_diffusion_images, require_imported
     from vaegen_ray.service.sampling import train_models
 
     storage.probe()
     leftovers.sweep(storage, "samples", "diffusion")
     require_imported(storage, spec)
     if train_models.committed(storage, spec, say) is None:
-        images = diffusion_images(spec, options.data_dir)
+        images = load_diffusion_images(spec, options.data_dir)
         connect.connect(options.address)
         try:
             train_models.ensure(storage, [spec], lambda _: images, say, checkpoint_seconds=options.checkpoint_seconds)
@@ -130,7 +130,7 @@ def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, s
         SpecError: more than a stream has.
         VaegenError: the pool says what is wrong, or makes nothing.
     """
-    from vaegen_ray.service.inputs import diffusion_images, require_imported
+    from vaegen_ray.service.inputs import load_diffusion_images, require_imported
     from vaegen_ray.service.sampling.client import open_pools
 
     if samples > stream.training_samples:
@@ -146,7 +146,7 @@ def generate(storage: Storage, stream: StreamSpec, samples: int, options: Any, s
             "vaegen-samples",
             [stream],
             options.samplers,
-            lambda model: diffusion_images(model, options.data_dir),
+            lambda model: load_diffusion_images(model, options.data_dir),
             say,
             checkpoint_seconds=options.checkpoint_seconds,
             goal=wanted,

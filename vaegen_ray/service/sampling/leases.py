@@ -33,7 +33,7 @@ class Reader:
 
 
 @dataclass
-class Guest:
+class Client:
     """A sweep that uses the pool."""
 
     low: int
@@ -43,7 +43,7 @@ class Guest:
 
 
 @dataclass
-class Ledger:
+class LeaseTable:
     """Shards by number. ``stored`` are the files that are there."""
 
     stored: set[int]

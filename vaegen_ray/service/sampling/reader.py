@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from vaegen_ray.errors import StorageError, VaegenError
-from vaegen_ray.service.cluster.connect import reason_of
+from vaegen_ray.service.cluster.connect import describe_error
 from vaegen_ray.service.sampling.coordinator import Connection
 from vaegen_ray.service.sampling.sampler import read_shard, shard_store
 
@@ -141,7 +141,7 @@ class SampleReader:
                     images: np.ndarray = ray.get(value[0], timeout=ANSWER_SECONDS)
                     return images
                 except RayError as error:
-                    lost, reason = True, reason_of(error)
+                    lost, reason = True, describe_error(error)
             found, notes = read_shard(self._store, number)
             self.notes += notes
             if found is not None:
@@ -176,7 +176,7 @@ class SampleReader:
         except (RayError, GetTimeoutError, ValueError) as error:
             self._directory = None
             self._told_seconds -= waited
-            return "silence", reason_of(error)
+            return "silence", describe_error(error)
 
 
 def _position(needed: Needed, number: int) -> int:

@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskErr
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.cluster import connect, resources
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.text import clock
 
@@ -109,7 +109,7 @@ def ensure(
         if spec.weights:
             raise VaegenError(f"imported weights {spec.weights} are damaged; take them again: vaegen diffusion import")
     if absent:
-        connect.check_precision((spec.precision for spec in absent), connect.devices(connect.SAMPLER)[0])
+        resources.check_precision((spec.precision for spec in absent), resources.find_devices(resources.SAMPLER)[0])
     _at_once([partial(_train, storage, spec, images_of(spec), say, checkpoint_seconds) for spec in absent])
     trained = {spec: digests[spec] or committed(storage, spec, say) for spec in digests}
     assert None not in trained.values(), trained
@@ -146,16 +146,16 @@ def _train(
     resumed = ", going on from its checkpoint" if store.is_started() else ""
     name = f"{spec.n_train:,} images of {spec.dataset}"
     say(f"training a diffusion model (EDM, {spec.network}) on {name}: {spec.images:,} images to see{resumed}")
-    device, _ = connect.devices(connect.SAMPLER)
+    device, _ = resources.find_devices(resources.SAMPLER)
     use_gpu = device.kind == "cuda"
-    resources = connect.diffusion_options(use_gpu, one_core=spec.network == "mlp")
+    reserved = resources.build_diffusion_options(use_gpu, one_core=spec.network == "mlp")
     held = ray.put(images)
     for attempt in range(1, TRIES + 1):
         options: dict[str, Any] = {
-            "name": connect.actor_name("diffusion", storage, spec.diffusion_id),
+            "name": connect.build_actor_name("diffusion", storage, spec.diffusion_id),
             "namespace": connect.NAMESPACE,
             "get_if_exists": True,
-            **resources,
+            **reserved,
         }
         actor: Any = (
             ray.remote(concurrency_groups={"state": 1})(DiffusionActor)  # type: ignore[call-overload]
@@ -163,7 +163,7 @@ def _train(
             .remote(storage, spec, held, device="cuda" if use_gpu else "cpu", checkpoint_seconds=checkpoint_seconds)
         )
         try:
-            if _has_begun(actor, storage, spec, resources, say):
+            if _has_begun(actor, storage, spec, reserved, say):
                 _follow(actor, f"diffusion model ({name})", say)
             took = clock(time.monotonic() - started)
             say(f"the diffusion model is trained ({name}): {_loss(store)}{took}; {store.where()}")
@@ -171,7 +171,7 @@ def _train(
             return
         except RayTaskError as error:
             ray.kill(actor)
-            reason = connect.reason_of(error)
+            reason = connect.describe_error(error)
             if isinstance(error.cause, StorageError):
                 if error.cause.final:
                     raise StorageError(reason) from None
@@ -179,7 +179,7 @@ def _train(
                 continue
             raise VaegenError(f"the training of diffusion model {spec.diffusion_id} failed: {reason}") from None
         except RayError as error:
-            reason = "it died" if isinstance(error, ActorDiedError) else connect.reason_of(error)
+            reason = "it died" if isinstance(error, ActorDiedError) else connect.describe_error(error)
             say(f"the worker of the diffusion model was lost ({reason}); start {attempt} of {TRIES}")
             ray.kill(actor)
     raise VaegenError(f"the training of diffusion model {spec.diffusion_id} was given up after {TRIES} starts")
@@ -192,7 +192,7 @@ def _loss(store: DiffusionStore) -> str:
 
 
 def _has_begun(
-    actor: Any, storage: Storage, spec: DiffusionSpec, resources: dict[str, Any], say: Callable[[str], None]
+    actor: Any, storage: Storage, spec: DiffusionSpec, reserved: dict[str, Any], say: Callable[[str], None]
 ) -> bool:
     """Waits until the worker has a device and its data; False when another driver has trained the model meanwhile."""
     answer = actor.state.remote()
@@ -203,8 +203,8 @@ def _has_begun(
             return False
         if time.monotonic() - last_line >= WAITING_LINE_SECONDS:
             last_line, waited = time.monotonic(), True
-            counts = {name: count for name, count in resources.items() if name != "resources"}
-            counts |= resources.get("resources", {})
+            counts = {name: count for name, count in reserved.items() if name != "resources"}
+            counts |= reserved.get("resources", {})
             wanted = ", ".join(f"{count} {name.removeprefix('num_')}" for name, count in counts.items())
             say(f"the training of the diffusion model waits for {wanted}, {clock(time.monotonic() - started)} so far")
     ray.get(answer)

@@ -16,7 +16,7 @@ from types import ModuleType
 from vaegen_ray.errors import VaegenError, in_one_line
 from vaegen_ray.models import registry
 from vaegen_ray.models.registry import OwnNetwork
-from vaegen_ray.service.cluster.connect import reason_of
+from vaegen_ray.service.cluster.connect import describe_error
 
 CHECK_SECONDS = 300.0
 """Longest wait for a worker of the cluster that tries the networks."""
@@ -84,7 +84,7 @@ def check_on_cluster(packed: bytes, address: str | None) -> None:
     except GetTimeoutError:
         pass  # no node is up yet; those that come say it themselves
     except RayError as error:
-        raise VaegenError(reason_of(error)) from None
+        raise VaegenError(describe_error(error)) from None
 
 
 def _modules_of(networks: Iterable[OwnNetwork]) -> list[ModuleType]:
