@@ -76,14 +76,14 @@ def pool_rate(connection: Any, samplers: int, shards: int) -> float:
     """Images a second of a pool that has made its first shards, from when every sampler has written another one to when
     each has one left."""
     from vaegen_ray.service.sampling.client import PoolClient
-    from vaegen_ray.service.sampling.sampler import shard_store
+    from vaegen_ray.service.sampling.sampler import build_shard_store
 
-    store = shard_store(connection.storage, connection.stream, connection.digest)
+    store = build_shard_store(connection.storage, connection.stream, connection.digest)
     for number in store.numbers():
         store.delete(number)
     pool = PoolClient(connection, "benchmark", (samplers, samplers), tuple(range(2 * samplers)))
     _until(pool, store, 2 * samplers)
-    pool.aim(tuple(range(2 * samplers + shards)))
+    pool.set_goal(tuple(range(2 * samplers + shards)))
     _until(pool, store, 2 * samplers + shards)
     pool.leave()
     new = range(2 * samplers, 2 * samplers + shards)
@@ -132,10 +132,10 @@ def on_cpu(shards: int, repeats: int) -> None:
     from vaegen_ray.results.diffusions import DiffusionStore
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.service.cluster import connect
+    from vaegen_ray.service.sampling.actors import Connection
     from vaegen_ray.service.sampling.client import PoolClient
-    from vaegen_ray.service.sampling.coordinator import Connection
     from vaegen_ray.service.sampling.diffusion_worker import commit
-    from vaegen_ray.service.sampling.sampler import shard_store
+    from vaegen_ray.service.sampling.sampler import build_shard_store
 
     print(describe("torch", "ray", "pyarrow"))
     stream = base_stream("digits", "laptop")
@@ -159,7 +159,7 @@ def on_cpu(shards: int, repeats: int) -> None:
             )
         epochs = 60
         reader_pool = PoolClient(connection, "benchmark", (1, 2), tuple(range(stream.shards(1000 * epochs))))
-        files = shard_store(storage, stream, connection.digest)
+        files = build_shard_store(storage, stream, connection.digest)
         while len(files.numbers()) < stream.shards(1000 * epochs):
             reader_pool.beat()
             time.sleep(0.1)

@@ -37,7 +37,12 @@ FLOORS = (
 """From the ground up. A module imports from its own part and from the floors below."""
 SERVICE_FLOORS = ("cluster", "sampling", "worker", "driver")
 """The same inside of ``service``."""
-FORBIDDEN = (("dashboard", "service"), ("service.worker", "figures"), ("doctor.cluster", "doctor.run"))
+FORBIDDEN = (
+    ("dashboard", "service"),
+    ("service.worker", "figures"),
+    ("service.sampling", "figures"),
+    ("doctor.cluster", "doctor.run"),
+)
 """Arrows that the floors alone would allow."""
 HOMES = {"ray": {"service", "doctor"}, "pyarrow": {"results"}, "matplotlib": {"figures"}}
 TORCH_AT_IMPORT = (

@@ -19,7 +19,7 @@ TITLES = {
     "/raylet/raylet": "raylet",
     "ray::ResourceTrainable": "worker",
     "ray::Sampler": "sampler",
-    "ray::Directory": "directory",
+    "ray::CoordinatorActor": "coordinator",
     "ray::DiffusionActor": "diffusion worker",
     "ray::DashboardAgent": "agent",
     "ray::RuntimeEnvAgent": "agent",

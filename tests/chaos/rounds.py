@@ -125,7 +125,7 @@ class Round:
         draw = self._draw
         kinds = ["worker"] * 6 + ["driver", "raylet", "gcs", "agent", "log monitor", "idle worker"]
         if "samples" in self.scenario:
-            kinds += ["sampler"] * 4 + ["directory"] * 2 + ["diffusion worker"] * 2
+            kinds += ["sampler"] * 4 + ["coordinator"] * 2 + ["diffusion worker"] * 2
         planned = []
         for _ in range(draw.randint(*DISTURBANCES)):
             target = draw.choice(kinds)

@@ -3,7 +3,7 @@
     python sweep.py [--samples] [options of a sweep]
 
 It has evaluations on the way, series of numbers, and weights. With ``--samples`` two of its bundles are trained on the
-samples of a small diffusion model, so that samplers, their directory and the worker of a diffusion model exist too.
+samples of a small diffusion model, so that samplers, their coordinator and the worker of a diffusion model exist too.
 """
 
 import argparse

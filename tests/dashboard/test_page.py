@@ -241,14 +241,14 @@ def stream(growing: Any) -> tuple[SweepStore, ShardStore]:
 
 
 def pool_state(now: float = 0.0, **more: Any) -> dict[str, Any]:
-    """What a directory writes (``Directory.state``): a reader waits for shard 3, another has two shards ahead."""
+    """What a coordinator writes (``ShardCoordinator.state``): one reader waits, one has two shards ahead."""
     ledger = LeaseTable(stored={0, 1, 2}, ahead=2)
     ledger.want("first", 3, 9, now)
     ledger.lease(3, "sampler-1", now)
     ledger.want("second", 1, 9, now)
     ledger.forget("first") if more.pop("nobody_waits", False) else None
     state = {"samplers": 2, "shards": 3, "making": sorted(ledger.leases), "readers": len(ledger.readers)}
-    state |= {"depth": ledger.depth(), "shards_waited_for": ledger.waiting(), "fault": None}
+    state |= {"depth": ledger.compute_depth(), "shards_waited_for": ledger.list_waited_for(), "fault": None}
     return {"time": time.time(), **state, "images_per_second": 1234.5, "waited_seconds": 61.25, **more}
 
 

@@ -6,7 +6,7 @@
 POINT is where SIGKILL strikes the process that comes there for the COUNT-th time:
 
     made        a sampler, before it writes a shard          written     a sampler, after it wrote it
-    asked       the directory, when a reader asks            got         a reader, when it has fetched a shard
+    asked       the coordinator, when a reader asks            got         a reader, when it has fetched a shard
     begun       the worker of the diffusion model, before it trains
     trained     the worker of the diffusion model, after it trained a little and wrote a checkpoint
     full        no kill: the storage refuses every shard from then on, as a full disk does
@@ -29,7 +29,7 @@ from vaegen_ray.launch.main import main
 from vaegen_ray.launch.options import add_stream_options
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage_errors import explained
-from vaegen_ray.service.sampling import coordinator, train_models
+from vaegen_ray.service.sampling import actors
 from vaegen_ray.service.worker import trainable
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, base_stream
@@ -64,7 +64,7 @@ def refuse(path: str, *, full: str, away: str) -> None:
                 raise OSError(code, os.strerror(code))
 
 
-class FaultySampler(coordinator.Sampler):
+class FaultySampler(actors.Sampler):
     def make(self, number: int) -> Any:
         write = type(self._shards).write
 
@@ -78,7 +78,7 @@ class FaultySampler(coordinator.Sampler):
         return super().make(number)
 
 
-class FaultyDirectory(coordinator.Directory):
+class FaultyCoordinator(actors.CoordinatorActor):
     sampler_class = FaultySampler
 
     async def shard(self, *args: Any, **more: Any) -> tuple[str, Any]:
@@ -93,14 +93,13 @@ class FaultyReader(trainable.SampleReader):
         return found
 
 
-class FaultyDiffusionActor(train_models.DiffusionActor):
+class FaultyDiffusionActor(actors.DiffusionActor):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "checkpoint_seconds": 0.0})
 
     def advance(self, seconds: float) -> dict[str, Any]:
         reach("begun")
-        storage, spec = self._made_of[0][:2]
-        refuse(DiffusionStore(storage, spec.diffusion_id).where(), full="model", away="model_away")
+        refuse(DiffusionStore(self._storage, self._spec.diffusion_id).where(), full="model", away="model_away")
         told = super().advance(0.01)
         reach("trained")
         return told
@@ -129,7 +128,7 @@ def declare(options: Any) -> Sweep:
 if __name__ == "__main__":
     from vaegen_ray.service.driver import tune
 
-    coordinator.Directory = FaultyDirectory  # type: ignore[misc]
-    train_models.DiffusionActor = FaultyDiffusionActor  # type: ignore[misc]
+    actors.CoordinatorActor = FaultyCoordinator  # type: ignore[misc]
+    actors.DiffusionActor = FaultyDiffusionActor  # type: ignore[misc]
     tune.BundleTrainable = FaultyTrainable  # type: ignore[misc]
     sys.exit(main(declare, "A sweep with a fault.", add_stream_options, argv=sys.argv[4:]))

@@ -1,5 +1,5 @@
 """Trains a diffusion model whose worker stops at a chosen point until the driver has said how far the training is. Run
-by ``test_diffusion.py``.
+by ``test_train_models.py``.
 
     python pausing_diffusion.py POINT FOLDER
 
@@ -15,7 +15,7 @@ from typing import Any
 from vaegen_ray.data import catalog
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.cluster import connect
-from vaegen_ray.service.sampling import train_models
+from vaegen_ray.service.sampling import actors, train_models
 from vaegen_ray.spec.diffusion import DiffusionSpec
 
 POINT, FOLDER = sys.argv[1], Path(sys.argv[2])
@@ -30,24 +30,24 @@ def pause() -> None:
         time.sleep(0.01)
 
 
-class PausingActor(train_models.DiffusionActor):
-    def ready(self) -> Any:
+class PausingActor(actors.DiffusionActor):
+    def find_worker(self) -> Any:
         is_new = self._worker is None
-        worker = super().ready()
+        worker = super().find_worker()
         if is_new:
-            tidy, update = worker._tidy, worker._trainer._update
+            finish, update = worker._finish, worker._trainer._update
 
-            def pausing_tidy() -> None:
+            def pausing_finish() -> Any:
                 if POINT == "commit":
                     pause()
-                tidy()
+                return finish()
 
             def pausing_update(*batch: Any) -> None:
                 if POINT == "block" and worker._trainer.step == 3:
                     pause()
                 update(*batch)
 
-            worker._tidy, worker._trainer._update = pausing_tidy, pausing_update
+            worker._finish, worker._trainer._update = pausing_finish, pausing_update
         return worker
 
 
@@ -58,11 +58,11 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    train_models.DiffusionActor = PausingActor  # type: ignore[misc]
+    actors.DiffusionActor = PausingActor  # type: ignore[misc]
     train_models.LINE_SECONDS = 0.1
     train_models.WAITING_LINE_SECONDS = 0.0 if POINT == "block" else 60.0
     digits = catalog.load("digits", n_train=100, native=True).train.images
     connect.connect(None)
     storage = Storage.open(FOLDER)
-    train_models.ensure(storage, [SPEC], lambda spec: digits, say, checkpoint_seconds=10.0)
+    train_models.train_missing(storage, [SPEC], lambda spec: digits, say, checkpoint_seconds=10.0)
     connect.disconnect()

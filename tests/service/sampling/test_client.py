@@ -22,11 +22,11 @@ from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.cluster import connect
-from vaegen_ray.service.sampling import coordinator
+from vaegen_ray.service.sampling import actors
 from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.sampling.diffusion_worker import commit
 from vaegen_ray.service.sampling.reader import SampleReader
-from vaegen_ray.service.sampling.sampler import shard_store
+from vaegen_ray.service.sampling.sampler import build_shard_store
 from vaegen_ray.spec.diffusion import DiffusionSpec, Sampler, StreamSpec
 
 STREAM = StreamSpec(
@@ -53,11 +53,11 @@ def weights(seed: int) -> dict[str, torch.Tensor]:
     return {name: 0.1 * torch.randn(p.shape, generator=generator) for name, p in named}
 
 
-def connection_to(folder: Path, seed: int) -> coordinator.Connection:
+def connection_to(folder: Path, seed: int) -> actors.Connection:
     storage = Storage.open(folder)
     store = DiffusionStore(storage, STREAM.diffusion.diffusion_id)
     digest = commit(store, STREAM.diffusion, weights(seed), losses=[])
-    return coordinator.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
+    return actors.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def seed() -> int:
 
 
 @pytest.fixture
-def connection(tmp_path: Path, seed: int) -> coordinator.Connection:
+def connection(tmp_path: Path, seed: int) -> actors.Connection:
     return connection_to(tmp_path, seed)
 
 
@@ -82,16 +82,16 @@ def wait_until(happened: Callable[[], Any], pools: list[PoolClient]) -> list[str
     return news
 
 
-def numbers(connection: coordinator.Connection) -> list[int]:
-    return shard_store(connection.storage, STREAM, connection.digest).numbers()
+def numbers(connection: actors.Connection) -> list[int]:
+    return build_shard_store(connection.storage, STREAM, connection.digest).numbers()
 
 
-def hashes(connection: coordinator.Connection) -> dict[int, str]:
-    store = shard_store(connection.storage, STREAM, connection.digest)
+def hashes(connection: actors.Connection) -> dict[int, str]:
+    store = build_shard_store(connection.storage, STREAM, connection.digest)
     return {n: hashlib.sha256(Path(store.where(n)).read_bytes()).hexdigest() for n in store.numbers()}
 
 
-def ended(connection: coordinator.Connection) -> bool:
+def ended(connection: actors.Connection) -> bool:
     try:
         name = connect.build_actor_name("samples", connection.storage, connection.digest)
         ray.get_actor(name, namespace=connect.NAMESPACE)
@@ -100,8 +100,8 @@ def ended(connection: coordinator.Connection) -> bool:
     return False
 
 
-def pixels(connection: coordinator.Connection) -> dict[int, bytes]:
-    store = shard_store(connection.storage, STREAM, connection.digest)
+def pixels(connection: actors.Connection) -> dict[int, bytes]:
+    store = build_shard_store(connection.storage, STREAM, connection.digest)
     return {number: np.array(store.read(number)).tobytes() for number in store.numbers()}
 
 
@@ -117,7 +117,7 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
         before = hashes(connection)
         pool.leave()
         wait_until(lambda c=connection: ended(c), [])
-    store = shard_store(connection.storage, STREAM, connection.digest)
+    store = build_shard_store(connection.storage, STREAM, connection.digest)
     for number in (2, 7):
         store.delete(number)
     again = PoolClient(connection, "test", (2, 2), tuple(goal))
@@ -128,7 +128,7 @@ def test_bytes_are_equal_by_one_and_three_samplers_in_any_order_and_after_deleti
     assert found == [expected, expected]
 
 
-def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: coordinator.Connection) -> None:
+def test_sweeps_share_a_pool_and_the_last_one_ends_it(connection: actors.Connection) -> None:
     first = PoolClient(connection, "first", (1, 1), (0,))
     second = PoolClient(connection, "second", (1, 2), (0, 1))
     wait_until(lambda: numbers(connection) == [0, 1] and second.state, [first, second])
@@ -150,9 +150,7 @@ def test_two_storages_with_the_same_model_have_pools_of_their_own(tmp_path: Path
         pool.leave()
 
 
-def test_readers_get_the_samples_and_share_the_memory_of_the_node(
-    connection: coordinator.Connection, seed: int
-) -> None:
+def test_readers_get_the_samples_and_share_the_memory_of_the_node(connection: actors.Connection, seed: int) -> None:
     maker = ShardMaker(STREAM, weights(seed))
     expected = np.concatenate([maker.shard(number) for number in range(4)])
     pool = PoolClient(connection, "test", (1, 2), ())
@@ -170,14 +168,14 @@ def test_readers_get_the_samples_and_share_the_memory_of_the_node(
     pool.leave()
 
 
-def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: coordinator.Connection, seed: int) -> None:
+def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: actors.Connection, seed: int) -> None:
     pool = PoolClient(connection, "test", (2, 2), (0,))
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
-    for pid in ray.get(connection.directory().pids.remote(), timeout=SECONDS):
+    for pid in ray.get(connection.find_coordinator().pids.remote(), timeout=SECONDS):
         os.kill(pid, signal.SIGKILL)
-    pool.aim(tuple(range(6)))
+    pool.set_goal(tuple(range(6)))
     news = wait_until(lambda: len(numbers(connection)) == 6, [pool])
-    pool.aim(tuple(range(6)))
+    pool.set_goal(tuple(range(6)))
     news += wait_until(lambda: pool.state.get("shards") == 6, [pool])
     assert sum("a sampler was lost" in line for line in news) >= 1
     expected = {number: ShardMaker(STREAM, weights(seed)).shard(number).tobytes() for number in range(6)}
@@ -185,13 +183,13 @@ def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: coordinator.
     pool.leave()
 
 
-def test_a_reader_outlives_the_directory(connection: coordinator.Connection, seed: int) -> None:
+def test_a_reader_outlives_the_coordinator(connection: actors.Connection, seed: int) -> None:
     pool = PoolClient(connection, "test", (1, 1), (0, 1))
     wait_until(lambda: numbers(connection) == [0, 1], [pool])
     reader = SampleReader(connection, "reader", 160)
     before = reader.read(0, 40)
     kept = before.copy()
-    ray.kill(connection.directory(), no_restart=False)
+    ray.kill(connection.find_coordinator(), no_restart=False)
     expected = np.concatenate([ShardMaker(STREAM, weights(seed)).shard(number) for number in range(4)])
     pool.beat()
     np.testing.assert_array_equal(reader.read(0, 160), expected)
@@ -200,18 +198,16 @@ def test_a_reader_outlives_the_directory(connection: coordinator.Connection, see
     pool.leave()
 
 
-def test_a_reader_outlives_the_directory_and_all_samplers_at_once(
-    connection: coordinator.Connection, seed: int
-) -> None:
+def test_a_reader_outlives_the_coordinator_and_all_samplers_at_once(connection: actors.Connection, seed: int) -> None:
     pool = PoolClient(connection, "test", (2, 2), (0,))
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
     reader = SampleReader(connection, "reader", 160)
     expected = np.concatenate([ShardMaker(STREAM, weights(seed)).shard(number) for number in range(4)])
     np.testing.assert_array_equal(reader.read(0, 40), expected[:40])
-    samplers = ray.get(connection.directory().pids.remote(), timeout=SECONDS)
-    ray.kill(connection.directory(), no_restart=False)
+    samplers = ray.get(connection.find_coordinator().pids.remote(), timeout=SECONDS)
+    ray.kill(connection.find_coordinator(), no_restart=False)
     for pid in samplers:
-        with suppress(ProcessLookupError):  # they may have ended with the directory
+        with suppress(ProcessLookupError):  # they may have ended with the coordinator
             os.kill(pid, signal.SIGKILL)
     with ThreadPoolExecutor(1) as reading:
         read = reading.submit(reader.read, 0, 160)
@@ -222,18 +218,18 @@ def test_a_reader_outlives_the_directory_and_all_samplers_at_once(
 
 
 def test_a_pool_that_no_sweep_speaks_to_ends_itself(
-    connection: coordinator.Connection, monkeypatch: pytest.MonkeyPatch
+    connection: actors.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Impatient(coordinator.Directory):
+    class Impatient(actors.CoordinatorActor):
         silence_seconds = 0.5
 
-    monkeypatch.setattr(coordinator, "Directory", Impatient)
+    monkeypatch.setattr(actors, "CoordinatorActor", Impatient)
     pool = PoolClient(connection, "killed", (1, 1), ())
     pool.beat()
     wait_until(lambda: ended(connection), [])
 
 
-def test_damaged_weights_are_said(connection: coordinator.Connection) -> None:
+def test_damaged_weights_are_said(connection: actors.Connection) -> None:
     path = Path(connection.storage.where(f"diffusion/{STREAM.diffusion.diffusion_id}/weights.safetensors"))
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
     pool = PoolClient(connection, "test", (1, 1), ())

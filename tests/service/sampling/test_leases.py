@@ -18,7 +18,7 @@ def ledger(*stored: int) -> LeaseTable:
 def leased(book: LeaseTable, now: float = 0.0) -> list[int]:
     """Leases out all that is due, in that order."""
     numbers = []
-    while (number := book.due(now)) is not None:
+    while (number := book.find_due(now)) is not None:
         book.lease(number, f"sampler of {number}", now)
         numbers.append(number)
     return numbers
@@ -27,9 +27,9 @@ def leased(book: LeaseTable, now: float = 0.0) -> list[int]:
 def make_all(book: LeaseTable, now: float = 0.0) -> list[int]:
     """One sampler makes all that is due."""
     numbers = []
-    while (number := book.due(now)) is not None:
+    while (number := book.find_due(now)) is not None:
         book.lease(number, "a", now)
-        book.done(number)
+        book.complete(number)
         numbers.append(number)
     return numbers
 
@@ -38,7 +38,7 @@ def make_all(book: LeaseTable, now: float = 0.0) -> list[int]:
 
 
 def test_nobody_wants_nothing() -> None:
-    assert ledger().due(0.0) is None and ledger(0, 1).waiting() == []
+    assert ledger().find_due(0.0) is None and ledger(0, 1).list_waited_for() == []
 
 
 @pytest.mark.parametrize("first", [0, 7, 900_000])
@@ -93,7 +93,7 @@ def test_a_shard_that_others_have_ahead_is_first_for_the_one_that_waits() -> Non
     book = ledger(4)
     book.want("ahead", 4, LONG, 0.0)
     book.want("waits", 6, LONG, 0.0)
-    assert book.due(0.0) == 6
+    assert book.find_due(0.0) == 6
 
 
 def test_no_shard_is_leased_twice() -> None:
@@ -111,20 +111,20 @@ def test_a_lease_that_was_given_up_is_due_again() -> None:
     book = ledger()
     book.want("a", 0, LONG, 0.0)
     assert leased(book) == [0, 1, 2, 3]
-    book.give_up(2)
+    book.release("sampler of 2", 2)
     assert leased(book) == [2]
-    book.done(2)
-    book.give_up(2)  # a second word of a sampler that was given up
-    assert book.due(0.0) is None
+    book.complete(2)
+    book.release("sampler of 2", 2)  # it failed a second time
+    assert book.find_due(0.0) is None
 
 
 def test_a_lost_file_is_made_again_where_it_is_wanted() -> None:
     book = ledger(0, 1, 2, 3)
     book.want("a", 1, LONG, 0.0)
     assert make_all(book) == [4]
-    book.lost(0)
-    assert book.due(0.0) is None
-    book.lost(2)
+    book.discard(0)
+    assert book.find_due(0.0) is None
+    book.discard(2)
     assert make_all(book) == [2]
 
 
@@ -138,7 +138,7 @@ def test_goals_are_made_before_anybody_reads_and_after_what_is_waited_for() -> N
     assert leased(other) == [3, 4, 5]
     other.goals.pop("two")
     for number in (3, 4, 5):
-        other.give_up(number)
+        other.release(f"sampler of {number}", number)
     assert leased(other) == [3, 4]
 
 
@@ -148,13 +148,13 @@ def test_goals_are_made_before_anybody_reads_and_after_what_is_waited_for() -> N
 def test_a_reader_waits_until_its_shard_is_there() -> None:
     book = ledger(0)
     book.want("a", 0, LONG, 0.0)
-    assert book.waiting() == []
+    assert book.list_waited_for() == []
     book.want("a", 1, LONG, 1.0)
     book.want("b", 3, LONG, 1.0)
     book.want("c", 3, LONG, 1.0)
-    assert book.waiting() == [1, 3]
+    assert book.list_waited_for() == [1, 3]
     make_all(book)
-    assert book.waiting() == []
+    assert book.list_waited_for() == []
 
 
 def test_asking_again_does_not_begin_the_wait_anew_but_another_shard_does() -> None:
@@ -171,7 +171,7 @@ def test_a_reader_that_has_ended_is_not_waited_on() -> None:
     book.want("a", 0, LONG, 0.0)
     book.forget("a")
     book.forget("nobody")
-    assert book.due(0.0) is None and book.waiting() == []
+    assert book.find_due(0.0) is None and book.list_waited_for() == []
 
 
 def test_a_reader_that_says_nothing_has_ended() -> None:
@@ -179,7 +179,7 @@ def test_a_reader_that_says_nothing_has_ended() -> None:
     book.want("silent", 0, LONG, 0.0)
     book.want("heard", 50, LONG, 0.0)
     book.want("heard", 50, LONG, READER_SECONDS)
-    assert book.due(READER_SECONDS) == 0
+    assert book.find_due(READER_SECONDS) == 0
     assert make_all(book, READER_SECONDS + 0.1) == [50, 51, 52, 53]
     assert set(book.readers) == {"heard"}
 
@@ -199,14 +199,14 @@ class Pool:
     def after(self, seconds: float) -> int:
         """The number of samplers after some time; those that are there lease what is due."""
         self.now += seconds
-        self.count = self.book.samplers(self.now, self.count, **self.bounds)
-        while len(self.book.leases) < self.count and (number := self.book.due(self.now)) is not None:
+        self.count = self.book.compute_pool_size(self.now, self.count, **self.bounds)
+        while len(self.book.leases) < self.count and (number := self.book.find_due(self.now)) is not None:
             self.book.lease(number, "a", self.now)
         return self.count
 
     def finish(self) -> None:
         for number in list(self.book.leases):
-            self.book.done(number)
+            self.book.complete(number)
 
 
 def test_no_work_no_samplers() -> None:
@@ -350,7 +350,7 @@ def test_any_interplay_of_readers_and_samplers(seed: int) -> None:
                 if stands[name] > ends[name]:
                     book.forget(name)
                     del stands[name]
-        if len(book.leases) < 3 and (number := book.due(now)) is not None:
+        if len(book.leases) < 3 and (number := book.find_due(now)) is not None:
             assert number not in book.leases and number not in book.stored
             wanted = {reader.next for reader in book.readers.values()}
             missing = wanted - book.stored - book.leases.keys()
@@ -360,9 +360,9 @@ def test_any_interplay_of_readers_and_samplers(seed: int) -> None:
         if book.leases and draw.random() < 0.7:
             number = draw.choice(sorted(book.leases))
             if draw.random() < 0.2:
-                book.give_up(number)
+                book.release("a", number)
             else:
-                book.done(number)
+                book.complete(number)
                 made.append(number)
     assert len(made) == len(set(made))
     assert set(range(max(ends.values()) + 1)) == set(made) | set(book.leases)
@@ -370,13 +370,13 @@ def test_any_interplay_of_readers_and_samplers(seed: int) -> None:
 
 def test_depth_is_what_lies_ready_for_the_reader_that_has_least() -> None:
     book = ledger(0, 1, 2, 3, 5)
-    assert book.depth() is None
+    assert book.compute_depth() is None
     book.want("a", 0, LONG, 0.0)
-    assert book.depth() == 4
+    assert book.compute_depth() == 4
     book.want("b", 3, LONG, 0.0)
-    assert book.depth() == 1
+    assert book.compute_depth() == 1
     book.want("c", 4, LONG, 0.0)
-    assert book.depth() == 0
+    assert book.compute_depth() == 0
     book.forget("c")
     book.want("b", 2, 3, 0.0)  # it reads no further
-    assert book.depth() == 2
+    assert book.compute_depth() == 2

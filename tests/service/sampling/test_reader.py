@@ -1,4 +1,4 @@
-"""A reader of samples without Ray: a made-up directory answers; the files are real."""
+"""A reader of samples without Ray: a made-up coordinator answers; the files are real."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.sampling import reader as reader_module
 from vaegen_ray.service.sampling.leases import LeaseTable
 from vaegen_ray.service.sampling.reader import AHEAD, HELD, PATIENCE_SECONDS, SampleReader
-from vaegen_ray.service.sampling.sampler import shard_store
+from vaegen_ray.service.sampling.sampler import build_shard_store
 from vaegen_ray.spec.diffusion import EVALUATION_SHARD, DiffusionSpec, StreamSpec
 
 SIZE = 4
@@ -27,7 +27,7 @@ DIGEST = "d" * 20
 LONG = 10.0
 """Seconds after which something that should have happened has not: a test fails then, it never waits so long."""
 ENOUGH = 10_000
-"""Calls of a directory after which a test fails."""
+"""Calls of a coordinator after which a test fails."""
 
 
 def samples(start: int, stop: int) -> np.ndarray:
@@ -54,7 +54,7 @@ class Call:
 
 
 Answer = Callable[[Call], tuple[str, Any]]
-"""A directory's answer, or raises what Ray would."""
+"""A coordinator's answer, or raises what Ray would."""
 
 
 def give(call: Call) -> tuple[str, Any]:
@@ -76,7 +76,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 @dataclass
 class Pool:
-    """A connection to a made-up directory, which remembers what it was asked."""
+    """A connection to a made-up coordinator, which remembers what it was asked."""
 
     storage: Storage
     answer: Answer = give
@@ -86,7 +86,7 @@ class Pool:
     forgotten: list[str] = field(default_factory=list)
     handles: int = 0
 
-    def directory(self) -> Any:
+    def find_coordinator(self) -> Any:
         self.handles += 1
         return SimpleNamespace(shard=SimpleNamespace(remote=self._shard), forget=SimpleNamespace(remote=self._forget))
 
@@ -109,7 +109,7 @@ class Pool:
 
     @property
     def files(self) -> ShardStore:
-        return shard_store(self.storage, self.stream, self.digest)
+        return build_shard_store(self.storage, self.stream, self.digest)
 
 
 class Inline:
@@ -348,11 +348,11 @@ def test_the_pool_is_told_what_is_needed_first(reader_of, pool: Pool) -> None:
         book = LeaseTable(stored=set(), ahead=AHEAD + 2)
         for call in order:
             book.want(call.name, call.position, call.last, 0.0)
-        assert book.due(0.0) == 0
+        assert book.find_due(0.0) == 0
 
 
 class Making:
-    """A directory with one sampler under a real ledger: whoever asks gets the shard, or "later" once nothing is due."""
+    """A coordinator with a real lease table and one sampler: the shard, or "later" once nothing is due."""
 
     def __init__(self, ahead: int) -> None:
         self.book = LeaseTable(stored=set(), ahead=ahead)
@@ -362,9 +362,9 @@ class Making:
     def __call__(self, call: Call) -> tuple[str, Any]:
         with self._lock:
             self.book.want(call.name, call.position, call.last, 0.0)
-            while call.number not in self.book.stored and (number := self.book.due(0.0)) is not None:
+            while call.number not in self.book.stored and (number := self.book.find_due(0.0)) is not None:
                 self.book.lease(number, "a", 0.0)
-                self.book.done(number)
+                self.book.complete(number)
                 self.made.append(number)
             return give(call) if call.number in self.book.stored else later(call)
 
@@ -388,12 +388,12 @@ SILENCE = [ValueError("no such actor"), RayError("the node is gone"), GetTimeout
 
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("error", SILENCE, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("where", ["directory", "answer"])
-def test_files_are_read_while_the_directory_is_silent(
+@pytest.mark.parametrize("where", ["coordinator", "answer"])
+def test_files_are_read_while_the_coordinator_is_silent(
     reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
 ) -> None:
-    if where == "directory":
-        monkeypatch.setattr(pool, "directory", raises(error))
+    if where == "coordinator":
+        monkeypatch.setattr(pool, "find_coordinator", raises(error))
     else:
         pool.answer = raises(error)
     for number in range(3):
@@ -404,7 +404,7 @@ def test_files_are_read_while_the_directory_is_silent(
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_directory_that_was_silent_is_looked_up_anew(reader_of, pool: Pool) -> None:
+def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: Pool) -> None:
     errors = iter(SILENCE)
 
     def answer(call: Call) -> tuple[str, Any]:
@@ -421,7 +421,7 @@ def test_a_directory_that_was_silent_is_looked_up_anew(reader_of, pool: Pool) ->
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_file_is_read_where_the_directory_says_later(reader_of, pool: Pool) -> None:
+def test_a_file_is_read_where_the_coordinator_says_later(reader_of, pool: Pool) -> None:
     pool.answer = later
     pool.files.write(0, shard(0), {})
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
@@ -630,7 +630,7 @@ def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: Pool) -> Non
     assert pool.handles == 0 and pool.forgotten == []
 
 
-def test_closing_does_not_mind_a_directory_that_is_gone(reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_survives_a_lost_coordinator(reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(SIZE)
     monkeypatch.setattr(pool, "forgotten", SimpleNamespace(extend=raises(RayError("gone"))))
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))

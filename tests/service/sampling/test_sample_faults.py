@@ -65,11 +65,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 slow = pytest.mark.slow
 CASES = [
     pytest.param("made", 2, id="sampler-before-its-file"),
-    pytest.param("asked", 3, id="directory", marks=slow),
+    pytest.param("asked", 3, id="coordinator", marks=slow),
     pytest.param("written", 1, id="sampler-after-its-file", marks=slow),
     pytest.param("made", 1, id="sampler-at-once", marks=slow),
-    pytest.param("asked", 1, id="directory-at-once", marks=slow),
-    pytest.param("asked", 12, id="directory-late", marks=slow),
+    pytest.param("asked", 1, id="coordinator-at-once", marks=slow),
+    pytest.param("asked", 12, id="coordinator-late", marks=slow),
     pytest.param("got", 2, id="reader", marks=slow),
     pytest.param("got", 9, id="reader-late", marks=slow),
     pytest.param("begun", 1, id="diffusion-worker-at-once", marks=slow),

@@ -15,7 +15,7 @@ from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.serialization import digest
 from vaegen_ray.service.sampling.diffusion_worker import commit
-from vaegen_ray.service.sampling.sampler import Sampler, read_shard, shard_store
+from vaegen_ray.service.sampling.sampler import Sampler, build_shard_store, read_shard
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.diffusion import Sampler as Settings
 
@@ -83,7 +83,7 @@ def test_how_samples_are_cut_into_shards_does_not_change_them(tmp_path: Path, re
     assert folder.name != reference.name
     halves = np.concatenate([made(sampler, number) for number in (0, 1)])
     storage = Storage.open(reference.parent.parent)
-    np.testing.assert_array_equal(halves, shard_store(storage, STREAM, reference.name).read(0))
+    np.testing.assert_array_equal(halves, build_shard_store(storage, STREAM, reference.name).read(0))
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same sampler", "another sampler"])
@@ -174,7 +174,7 @@ def test_samples_of_one_digest_are_the_same(changes: dict[str, Any]) -> None:
 
 
 def test_a_shard_from_its_file(tmp_path: Path, reference: Path) -> None:
-    store = shard_store(Storage.open(tmp_path), STREAM, reference.name)
+    store = build_shard_store(Storage.open(tmp_path), STREAM, reference.name)
     assert read_shard(store, 0) == (None, [])
     sampler, folder = sampler_at(tmp_path)
     images = made(sampler, 0)

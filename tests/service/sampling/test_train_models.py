@@ -39,8 +39,8 @@ def file(storage: Storage, name: str) -> Path:
 def test_a_trained_model_is_known_by_its_weights(trained: tuple[Storage, str]) -> None:
     storage, digest = trained
     said: list[str] = []
-    assert train_models.committed(storage, SPEC, said.append) == digest
-    assert train_models.committed(storage, DiffusionSpec(), said.append) is None
+    assert train_models.find_committed(storage, SPEC, said.append) == digest
+    assert train_models.find_committed(storage, DiffusionSpec(), said.append) is None
     assert said == []
 
 
@@ -58,10 +58,10 @@ def test_a_damaged_model_is_set_aside_and_to_be_trained_again(
     else:
         path.write_bytes(damage(path.read_bytes()))
     said: list[str] = []
-    assert train_models.committed(storage, SPEC, said.append) is None
+    assert train_models.find_committed(storage, SPEC, said.append) is None
     assert len(said) == 1 and str(path) in said[0] and "set aside" in said[0]
     assert not file(storage, MARK).exists()
-    assert train_models.committed(storage, SPEC, said.append) is None and len(said) == 1
+    assert train_models.find_committed(storage, SPEC, said.append) is None and len(said) == 1
 
 
 def test_a_storage_that_does_not_answer_costs_no_weights(
@@ -75,8 +75,8 @@ def test_a_storage_that_does_not_answer_costs_no_weights(
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "read_optional", refuse)
         with pytest.raises(StorageError, match="the network is down"):
-            train_models.committed(storage, SPEC, print)
-    assert train_models.committed(storage, SPEC, print) == digest
+            train_models.find_committed(storage, SPEC, print)
+    assert train_models.find_committed(storage, SPEC, print) == digest
 
 
 def test_weights_that_are_not_finite_are_not_imported() -> None:
@@ -91,7 +91,7 @@ def test_weights_that_are_not_finite_are_not_imported() -> None:
 def test_models_are_trained_side_by_side() -> None:
     """Each job waits until the other has begun; one after another they would wait for ever."""
     both = Barrier(2, timeout=600)
-    train_models._at_once([lambda: both.wait() and None, lambda: both.wait() and None])
+    train_models.run_all([lambda: both.wait() and None, lambda: both.wait() and None])
 
 
 def test_one_failed_training_is_told_when_the_others_have_ended() -> None:
@@ -101,9 +101,9 @@ def test_one_failed_training_is_told_when_the_others_have_ended() -> None:
         raise DataFormatError("broken")
 
     with pytest.raises(DataFormatError, match="broken"):
-        train_models._at_once([fail, lambda: done.append(1), lambda: done.append(2)])
+        train_models.run_all([fail, lambda: done.append(1), lambda: done.append(2)])
     assert sorted(done) == [1, 2]
-    train_models._at_once([])
+    train_models.run_all([])
 
 
 PAUSING = Path(__file__).with_name("pausing_diffusion.py")
@@ -136,11 +136,11 @@ def test_the_course_of_a_training_says_what_is_left_and_notices_a_standstill(mon
     now = [100.0]
     monkeypatch.setattr(train_models.time, "monotonic", lambda: now[0])
     said: list[str] = []
-    course = train_models._Course("model", said.append)
+    progress = train_models.TrainingProgress("model", said.append)
     for seconds, fraction in ((1, 0.5), (11, 0.6), (15, 0.62), (21, 0.7)):
         now[0] = 100.0 + seconds
-        course.tell({"fraction": fraction, "loss": 0.25})
+        progress.update({"fraction": fraction, "loss": 0.25})
     assert said == ["model: 60 %, loss 0.250, about 40 s left", "model: 70 %, loss 0.250, about 30 s left"]
     now[0] += train_models.STUCK_SECONDS
     with pytest.raises(GetTimeoutError, match="it has completed no step for 1 h 0 min"):
-        course.tell({"fraction": 0.7, "loss": 0.25})
+        progress.update({"fraction": 0.7, "loss": 0.25})

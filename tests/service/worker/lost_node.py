@@ -19,7 +19,7 @@ from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.service.sampling import coordinator
+from vaegen_ray.service.sampling import actors
 from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.sampling.diffusion_worker import commit
 from vaegen_ray.service.sampling.reader import SampleReader
@@ -37,7 +37,7 @@ QUICK = {
 }
 
 
-class WatchedSampler(coordinator.Sampler):
+class WatchedSampler(actors.Sampler):
     """Says who makes what, and makes nothing before both nodes are at work."""
 
     def make(self, number: int) -> Any:
@@ -48,7 +48,7 @@ class WatchedSampler(coordinator.Sampler):
         return super().make(number)
 
 
-class WatchedDirectory(coordinator.Directory):
+class WatchedCoordinator(actors.CoordinatorActor):
     sampler_class = WatchedSampler
 
 
@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     storage = Storage.open(folder)
     weights = {name: p.detach() for name, p in build_denoiser(STREAM.diffusion).named_parameters()}
     digest = commit(DiffusionStore(storage, STREAM.diffusion.diffusion_id), STREAM.diffusion, weights, losses=[])
-    connection = coordinator.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
+    connection = actors.Connection(storage=storage, stream=STREAM, digest=STREAM.digest(digest), use_gpu=False)
     pool = PoolClient(connection, "drill", (2, 2), tuple(range(4)))
     while pool.state.get("shards", 0) < 4:
         pool.beat()
@@ -90,5 +90,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    coordinator.Directory = WatchedDirectory  # type: ignore[misc]
+    actors.CoordinatorActor = WatchedCoordinator  # type: ignore[misc]
     main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The driver's side of the sampler pools: models are trained, pools started, kept alive and left."""
+"""The driver's side of the sampler pools: trains missing models, opens pools, keeps them alive and leaves them."""
 
 import time
 import uuid
@@ -14,15 +14,15 @@ from vaegen_ray.data import catalog
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.cluster import connect, resources
 from vaegen_ray.service.sampling import train_models
-from vaegen_ray.service.sampling.coordinator import Connection
+from vaegen_ray.service.sampling.actors import Connection
 from vaegen_ray.spec.diffusion import EVALUATION_SHARD, DiffusionSpec, StreamSpec
 
-BEAT_SECONDS = 2.0
-"""Time between two words to the directory."""
+JOIN_SECONDS = 2.0
+"""Time between two calls of a coordinator."""
 CALL_SECONDS = 30.0
-"""Longest wait for an answer of a directory that should answer at once."""
+"""Longest wait for an answer of a coordinator, which answers at once."""
 FAILURES = 5
-"""A pool that fails to answer so many times in a row is said."""
+"""After so many failures to answer in a row, the user reads of it."""
 
 
 def open_pools(
@@ -30,22 +30,22 @@ def open_pools(
     sweep: str,
     streams: Iterable[StreamSpec],
     samplers: tuple[int, int] | None,
-    images_of: Callable[[DiffusionSpec], np.ndarray],
+    load_images: Callable[[DiffusionSpec], np.ndarray],
     say: Callable[[str], None],
     *,
     checkpoint_seconds: float,
     goal: Sequence[int] | None = None,
     evaluated: Mapping[StreamSpec, int] | None = None,
 ) -> "dict[StreamSpec, PoolClient]":
-    """Trains the models that are missing and starts the pools of streams.
+    """Trains the models that are missing and opens the pools of streams.
 
     Args:
         storage: where models and shards are and go.
-        sweep: who reads.
-        streams: what is read.
-        samplers: least and most samplers of a stream; from 1 to the number of devices when None.
-        images_of: the training set of a model, uint8 [N, C, H, W].
-        say: takes lines for the user.
+        sweep: the name of the client.
+        streams: the streams.
+        samplers: fewest and most samplers of a stream; from 1 to the number of devices when None.
+        load_images: loads the training set of a model, uint8 [N, C, H, W].
+        say: prints a line.
         checkpoint_seconds: time between two checkpoints of a training.
         goal: shards to make before anybody reads; those for evaluation, and the first, when None.
         evaluated: how many samples of a stream evaluations read; as many as there are test images when None.
@@ -57,7 +57,7 @@ def open_pools(
     if not streams:
         return {}
     models = dict.fromkeys(stream.diffusion for stream in streams)
-    digests = train_models.ensure(storage, models, images_of, say, checkpoint_seconds=checkpoint_seconds)
+    digests = train_models.train_missing(storage, models, load_images, say, checkpoint_seconds=checkpoint_seconds)
     device, count = resources.find_devices(resources.SAMPLER)
     resources.check_precision((stream.precision for stream in streams), device)
     pools = {}
@@ -68,8 +68,8 @@ def open_pools(
             digest=stream.digest(digests[stream.diffusion]),
             use_gpu=device.kind == "cuda",
         )
-        tested = stream.shards((evaluated or {}).get(stream, catalog.info(stream.diffusion.dataset).n_test))
-        first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + tested))
+        test_shards = stream.shards((evaluated or {}).get(stream, catalog.info(stream.diffusion.dataset).n_test))
+        first = (0, *range(EVALUATION_SHARD, EVALUATION_SHARD + test_shards))
         pools[stream] = PoolClient(connection, sweep, samplers or (1, count), first if goal is None else goal)
     for pool in pools.values():
         pool.beat()
@@ -81,12 +81,12 @@ class PoolClient:
 
     Args:
         connection: the pool.
-        sweep: who uses it.
-        samplers: least and most samplers.
+        sweep: the name of the sweep.
+        samplers: fewest and most samplers.
         goal: shards to make before anybody reads.
 
     Attributes:
-        state: what the directory said last (``Directory.state``).
+        state: the last state of the pool (``ShardCoordinator.state``); empty before the first answer.
     """
 
     def __init__(self, connection: Connection, sweep: str, samplers: tuple[int, int], goal: Sequence[int]) -> None:
@@ -94,9 +94,9 @@ class PoolClient:
         self.state: dict[str, Any] = {}
         self._name = f"{sweep}-{uuid.uuid4().hex[:8]}"
         self._samplers, self._goal = samplers, goal
-        self._directory: Any = None
+        self._coordinator: Any = None
         self._answer: Any = None
-        self._spoke_at = -1e9
+        self._called_at = -1e9
         self._failures = 0
 
     @property
@@ -110,38 +110,37 @@ class PoolClient:
         return float(self.state["images_per_second"]) if self.state.get("making") else 0.0
 
     def beat(self) -> list[str]:
-        """Says that the sweep goes on, when it is time to; never waits. Returns news for the user."""
-        news: list[str] = []
+        """Keeps the pool alive, when it is time to; never waits. Returns notes for the user."""
+        notes: list[str] = []
         now = time.monotonic()
         try:
             if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
                 answer, self._answer = self._answer, None
                 self.state = ray.get(answer, timeout=CALL_SECONDS)
-                news = self.state.pop("notes")
+                notes = self.state.pop("notes")
                 self._failures = 0
-            if self._answer is None and now - self._spoke_at >= BEAT_SECONDS:
-                self._spoke_at = now
-                if self._directory is None:
-                    self._directory = self.connection.directory()
-                self._answer = self._directory.join.remote(self._name, *self._samplers, self._goal)
-            elif now - self._spoke_at >= CALL_SECONDS:
+            if self._answer is None and now - self._called_at >= JOIN_SECONDS:
+                self._called_at = now
+                if self._coordinator is None:
+                    self._coordinator = self.connection.find_coordinator()
+                self._answer = self._coordinator.join.remote(self._name, *self._samplers, self._goal)
+            elif now - self._called_at >= CALL_SECONDS:
                 self._answer = None
-        except (RayError, ValueError) as error:  # it is being started again, or another driver has just ended it
-            self._directory = self._answer = None
+        except (RayError, ValueError) as error:  # Ray starts it again, or another driver has just ended it
+            self._coordinator = self._answer = None
             self._failures += 1
             if self._failures % FAILURES == 0:
-                news.append(
-                    f"the sampler pool does not answer ({self._failures} times): {connect.describe_error(error)}"
-                )
-        return news
+                reason = connect.describe_error(error)
+                notes.append(f"the sampler pool does not answer ({self._failures} times): {reason}")
+        return notes
 
-    def aim(self, goal: Sequence[int]) -> None:
-        """Changes the shards to make before anybody reads; said with the next beat, which is due at once."""
+    def set_goal(self, goal: Sequence[int]) -> None:
+        """Changes the shards to make before anybody reads; the next ``beat`` sends them at once."""
         self._goal = goal
-        self._spoke_at = -1e9
+        self._called_at = -1e9
 
     def leave(self) -> None:
-        """The sweep has ended; waits until the directory knows, but not for long."""
-        if self._directory is not None:
+        """Leaves the pool at the end of the sweep; waits for the coordinator, but not for long."""
+        if self._coordinator is not None:
             with suppress(RayError):
-                ray.get(self._directory.leave.remote(self._name), timeout=CALL_SECONDS)
+                ray.get(self._coordinator.leave.remote(self._name), timeout=CALL_SECONDS)

@@ -1,6 +1,6 @@
-"""What a worker does with a diffusion model: go on from its checkpoint, train, commit the weights. No Ray in this file.
+"""A worker that trains a diffusion model: resumes from its checkpoint, trains, commits the weights. No Ray here.
 
-begin -> [restore] -> advance -> checkpoint when due -> ... -> weights, commit mark, picture of samples
+start -> [restore] -> advance -> checkpoint when due -> ... -> weights, commit mark, preview
 """
 
 import time
@@ -19,7 +19,7 @@ from vaegen_ray.results.storage import Storage
 from vaegen_ray.serialization import digest, pack, unpack
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 
-PICTURE_SAMPLES = 100
+PREVIEW_SAMPLES = 100
 
 
 class DiffusionWorker:
@@ -27,7 +27,7 @@ class DiffusionWorker:
 
     Args:
         storage: where checkpoints and weights go.
-        spec: what to train.
+        spec: the model.
         images: the training set, uint8 [N, C, H, W].
         device: where to train.
         checkpoint_seconds: time between two checkpoints.
@@ -60,35 +60,32 @@ class DiffusionWorker:
         if data is None:
             self._store.write_spec(self._spec)
             return
-        where = self._store.where(TRAINING)
         try:
-            tensors, values = unpack(data, where)
-            self._trainer.load_state(tensors, values)
+            self._trainer.load_state(*unpack(data, self._store.where(TRAINING)))
         except (DataFormatError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             self._notes.append(f"{self._store.set_aside(TRAINING, reason)}; the training starts anew")
 
     def advance(self, seconds: float) -> dict[str, Any]:
-        """Trains for about ``seconds``, and commits when it is finished.
+        """Trains for about ``seconds``, and commits the weights at the end.
 
         Returns:
-            ``finished``; ``fraction`` 0 to 1; ``loss``, the last mean or None; ``notes``, lines for the user.
+            ``state()``; ``finished``; ``notes``, lines for the user; ``preview``, the first samples of a finished model
+            that has no picture yet, uint8 [100, C, H, W], otherwise None.
         """
         if self._mark is None:
             self._trainer.advance(seconds)
             if self._trainer.finished:
-                weights = self._trainer.averaged()
-                commit(self._store, self._spec, weights, losses=self._trainer.losses)
+                commit(self._store, self._spec, self._trainer.averaged(), losses=self._trainer.losses)
                 self._mark = self._store.committed()
             elif time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds:
                 self.save_checkpoint()
-        if self._mark is not None:
-            self._tidy()
+        preview = self._finish() if self._mark is not None else None
         notes, self._notes = self._notes, []
-        return {**self.state(), "finished": self._mark is not None, "notes": notes}
+        return {**self.state(), "finished": self._mark is not None, "notes": notes, "preview": preview}
 
     def state(self) -> dict[str, Any]:
-        """How far the training is, at any time and from any thread, also while ``advance`` runs.
+        """The progress of the training, at any time and from any thread, also while ``advance`` runs.
 
         Returns:
             ``fraction`` 0 to 1, in optimiser steps; ``loss``, the last mean or None.
@@ -100,11 +97,13 @@ class DiffusionWorker:
             "loss": losses[-1][1] if losses else None,
         }
 
-    def _tidy(self) -> None:
-        """What comes after the commit, also where an earlier worker died at it."""
+    def _finish(self) -> np.ndarray | None:
+        """What follows the commit, also where an earlier worker died right after it."""
+        preview = None
         if not self._store.has_picture():
-            self._store.write_picture(picture(self._spec, read_weights(self._store), self._device))
+            preview = make_preview(self._spec, read_weights(self._store), self._device)
         self._store.delete_training()
+        return preview
 
     def save_checkpoint(self) -> None:
         """Writes the state of the training."""
@@ -113,7 +112,7 @@ class DiffusionWorker:
 
 
 def commit(store: DiffusionStore, spec: DiffusionSpec, weights: dict[str, Tensor], **facts: Any) -> str:
-    """Keeps weights as those of a model; returns their digest."""
+    """Commits weights as those of a model; returns their digest."""
     name = digest(weights)
     store.write_spec(spec)
     store.commit(pack(weights, {"diffusion": spec.as_dict()}), name, **facts)
@@ -124,7 +123,7 @@ def read_weights(store: DiffusionStore) -> dict[str, Tensor]:
     """The committed weights of a model.
 
     Raises:
-        StorageError, DataFormatError: not trained, or damaged.
+        StorageError, DataFormatError: the model is not trained, or its weights are damaged.
     """
     return unpack(store.read_weights(), store.where())[0]
 
@@ -133,6 +132,8 @@ def import_weights(spec: DiffusionSpec, data: bytes, where: str) -> dict[str, Te
     """Weights for the network of ``spec`` from the bytes of a safetensors file; never from a pickle.
 
     Args:
+        spec: the model.
+        data: the bytes.
         where: name of the file, for messages.
 
     Raises:
@@ -151,13 +152,6 @@ def import_weights(spec: DiffusionSpec, data: bytes, where: str) -> dict[str, Te
     return tensors
 
 
-def picture(spec: DiffusionSpec, weights: dict[str, Tensor], device: torch.device | str) -> bytes:
-    """The first samples of a model, made with the default sampler, as a PNG."""
-    from vaegen_ray.figures import samples
-    from vaegen_ray.figures.style import to_bytes
-
-    maker = ShardMaker(StreamSpec(diffusion=spec), weights, device=device, graph=False)
-    images = maker.images(range(PICTURE_SAMPLES))
-    title = f"Samples of an EDM trained on {spec.n_train:,} images of {spec.dataset}"
-    facts = f"{spec.network}, {spec.images:,} images seen, seeds 0 to {PICTURE_SAMPLES - 1}"
-    return to_bytes(samples.draw(images, spec.levels, title=title, facts=facts), "png")
+def make_preview(spec: DiffusionSpec, weights: dict[str, Tensor], device: torch.device | str) -> np.ndarray:
+    """The first samples of a model, made with the default sampler: uint8 [100, C, H, W]."""
+    return ShardMaker(StreamSpec(diffusion=spec), weights, device=device, graph=False).images(range(PREVIEW_SAMPLES))

@@ -1,4 +1,4 @@
-"""A sampler: makes shards and writes them. A plain class; Ray makes an actor of it in ``directory.py``."""
+"""A sampler: makes shards and writes them. A plain class, which ``actors.py`` runs as an actor."""
 
 import os
 import threading
@@ -14,13 +14,18 @@ from vaegen_ray.results.storage import Storage
 from vaegen_ray.spec.diffusion import StreamSpec
 
 
-def shard_store(storage: Storage, stream: StreamSpec, digest: str) -> ShardStore:
+def build_shard_store(storage: Storage, stream: StreamSpec, digest: str) -> ShardStore:
     """The shard files of a stream."""
     return ShardStore(storage, digest, shape=stream.shard_shape, levels=stream.diffusion.levels)
 
 
 def read_shard(store: ShardStore, number: int) -> tuple[np.ndarray | None, list[str]]:
-    """A shard from its file, or None where it is absent or damaged; a damaged file is set aside, as the notes say."""
+    """Reads a shard from its file.
+
+    Returns:
+        The images, or None where the file is absent or damaged; and notes for the user about a damaged file, which is
+        moved to ``set-aside/``.
+    """
     try:
         return store.read(number), []
     except DataFormatError as error:
@@ -28,7 +33,7 @@ def read_shard(store: ShardStore, number: int) -> tuple[np.ndarray | None, list[
 
 
 def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
-    """A shard from its file: whether it is there and whole, with notes for the user; and its images."""
+    """As ``read_shard``, in two parts of which one is small: whether there are images, with the notes; the images."""
     images, notes = read_shard(store, number)
     return (images is not None, notes), images
 
@@ -38,31 +43,35 @@ class Sampler:
 
     Args:
         storage: where weights are and shards go.
-        stream: what to make.
+        stream: the samples.
         digest: names the samples; follows from the stream and the weights.
         device: where to compute.
     """
 
     def __init__(self, storage: Storage, stream: StreamSpec, digest: str, device: str) -> None:
         self._weights = DiffusionStore(storage, stream.diffusion.diffusion_id)
-        self._shards = shard_store(storage, stream, digest)
+        self._shards = build_shard_store(storage, stream, digest)
         self._stream = stream
         self._device = device
-        self._maker: Any = None
         self._digest = digest
+        self._maker: Any = None
         self._making = threading.Lock()
 
     def make(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
-        """Shard ``number``, from its file where that is whole; otherwise made and written.
+        """Reads shard ``number`` from its file, or makes and writes it where that is absent or damaged.
 
         Returns:
-            ``seconds`` of making it, 0 when it was read, and ``notes`` for the user; and the images.
+            ``seconds`` that it took to make, 0 when it was read, and ``notes`` for the user; and the images, uint8
+            [S, C, H, W].
+
+        Raises:
+            StorageError, DataFormatError: the storage refuses, or the weights are damaged or others.
         """
         images, notes = read_shard(self._shards, number)
         seconds = 0.0
         if images is None:
             with self._making:  # one thread makes a shard while another writes one
-                maker = self._ready_maker()
+                maker = self._find_maker()
                 started = time.monotonic()
                 images = maker.shard(number)
                 seconds = time.monotonic() - started
@@ -70,11 +79,11 @@ class Sampler:
         return {"seconds": seconds, "notes": notes}, images
 
     def pid(self) -> int:
-        """The process that this runs in."""
+        """The id of the process that this runs in."""
         return os.getpid()
 
-    def _ready_maker(self) -> Any:
-        """The model with its weights, loaded when it is needed first."""
+    def _find_maker(self) -> Any:
+        """The model with its weights, which is loaded when it is needed first."""
         if self._maker is None:
             from vaegen_ray.diffusion.shards import ShardMaker
             from vaegen_ray.serialization import digest

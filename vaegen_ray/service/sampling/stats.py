@@ -1,16 +1,16 @@
-"""What was done for a stream of samples, by all pools that it ever had."""
+"""Statistics of a stream of samples, over all pools that it ever had."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 RECENT_SHARDS = 10
-"""Shards over which the rate is taken."""
-COUNTED = ("images_made", "making_seconds", "waited_seconds", "handed_out", "images_per_second")
+"""The rate is computed over so many last shards."""
+STORED = ("images_made", "making_seconds", "waited_seconds", "handed_out", "images_per_second")
 
 
 @dataclass
-class Counts:
-    """Sums over the life of a stream; they go into its status file."""
+class SamplingStats:
+    """Sums over the life of a stream, as its status file stores them."""
 
     images_made: int = 0
     making_seconds: float = 0.0
@@ -22,24 +22,24 @@ class Counts:
     images_per_second: float = 0.0
     """Of the whole pool, over its last shards."""
     recent: list[tuple[float, float]] = field(default_factory=list)
-    """When the making of the last shards began and ended."""
+    """Start and end of the last shards, in seconds."""
 
     @classmethod
-    def from_status(cls, status: dict[str, Any]) -> "Counts":
-        """Goes on from a status file, which may be of another version."""
-        return cls(**{name: status[name] for name in COUNTED if name in status})
+    def from_status(cls, status: dict[str, Any]) -> "SamplingStats":
+        """Continues the sums of a status file, which another version may have written."""
+        return cls(**{name: status[name] for name in STORED if name in status})
 
     def as_dict(self) -> dict[str, Any]:
         """The sums by name."""
-        return {name: getattr(self, name) for name in COUNTED}
+        return {name: getattr(self, name) for name in STORED}
 
     def add(self, images: int, seconds: float, now: float) -> None:
-        """A shard of ``images`` was made in ``seconds``, until ``now``."""
+        """Adds a shard of ``images`` that took ``seconds`` and was finished at ``now``."""
         self.images_made += images
         self.making_seconds += seconds
         self.recent = [*self.recent, (now - seconds, now)][-RECENT_SHARDS:]
         self.images_per_second = len(self.recent) * images / (now - min(start for start, _ in self.recent))
 
-    def longest_seconds(self) -> float:
-        """The longest that one of the last shards took."""
+    def compute_longest_seconds(self) -> float:
+        """The longest time that one of the last shards took."""
         return max((end - start for start, end in self.recent), default=0.0)

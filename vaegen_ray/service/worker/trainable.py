@@ -17,7 +17,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.sampling.coordinator import Connection
+from vaegen_ray.service.sampling.actors import Connection
 from vaegen_ray.service.sampling.reader import SampleReader
 from vaegen_ray.service.worker import code_shipping
 from vaegen_ray.service.worker.bundle_worker import Worker

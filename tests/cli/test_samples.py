@@ -30,6 +30,7 @@ def vaegen(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["diffusion", "import", "nowhere.safetensors", "--dataset", "digits"], "there is no file nowhere.safetensors"),
         (["samples", "--generate", "0"], "'0'"),
         (["samples", "--generate", "10"], "--generate needs --dataset"),
+        (["samples", "--dataset", "imagenet"], "dataset must be one of digits, mnist5k"),
         (["samples", "--generate", "10", "--dataset", "digits", "--samplers", "2:1"], "'2:1'"),
         (["samples", "--generate", "10", "--dataset", "digits", "--weights", "abc"], "64 hexadecimal digits"),
         (["samples", "--generate", "9999999999", "--dataset", "digits"], "got '9999999999'"),
@@ -51,7 +52,9 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(
 def test_an_empty_storage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["samples", "--storage", str(tmp_path)]) == 0
     assert main(["diffusion", "list", "--storage", str(tmp_path)]) == 0
+    assert main(["samples", "--dataset", "digits", "--storage", str(tmp_path)]) == 0
     said = capsys.readouterr().out
+    assert f"no samples of digits in {tmp_path}/samples" in said
     assert f"no samples in {tmp_path}/samples" in said and f"no diffusion models in {tmp_path}/diffusion" in said
 
 
@@ -71,12 +74,18 @@ def test_from_training_to_shards_and_an_import_elsewhere(tmp_path: Path, capsys:
     head, row = capsys.readouterr().out.splitlines()
     assert re.split(r"  +", head)[:5] == ["samples", "model", "dataset", "steps", "shards"]
     assert row.split()[2:6] == ["digits", "4", "3", "600"]
+    for name, expected in (("digits", [head, row]), ("mnist", [f"no samples of mnist in {first}/samples"])):
+        assert main(["samples", "--storage", first, "--dataset", name]) == 0
+        assert capsys.readouterr().out.splitlines() == expected
     assert main(["diffusion", "list", "--storage", first]) == 0
     model = capsys.readouterr().out.splitlines()[1].split()
     assert model[1:6] == ["trained", "digits", "1,000", "mlp", "2,000"]
 
     weights = tmp_path / "first" / "diffusion" / model[0] / "weights.safetensors"
+    assert weights.with_name("samples.png").read_bytes().startswith(b"\x89PNG")
     assert main(["diffusion", "import", str(weights), *SMALL, "--storage", second]) == 0
+    (picture,) = (tmp_path / "second").glob("diffusion/*/samples.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
     name = re.search(r"--diffusion-weights ([0-9a-f]{64})", capsys.readouterr().out)
     assert name is not None
     done = vaegen("samples", "--generate", "200", *SMALL, "--storage", second, "--weights", name[1])
