@@ -3,7 +3,7 @@
     the machine's own >= affinity (taskset, cpusets) >= control groups (containers, systemd, SLURM) >= SLURM's variables
 
 The smallest of them counts. SLURM's variables count by themselves, since not every SLURM confines its jobs. ``vaegen
-doctor`` sends the text of this file to nodes (``doctor.source``), so it imports the standard library alone.
+doctor`` sends the text of this file to nodes (``doctor.probe.read_source``), so it imports the standard library alone.
 """
 
 import os

@@ -16,10 +16,8 @@ import pytest
 
 import vaegen_ray
 from vaegen_ray.cli import main
-from vaegen_ray.doctor import checks as doctor_checks
-from vaegen_ray.doctor import cluster, run
-from vaegen_ray.doctor import facts as doctor_nodes
-from vaegen_ray.doctor.checks import GIB, Check, Place
+from vaegen_ray.doctor import checks, cluster, facts, probe, run
+from vaegen_ray.doctor.checks import GIB, Check, NodeFacts
 from vaegen_ray.results.storage import Storage
 
 UNSHARE = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
@@ -41,7 +39,7 @@ H200 = {"name": "H200", "memory": 140 * GIB}
 SOUND: dict[str, Any] = {
     "machine": MACHINE,
     "auth": {"mode": "token", "path": "/home/u/.ray/auth_token", "there": True, "permissions": 0o600},
-    "packages": dict.fromkeys((*doctor_checks.SAME_EVERYWHERE, "mlxtend", "h5py"), "1.2.3"),
+    "packages": dict.fromkeys((*checks.WORKER_PACKAGES, "mlxtend", "h5py"), "1.2.3"),
     "code": {"version": "0.1.0", "digest": "aaaaaaaa"},
     "driver": {},
     "storage": {"shared": True},
@@ -52,10 +50,10 @@ SOUND: dict[str, Any] = {
 }
 
 
-def place(*, slots: int = 8, gpus: int | None = None, is_node: bool = True, **parts: dict[str, Any]) -> Place:
-    """A sound machine, but for what is given."""
-    facts = {part: {**found, **parts.get(part, {})} for part, found in SOUND.items()}
-    return Place(facts=facts, slots=slots, gpus=gpus, store=GIB, is_node=is_node)
+def node(*, slots: int = 8, gpus: int | None = None, is_node: bool = True, **parts: dict[str, Any]) -> NodeFacts:
+    """A sound machine, except for these parts."""
+    every = {part: {**found, **parts.get(part, {})} for part, found in SOUND.items()}
+    return NodeFacts(facts=every, slots=slots, gpus=gpus, store=GIB, is_node=is_node)
 
 
 def verdict(check: Check | None, expected: str, *said: str) -> None:
@@ -77,7 +75,7 @@ needs_namespaces = pytest.mark.skipif(not may_unshare(), reason="needs the right
 @pytest.fixture
 def sound_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver's machine is sound, told at once."""
-    monkeypatch.setattr(doctor_nodes, "ask", lambda source, questions, seconds: place(is_node=False).facts)
+    monkeypatch.setattr(facts, "collect", lambda source, questions, seconds: DRIVER_NODE.facts)
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -124,24 +122,93 @@ def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path, capsys: py
 # -- one machine ---------------------------------------------------------------------------------------------------
 
 
-def test_versions_that_differ_fail_and_are_named() -> None:
-    here = place(is_node=False)
-    verdict(doctor_checks.python(place(), here), "ok", "3.11.7")
-    verdict(doctor_checks.python(place(machine={"python": "3.12.1"}), here), "FAIL", "3.12.1", "3.11.7")
-    verdict(doctor_checks.python(place(machine={"python": "3.11.9"}), here), "warn", "3.11.9", "3.11.7")
-    verdict(doctor_checks.code(place(), here), "ok", "0.1.0")
-    verdict(doctor_checks.code(place(code={"digest": "bbbbbbbb"}), here), "FAIL", "bbbbbbbb", "aaaaaaaa")
-    verdict(doctor_checks.code(place(code={"error": "No module named 'vaegen_ray'"}), here), "FAIL", "No module")
-    verdict(doctor_checks.packages(place(), here), "ok", "ray 1.2.3")
-    verdict(doctor_checks.packages(place(packages={"torch": "1.2.3+cpu"}), here), "ok", "torch 1.2.3+cpu")
-    verdict(doctor_checks.packages(place(packages={"h5py": None}), here), "ok")  # only the driver reads data
-    other = place(packages={"numpy": "1.9.0", "torchvision": None})
-    verdict(doctor_checks.packages(other, here), "FAIL", "numpy 1.9.0", "pip install torchvision==1.2.3 numpy==1.2.3")
+DRIVER_NODE = node(is_node=False)
+GPUS = {"cuda": "13.0", "available": True, "gpus": [H200, H200]}
+NVIDIA = {"cuda": "13.1", "gpus": 2, "status": 0}
+LIMITED = {"usable_cores": 0.5, "memory": 2**28, "memory_free": 2**27}
+
+
+@pytest.mark.parametrize(
+    ("check", "machine", "expected", "words"),
+    [
+        (checks.check_python, node(), "ok", ("3.11.7",)),
+        (checks.check_python, node(machine={"python": "3.12.1"}), "FAIL", ("3.12.1", "3.11.7")),
+        (checks.check_python, node(machine={"python": "3.11.9"}), "warn", ("3.11.9", "3.11.7")),
+        (checks.check_code, node(), "ok", ("0.1.0",)),
+        (checks.check_code, node(code={"digest": "bbbbbbbb"}), "FAIL", ("bbbbbbbb", "aaaaaaaa")),
+        (checks.check_code, node(code={"error": "No module named 'vaegen_ray'"}), "FAIL", ("No module",)),
+        (checks.check_packages, node(), "ok", ("ray 1.2.3",)),
+        (checks.check_packages, node(packages={"torch": "1.2.3+cpu"}), "ok", ("torch 1.2.3+cpu",)),
+        (checks.check_packages, node(packages={"h5py": None}), "ok", ()),  # only the driver reads data
+        (
+            checks.check_packages,
+            node(packages={"numpy": "1.9.0", "torchvision": None}),
+            "FAIL",
+            ("numpy 1.9.0", "pip install torchvision==1.2.3 numpy==1.2.3"),
+        ),
+        (checks.check_imports, node(), "ok", ("torchvision",)),
+        (checks.check_torch, node(gpus=0), "ok", ("without CUDA, no GPU",)),
+        (
+            checks.check_torch,
+            node(gpus=2, torch=GPUS, driver=NVIDIA),
+            "ok",
+            ("CUDA 13.0", "to 13.1", "2 x H200 with 140 GiB"),
+        ),
+        (checks.check_torch, node(torch=GPUS, driver=NVIDIA), "ok", ("2 x H200",)),
+        (checks.check_torch, node(gpus=2, driver=NVIDIA), "FAIL", ("without CUDA", "GPUs: 2", "builds have CUDA")),
+        (checks.check_torch, node(driver=NVIDIA), "FAIL", ("without CUDA", "GPUs: 2")),
+        (
+            checks.check_torch,
+            node(gpus=2, torch={"cuda": "13.0", "reason": "too old (found 12040)"}, driver=NVIDIA),
+            "FAIL",
+            ("too old", "newer NVIDIA driver"),
+        ),
+        (
+            checks.check_torch,
+            node(gpus=4, torch=GPUS, driver=NVIDIA),
+            "FAIL",
+            ("GPUs: 4, torch sees 2", "--num-gpus=2"),
+        ),
+        (checks.check_torch, node(gpus=0, driver={**NVIDIA, "status": 803}), "warn", ("error 803", "nvidia-smi")),
+        (checks.check_torch, node(gpus=0, driver={**NVIDIA, "status": 100}), "ok", ("no GPU",)),
+        (checks.check_optional, DRIVER_NODE, "ok", ()),
+        (checks.check_memory, node(slots=2, machine=LIMITED), "warn", ("0.1 of 0.2 GiB", "2 workers")),
+        (
+            checks.check_cores,
+            node(slots=2, machine=LIMITED),
+            "warn",
+            ("0.5 of 8, bundles", "may use 0.5", "--num-cpus=1"),
+        ),
+        (
+            checks.check_cores,
+            node(slots=1, machine={"usable_cores": 4.0}, is_node=False),
+            "ok",
+            ("4 of 8, bundles at a time: 1",),
+        ),
+        (checks.check_cores, node(), "ok", ("OMP_NUM_THREADS unset",)),
+        (checks.check_cores, node(machine={"omp": "1"}), "ok", ("OMP_NUM_THREADS 1",)),
+        (checks.check_cores, node(slots=1, machine={"omp": "8"}), "ok", ("OMP_NUM_THREADS 8",)),
+        (checks.check_cores, node(machine={"omp": "8"}), "warn", ("unset OMP_NUM_THREADS",)),
+        (checks.check_cores, node(slots=1, machine={"omp": "many"}), "warn", ("OMP_NUM_THREADS many",)),
+        (checks.check_shared_memory, node(), "ok", ("16.00 GiB",)),
+        (checks.check_open_files, node(), "ok", ("65,536",)),
+    ],
+)
+def test_the_verdict_on_a_machine(check: Any, machine: NodeFacts, expected: str, words: tuple[str, ...]) -> None:
+    verdict(check(machine, DRIVER_NODE), expected, *words)
+
+
+def test_absent_optional_packages_name_the_results_that_need_them() -> None:
+    packages = {name: version for name, version in SOUND["packages"].items() if name not in ("h5py", "torch-fidelity")}
+    machine = NodeFacts(facts={"packages": packages}, slots=1)
+    words = ("FID", "shapes3d", "pip install 'vaegen-ray[fid,shapes]'")
+    verdict(checks.check_optional(machine, machine), "warn", *words)
+    assert checks.check_optional(node(), machine) is None, "nodes are compared with the driver"
 
 
 def test_the_digest_of_the_code_changes_with_any_line(tmp_path: Path) -> None:
     shutil.copytree(Path(vaegen_ray.__file__).parent, tmp_path / "vaegen_ray")
-    command = [sys.executable, "-c", "from vaegen_ray.service import doctor_nodes as d; print(d.code()['digest'])"]
+    command = [sys.executable, "-c", "from vaegen_ray.doctor import facts as d; print(d.find_code()['digest'])"]
 
     def digest() -> str:  # `-c` imports from the working directory first
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
@@ -170,71 +237,27 @@ def test_a_package_that_cannot_be_imported_is_named(
     (tmp_path / "torch.py").write_text(torch)
     (tmp_path / "torchvision.py").write_text(torchvision)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    facts = doctor_nodes.ask(run.source(), {}, 60)
-    broken = Place(facts=facts, slots=1)
-    verdict(doctor_checks.imports(broken, broken), "FAIL", *said)
-    assert "memory" in [check.name for check in doctor_checks.machine_checks(broken, broken)], "the others are made"
-    verdict(doctor_checks.imports(place(), place()), "ok", "torchvision")
+    broken = NodeFacts(facts=facts.collect(probe.read_source(), {}, 60), slots=1)
+    verdict(checks.check_imports(broken, broken), "FAIL", *said)
+    assert "memory" in [check.name for check in checks.check_machine(broken, broken)], "the others are made"
 
 
 def test_a_python_that_hangs_is_left_after_its_time() -> None:
-    facts = doctor_nodes.ask("import signal; signal.pause()", {}, 0.2)
-    checks = list(doctor_checks.machine_checks(Place(facts=facts, slots=1), place(is_node=False)))
-    assert [check.verdict for check in checks] == ["FAIL"] and "unfinished" in checks[0].found
-
-
-GPUS = {"cuda": "13.0", "available": True, "gpus": [H200, H200]}
-DRIVER = {"cuda": "13.1", "gpus": 2, "status": 0}
-
-
-@pytest.mark.parametrize(
-    ("gpus", "torch", "driver", "expected", "said"),
-    [
-        (0, {}, {}, "ok", ("without CUDA, no GPU",)),
-        (2, GPUS, DRIVER, "ok", ("CUDA 13.0", "up to 13.1", "2 x H200 with 140 GiB")),
-        (None, GPUS, DRIVER, "ok", ("2 x H200",)),
-        (2, {}, DRIVER, "FAIL", ("without CUDA", "GPUs: 2", "builds have CUDA")),
-        (None, {}, DRIVER, "FAIL", ("without CUDA", "GPUs: 2")),
-        (2, {"cuda": "13.0", "reason": "too old (found 12040)"}, DRIVER, "FAIL", ("too old", "newer NVIDIA driver")),
-        (4, GPUS, DRIVER, "FAIL", ("GPUs: 4, torch sees 2", "--num-gpus=2")),
-        (0, {}, {"cuda": "13.1", "gpus": 0, "status": 803}, "warn", ("error 803", "nvidia-smi")),
-        (0, {}, {"cuda": "13.1", "gpus": 0, "status": 100}, "ok", ("no GPU",)),
-    ],
-)
-def test_torch_must_see_the_gpus_that_ray_counts(
-    gpus: int | None, torch: dict, driver: dict, expected: str, said: tuple[str, ...]
-) -> None:
-    node = place(gpus=gpus, torch=torch, driver=driver)
-    verdict(doctor_checks.torch(node, node), expected, *said)
-
-
-def test_absent_optional_packages_say_what_is_lost() -> None:
-    node = place(is_node=False)
-    verdict(doctor_checks.optional(node, node), "ok")
-    for name in ("h5py", "torch-fidelity"):
-        del node.facts["packages"][name]
-    verdict(doctor_checks.optional(node, node), "warn", "FID", "shapes3d", "pip install 'vaegen-ray[fid,shapes]'")
-
-
-def test_the_limits_of_a_job_count() -> None:
-    limited = {"usable_cores": 0.5, "memory": 2**28, "memory_free": 2**27}
-    node = place(slots=2, machine=limited)
-    verdict(doctor_checks.memory(node, node), "warn", "0.1 of 0.2 GiB", "2 workers")
-    verdict(doctor_checks.cores(node, node), "warn", "0.5 of 8, bundles", "may use 0.5", "--num-cpus=1")
-    here = place(slots=1, machine={"usable_cores": 4.0}, is_node=False)
-    verdict(doctor_checks.cores(here, here), "ok", "4 of 8, bundles at a time: 1")
+    hung = NodeFacts(facts=facts.collect("import signal; signal.pause()", {}, 0.2), slots=1)
+    (check,) = checks.check_machine(hung, DRIVER_NODE)
+    verdict(check, "FAIL", "unfinished")
 
 
 def test_the_doctor_counts_the_cores_and_the_memory_of_its_job() -> None:
     """A process that may use one core, as by ``taskset`` or SLURM; on nodes the text of the doctor says the same."""
     one = next(iter(os.sched_getaffinity(0)))
     code = "import os; os.sched_setaffinity(0, [int(os.environ['CORE'])]);"
-    code += "import json; from vaegen_ray.service import doctor, doctor_nodes as d; from vaegen_ray.cli import main;"
-    code += "print(json.dumps([d.machine(), d.ask(doctor.source(), {}, 60)['machine']])); main(['doctor'])"
+    code += "import json; from vaegen_ray.doctor import facts as d, probe; from vaegen_ray.cli import main;"
+    code += "print(json.dumps([d.find_machine(), d.collect(probe.read_source(), {}, 60)['machine']])); main(['doctor'])"
     limits = {"CORE": str(one), "SLURM_MEM_PER_NODE": "1500", "VAEGEN_STORAGE": os.devnull}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **limits})
-    facts, *lines = done.stdout.splitlines()
-    for machine in json.loads(facts):
+    first, *lines = done.stdout.splitlines()
+    for machine in json.loads(first):
         assert (machine["usable_cores"], machine["memory"]) == (1.0, 1500 * 2**20)
         assert machine["memory_free"] <= 1500 * 2**20
     (cores,) = (line for line in lines if " cores:" in line)
@@ -244,32 +267,21 @@ def test_the_doctor_counts_the_cores_and_the_memory_of_its_job() -> None:
     assert "of 1.5 GiB free" in memory
 
 
-@pytest.mark.parametrize(
-    ("omp", "slots", "expected"),
-    [(None, 8, "ok"), ("1", 8, "ok"), ("8", 1, "ok"), ("8", 8, "warn"), ("many", 1, "warn")],
-)
-def test_threads_of_all_bundles_must_fit_the_cores(omp: str | None, slots: int, expected: str) -> None:
-    node = place(slots=slots, machine={"omp": omp})
-    verdict(doctor_checks.cores(node, node), expected, f"OMP_NUM_THREADS {omp or 'unset'}")
-
-
 def test_an_object_store_larger_than_shared_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     small = os.statvfs_result((4096, 4096, 2**14, 2**14, 2**14, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: small)
-    node = Place(facts={"machine": doctor_nodes.machine()}, slots=1, store=256 * 2**20)
-    verdict(doctor_checks.shared_memory(node, node), "warn", "0.06 GiB", "--shm-size=0.2g")
-    verdict(doctor_checks.shared_memory(place(), place()), "ok", "16.00 GiB")
+    machine = NodeFacts(facts={"machine": facts.find_machine()}, slots=1, store=256 * 2**20)
+    verdict(checks.check_shared_memory(machine, machine), "warn", "0.06 GiB", "--shm-size=0.2g")
 
 
 def test_the_limit_of_open_files() -> None:
-    code = "import json, resource; from vaegen_ray.service import doctor_nodes as d;"
-    code += "resource.setrlimit(resource.RLIMIT_NOFILE, (512, 1024)); print(json.dumps(d.machine()))"
+    code = "import json, resource; from vaegen_ray.doctor import facts as d;"
+    code += "resource.setrlimit(resource.RLIMIT_NOFILE, (512, 1024)); print(json.dumps(d.find_machine()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    facts = {"machine": json.loads(done.stdout)}
-    node, here = (Place(facts=facts, slots=1, is_node=is_node) for is_node in (True, False))
-    verdict(doctor_checks.open_files(node, here), "warn", "512 at most", "before `ray start`: ulimit -n 65536")
-    verdict(doctor_checks.open_files(here, here), "warn", "1,024 at most")  # a driver raises it as far as it may
-    verdict(doctor_checks.open_files(place(), here), "ok")
+    found = {"machine": json.loads(done.stdout)}
+    there, here = (NodeFacts(facts=found, slots=1, is_node=is_node) for is_node in (True, False))
+    verdict(checks.check_open_files(there, here), "warn", "512 at most", "before `ray start`: ulimit -n 65536")
+    verdict(checks.check_open_files(here, here), "warn", "1,024 at most")  # a driver raises it as far as it may
 
 
 def test_the_token_is_there_and_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,10 +291,10 @@ def test_the_token_is_there_and_its_owners_alone(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
 
     def check(*, is_node: bool = False) -> Check:
-        found = doctor_nodes.auth()
+        found = facts.find_auth()
         assert "secret" not in str(found)
-        machine = Place(facts={"auth": found}, slots=1, is_node=is_node)
-        return doctor_checks.token(machine, machine)
+        machine = NodeFacts(facts={"auth": found}, slots=1, is_node=is_node)
+        return checks.check_token(machine, machine)
 
     verdict(check(), "FAIL", str(path), "ray get-auth-token --generate")
     path.write_text("secret")
@@ -306,10 +318,10 @@ def test_the_token_is_there_and_its_owners_alone(tmp_path: Path, monkeypatch: py
 
 
 def test_a_storage_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (check,) = run.storage_checks("/proc/nowhere")
+    (check,) = run.check_storage("/proc/nowhere")
     verdict(check, "FAIL", "/proc/nowhere", "--storage")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Namespace(free=2**20))
-    written, space = run.storage_checks(str(tmp_path))
+    written, space = run.check_storage(str(tmp_path))
     verdict(written, "ok", str(tmp_path))
     verdict(space, "warn", "0.0 GiB", f"du -sh {tmp_path}/*")
 
@@ -317,7 +329,7 @@ def test_a_storage_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pyt
 @needs_namespaces
 def test_a_full_storage_fails(tmp_path: Path) -> None:
     command = f"mount -t tmpfs -o size=4k tmpfs {tmp_path} && head -c 4096 /dev/zero > {tmp_path}/all; exec $0 -c '"
-    command += f'from vaegen_ray.service import doctor; print(*doctor.storage_checks("{tmp_path}"))' + "'"
+    command += f'from vaegen_ray.doctor import run; print(*run.check_storage("{tmp_path}"))' + "'"
     done = subprocess.run(["unshare", "--mount", "bash", "-c", command, sys.executable], capture_output=True, text=True)
     assert "FAIL" in done.stdout and "No space left" in done.stdout, done.stdout + done.stderr
 
@@ -326,7 +338,7 @@ def test_a_storage_that_hangs_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     released = threading.Event()
     monkeypatch.setattr(Storage, "probe", lambda self: released.wait(60))
     monkeypatch.setattr(run, "STORAGE_SECONDS", 0.1)
-    (check,) = run.storage_checks(str(tmp_path))
+    (check,) = run.check_storage(str(tmp_path))
     released.set()
     verdict(check, "FAIL", "does not answer", str(tmp_path))
 
@@ -336,34 +348,34 @@ def test_a_folder_that_is_not_shared_is_found(tmp_path: Path) -> None:
     driver.write("question", b"")
 
     def check(found: dict[str, Any]) -> Check:
-        node = Place(facts={"storage": found}, slots=1, is_node=True)
-        return cluster.shared(node, "answer", driver.root)
+        there = NodeFacts(facts={"storage": found}, slots=1, is_node=True)
+        return cluster.check_sharing(there, "answer", driver.root)
 
-    verdict(check(doctor_nodes.shared(other.root, "question", "answer")), "FAIL", "is not there", "NFS")
+    verdict(check(facts.probe_storage(other.root, "question", "answer")), "FAIL", "is not there", "NFS")
     assert other.list() == [], "nothing is written to a place that is not the driver's"
     verdict(check({"shared": True}), "FAIL", "the driver does not see")
-    verdict(check(doctor_nodes.shared(driver.root, "question", "answer")), "ok")
+    verdict(check(facts.probe_storage(driver.root, "question", "answer")), "ok")
     verdict(check({"error": "cannot write: Permission denied"}), "FAIL", "Permission denied", "NFS")
 
 
 def test_only_the_data_set_that_is_asked_for_can_fail(tmp_path: Path) -> None:
-    (check,) = run.data_checks(None, str(tmp_path))
+    (check,) = run.check_data(None, str(tmp_path))
     verdict(check, "ok", "digits", "not ", "cifar10", "vaegen datasets")
-    verdict(list(run.data_checks("cifar10", str(tmp_path)))[1], "FAIL", "vaegen datasets --get cifar10")
-    verdict(list(run.data_checks("tetrominoes", str(tmp_path)))[1], "ok", "generated")
+    verdict(list(run.check_data("cifar10", str(tmp_path)))[1], "FAIL", "vaegen datasets --get cifar10")
+    verdict(list(run.check_data("tetrominoes", str(tmp_path)))[1], "ok", "generated")
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     for name in (*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"):
         (folder / name).write_bytes(b"cut short")
-    verdict(list(run.data_checks("cifar10", str(tmp_path)))[1], "FAIL", "batch", "remove it")
+    verdict(list(run.check_data("cifar10", str(tmp_path)))[1], "FAIL", "batch", "remove it")
 
 
 # -- a cluster -----------------------------------------------------------------------------------------------------
 
 
 def test_clocks_are_told_apart_only_where_they_are_known_to_differ() -> None:
-    verdict(doctor_checks.clocks({"h1": (0.01, 0.01), "h2": (-3.0, 4.0)}), "ok")
-    found = doctor_checks.clocks({"h1": (0.01, 0.01), "h2": (-3.0, 0.1), "h3": (60.0, 0.5)})
+    verdict(checks.check_clocks({"h1": (0.01, 0.01), "h2": (-3.0, 4.0)}), "ok")
+    found = checks.check_clocks({"h1": (0.01, 0.01), "h2": (-3.0, 0.1), "h3": (60.0, 0.5)})
     verdict(found, "warn", "h2 3.0 s behind", "h3 60.0 s ahead", "timedatectl")
     assert "h1" not in found.found
 
@@ -387,28 +399,28 @@ GPU_NODE = {"CPU": 8.0, "GPU": 4.0, "trainer": 4.0}
     ],
 )
 def test_roles_that_can_never_be_used_are_found(nodes: dict, expected: list[str], said: str) -> None:
-    checks = list(doctor_checks.roles(nodes))
-    assert [check.verdict for check in checks] == expected
-    assert any(said in check.found for check in checks), checks
+    found = list(checks.check_roles(nodes))
+    assert [check.verdict for check in found] == expected
+    assert any(said in check.found for check in found), found
 
 
 def test_nodes_of_one_address_are_told_apart_and_lost_ones_left_out() -> None:
-    facts = [("a", True), ("a", True), ("b", True), ("c", False)]
+    addresses = [("a", True), ("a", True), ("b", True), ("c", False)]
     nodes = [
         {"NodeManagerAddress": address, "NodeID": f"{n}" * 12, "Alive": alive}
-        for n, (address, alive) in enumerate(facts)
+        for n, (address, alive) in enumerate(addresses)
     ]
-    assert list(cluster.named(nodes)) == ["a (000000)", "a (111111)", "b"]
+    assert list(cluster.name_nodes(nodes)) == ["a (000000)", "a (111111)", "b"]
 
 
 def test_what_a_node_runs_needs_no_vaegen_ray_there() -> None:
     from ray import cloudpickle
 
-    cloudpickle.register_pickle_by_value(doctor_nodes)
+    cloudpickle.register_pickle_by_value(facts)
     try:
-        sent = cloudpickle.dumps(doctor_nodes.ask)
+        sent = cloudpickle.dumps(facts.collect)
     finally:
-        cloudpickle.unregister_pickle_by_value(doctor_nodes)
+        cloudpickle.unregister_pickle_by_value(facts)
     code = "import pickle, sys; sys.modules['vaegen_ray'] = None; ask = pickle.load(sys.stdin.buffer);"
     code += """print(ask('print(\\'{"part": "x", "found": 1}\\')', {}, 60))"""
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True)

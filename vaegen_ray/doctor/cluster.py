@@ -1,7 +1,7 @@
-"""The nodes of a cluster, for ``vaegen doctor``: each looks at itself, and what only several machines can have wrong.
+"""Checks the nodes of a cluster: each collects its own facts, and what only several machines can have wrong.
 
-A task is bound to its node, takes no CPU (so that it runs beside a sweep) and carries what it does with it: the node
-need not have vaegen_ray, nor the driver's version of it.
+A task is bound to its node, takes no CPU (so that it runs beside a sweep) and carries its code with it: the node need
+not have vaegen_ray, nor the driver's version of it.
 """
 
 import json
@@ -12,34 +12,41 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from vaegen_ray.doctor import facts as node_facts
-from vaegen_ray.doctor.checks import Check, Place, clocks, machine_checks, roles
-from vaegen_ray.doctor.probe import IMPORT_SECONDS, STORAGE_SECONDS, Report, source, untouched, within
+from vaegen_ray.doctor import facts
+from vaegen_ray.doctor.checks import Check, NodeFacts, check_clocks, check_machine, check_roles
+from vaegen_ray.doctor.probe import (
+    IMPORT_SECONDS,
+    STORAGE_SECONDS,
+    Report,
+    leaving_no_folders,
+    read_source,
+    with_timeout,
+)
 from vaegen_ray.errors import StorageError, VaegenError
 
 NODE_SECONDS = IMPORT_SECONDS + 60.0
-"""How long nodes may take to start a worker and to look at themselves."""
+"""How long nodes may take to start a worker and to collect their facts."""
 CLOCK_SECONDS = 20.0
-"""How long a node may take to tell the time."""
+"""How long a node may take to answer with its time."""
 CLOCK_TRIES = 3
-"""Times that a node is asked for the time; the quickest answer tells it best."""
+"""Times that a node is asked for its time; the quickest answer is the most exact one."""
 DASHBOARD_SECONDS = 5.0
 """How long the dashboard may take to answer."""
 
 ANSWER = "answer"
-"""The check that fails alone for a node that does not answer."""
+"""The only check of a node that does not answer."""
 
 Node = dict[str, Any]
-"""What ``ray.nodes`` says of one."""
+"""A node as ``ray.nodes`` describes it."""
 
 
-def check_cluster(address: str, here: Place, storage: str | None, report: Report) -> None:
+def check_cluster(address: str, driver: NodeFacts, storage: str | None, report: Report) -> None:
     """Checks a cluster and each of its nodes.
 
     Args:
-        address: where it is.
-        here: the machine of the driver, which nodes are compared with.
-        storage: the place that all nodes must see; None when the driver cannot use it itself.
+        address: of the cluster.
+        driver: the machine of the driver, which nodes are compared with.
+        storage: the storage that all nodes must share; None when the driver itself cannot use it.
         report: where checks go.
     """
     try:
@@ -47,28 +54,28 @@ def check_cluster(address: str, here: Place, storage: str | None, report: Report
 
         connect.connect(address)
     except (VaegenError, ImportError) as error:
-        report.tell([Check("cluster", "FAIL", str(error), "look on its head: ray status")])
+        report.add([Check("cluster", "FAIL", str(error), "look on its head: ray status")])
         return
     try:
         import ray
 
-        nodes = named(ray.nodes())
-        count = f"all {len(nodes)} nodes" if len(nodes) > 1 else "the node"
-        report.tell([Check("cluster", "ok", f"{address} takes this driver; nodes: {', '.join(nodes)}")])
-        report.tell([*roles({name: node["Resources"] for name, node in nodes.items()}), _dashboard()])
-        found = [(check, name) for name, checks in _look(nodes, here, storage).items() for check in checks]
-        topics = list(dict.fromkeys(check.name for check, _ in found))
-        for topic in topics:  # equal lines of several nodes are one
-            for check in dict.fromkeys(check for check, _ in found if check.name == topic):
-                who = [name for each, name in found if each == check]
-                report.tell([check], f" on {count if len(who) == len(nodes) else ', '.join(who)}")
-        silent = {name for check, name in found if check.name == ANSWER}
-        report.tell([clocks(_offsets({name: node for name, node in nodes.items() if name not in silent}))])
+        nodes = name_nodes(ray.nodes())
+        report.add([Check("cluster", "ok", f"{address} takes this driver; nodes: {', '.join(nodes)}")])
+        report.add([*check_roles({name: node["Resources"] for name, node in nodes.items()}), _check_dashboard()])
+        results = [(check, name) for name, checks in _check_nodes(nodes, driver, storage).items() for check in checks]
+        every = f"all {len(nodes)} nodes" if len(nodes) > 1 else "the node"
+        for topic in dict.fromkeys(check.name for check, _ in results):  # equal lines of several nodes are one
+            for check in dict.fromkeys(check for check, _ in results if check.name == topic):
+                names = [name for each, name in results if each == check]
+                report.add([check], f" on {every if len(names) == len(nodes) else ', '.join(names)}")
+        silent = {name for check, name in results if check.name == ANSWER}
+        offsets = _measure_clocks({name: node for name, node in nodes.items() if name not in silent})
+        report.add([check_clocks(offsets)])
     finally:
         connect.disconnect()
 
 
-def named(nodes: list[Node]) -> dict[str, Node]:
+def name_nodes(nodes: list[Node]) -> dict[str, Node]:
     """Nodes that are alive by their address; with a part of their id where several share one."""
     alive = [node for node in nodes if node["Alive"]]
     addresses = [node["NodeManagerAddress"] for node in alive]
@@ -78,88 +85,87 @@ def named(nodes: list[Node]) -> dict[str, Node]:
     }
 
 
-def _bound_to(node: Node) -> dict[str, Any]:
+def _bind_to(node: Node) -> dict[str, Any]:
     """Ray's options of a task that runs on this node, or nowhere."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)}
 
 
-def _look(nodes: dict[str, Node], here: Place, location: str | None) -> dict[str, list[Check]]:
-    """The checks of all nodes, which look at the same time."""
+def _check_nodes(nodes: dict[str, Node], driver: NodeFacts, location: str | None) -> dict[str, list[Check]]:
+    """The checks of all nodes, which run at the same time."""
     from vaegen_ray.results.storage import Storage
 
     if location is None:
-        return _ask(nodes, here, {})
+        return _collect(nodes, driver, {})
     storage = Storage.open(location, create=False)
     question = f".doctor-{uuid.uuid4().hex}"
-    names = {name: f"{question}-{node['NodeID']}" for name, node in nodes.items()}
-    place = storage.root if storage.is_local else location  # a relative path means another folder there
-    with untouched(storage):
+    answers = {name: f"{question}-{node['NodeID']}" for name, node in nodes.items()}
+    path = storage.root if storage.is_local else location  # a relative path is another folder there
+    with leaving_no_folders(storage):
         storage.write(question, b"written by the driver")
         try:
-            asked = {name: {"storage": place, "question": question, "answer": names[name]} for name in nodes}
-            return _ask(nodes, here, asked)
+            questions = {name: {"storage": path, "question": question, "answer": answers[name]} for name in nodes}
+            return _collect(nodes, driver, questions)
         finally:
-            for each in (question, *names.values()):
-                storage.delete(each)
+            for file in (question, *answers.values()):
+                storage.delete(file)
 
 
-def _ask(nodes: dict[str, Node], here: Place, questions: dict[str, dict[str, str]]) -> dict[str, list[Check]]:
+def _collect(nodes: dict[str, Node], driver: NodeFacts, questions: dict[str, dict[str, str]]) -> dict[str, list[Check]]:
     import ray
     from ray.exceptions import RayError
 
     from vaegen_ray.service.cluster.connect import describe_error
 
-    text = source()
-    ray.cloudpickle.register_pickle_by_value(node_facts)
+    source = read_source()
+    ray.cloudpickle.register_pickle_by_value(facts)
     try:
-        task = ray.remote(num_cpus=0, max_retries=0)(node_facts.ask)
-        tasks = {
-            task.options(**_bound_to(node)).remote(
-                text, {"all_gpus": True, **questions.get(name, {})}, IMPORT_SECONDS
-            ): name
+        task = ray.remote(num_cpus=0, max_retries=0)(facts.collect)
+        answers = {
+            name: task.options(**_bind_to(node)).remote(
+                source, {"all_gpus": True, **questions.get(name, {})}, IMPORT_SECONDS
+            )
             for name, node in nodes.items()
         }
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(node_facts)
-    ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=NODE_SECONDS)
+        ray.cloudpickle.unregister_pickle_by_value(facts)
+    ready, _ = ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_SECONDS)
     checks: dict[str, list[Check]] = {}
-    for ref, name in tasks.items():
+    for name, answer in answers.items():
         try:
-            place = place_of(nodes[name], ray.get(ref, timeout=0))
+            node = _build_facts(nodes[name], ray.get(answer, timeout=0))
         except RayError as error:
-            ray.cancel(ref, force=True)
-            said = describe_error(error) if ref in ready else f"none within {NODE_SECONDS:.0f} s"
+            ray.cancel(answer, force=True)
+            found = describe_error(error) if answer in ready else f"none within {NODE_SECONDS:.0f} s"
             advice = "see why no worker starts: raylet.out and worker-*.err in /tmp/ray/session_latest/logs there"
-            checks[name] = [Check(ANSWER, "FAIL", said, advice)]
+            checks[name] = [Check(ANSWER, "FAIL", found, advice)]
             continue
-        checks[name] = list(machine_checks(place, here))
+        checks[name] = list(check_machine(node, driver))
         if name in questions:
-            checks[name].append(shared(place, questions[name]["answer"], questions[name]["storage"]))
+            checks[name].append(check_sharing(node, questions[name]["answer"], questions[name]["storage"]))
     return checks
 
 
-def place_of(node: Node, facts: dict[str, Any]) -> Place:
-    """A node, by what it found and what Ray counts there."""
+def _build_facts(node: Node, found: dict[str, Any]) -> NodeFacts:
     from vaegen_ray.service.cluster.resources import SAMPLER, TRAINER
 
-    counted = node["Resources"]
-    most = counted.get(TRAINER) or counted.get(SAMPLER) or counted.get("GPU") or counted.get("CPU") or 0
-    return Place(
-        facts=facts,
-        slots=int(most),
-        gpus=int(counted.get("GPU", 0)),
-        store=int(counted.get("object_store_memory", 0)),
+    counts = node["Resources"]
+    slots = counts.get(TRAINER) or counts.get(SAMPLER) or counts.get("GPU") or counts.get("CPU") or 0
+    return NodeFacts(
+        facts=found,
+        slots=int(slots),
+        gpus=int(counts.get("GPU", 0)),
+        store=int(counts.get("object_store_memory", 0)),
         is_node=True,
     )
 
 
-def shared(place: Place, answer: str, location: str) -> Check:
+def check_sharing(node: NodeFacts, answer: str, location: str) -> Check:
     """Whether a node reads what the driver wrote to the storage, and the driver what the node wrote."""
     from vaegen_ray.results.storage import Storage
 
-    found, name = place.part("storage"), "shared storage"
+    found, name = node.part("storage"), "shared storage"
     advice = "give all nodes one place: a folder that each of them mounts (NFS), s3:// or gs://"
     storage = Storage.open(location, create=False)
     where = storage.where()
@@ -168,35 +174,35 @@ def shared(place: Place, answer: str, location: str) -> Check:
     if not found["shared"]:
         return Check(name, "FAIL", f"a file that the driver wrote to {where} is not there", advice)
     try:
-        if not within(STORAGE_SECONDS, lambda: storage.exists(answer)):
+        if not with_timeout(STORAGE_SECONDS, lambda: storage.exists(answer)):
             return Check(name, "FAIL", f"the driver does not see a file that it wrote to {where}", advice)
     except (StorageError, TimeoutError) as error:
         return Check(name, "FAIL", str(error) or f"{where} does not answer", advice)
-    return Check(name, "ok", f"{where}: reads what the driver writes, and the other way")
+    return Check(name, "ok", f"{where}: the node reads what the driver writes, and the driver what the node writes")
 
 
-def _offsets(nodes: dict[str, Node]) -> dict[str, tuple[float, float]]:
-    """By node, seconds that its clock is ahead of this one, and how exactly that is known."""
+def _measure_clocks(nodes: dict[str, Node]) -> dict[str, tuple[float, float]]:
+    """By node, seconds that its clock is ahead of this one, and how exactly that is measured."""
     import ray
     from ray.exceptions import RayError
 
-    tell = ray.remote(num_cpus=0, max_retries=0)(lambda: time.time())
+    task = ray.remote(num_cpus=0, max_retries=0)(lambda: time.time())
     offsets = {}
     for name, node in nodes.items():
         measured = []
         with suppress(RayError):  # lost since it answered
             for _ in range(CLOCK_TRIES):
                 before = time.time()
-                there = ray.get(tell.options(**_bound_to(node)).remote(), timeout=CLOCK_SECONDS)
+                there = ray.get(task.options(**_bind_to(node)).remote(), timeout=CLOCK_SECONDS)
                 after = time.time()
                 measured.append((there - (before + after) / 2, (after - before) / 2))
         if measured:
-            offsets[name] = min(measured, key=lambda each: each[1])
+            offsets[name] = min(measured, key=lambda pair: pair[1])
     return offsets
 
 
-def _dashboard() -> Check:
-    """Whether Ray's own dashboard can be seen from here."""
+def _check_dashboard() -> Check:
+    """Whether Ray's own dashboard can be reached from here."""
     import ray
 
     context: Any = ray.init(ignore_reinit_error=True, logging_level=logging.ERROR)

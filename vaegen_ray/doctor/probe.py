@@ -1,4 +1,4 @@
-"""What the checks of a machine and of a cluster share: the report, limits of time, and what looks at a machine."""
+"""What the checks of a machine and of a cluster share: the report, time limits, and the program that collects facts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Say = Callable[[str], None]
-
 IMPORT_SECONDS = 300.0
 """How long imports may take: seconds, but a hundred where ten times as many processes as cores want to run."""
 STORAGE_SECONDS = 60.0
@@ -24,33 +22,37 @@ STORAGE_SECONDS = 60.0
 
 
 class Report:
-    """Says checks as they come, and counts them."""
+    """Prints the results of checks as they come, and counts them.
 
-    def __init__(self, say: Say) -> None:
+    Args:
+        say: prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._verdicts: list[str] = []
 
-    def tell(self, checks: Iterable[Check], where: str = "") -> None:
-        """A line each; ``where`` names the nodes that it is about."""
+    def add(self, checks: Iterable[Check], where: str = "") -> None:
+        """Prints a line for each check; ``where`` names the nodes that it concerns."""
         for check in checks:
             self._verdicts.append(check.verdict)
             self._say(check.line(where))
 
     def close(self) -> int:
-        """The last line; returns the exit code."""
+        """Prints the counts; returns the exit code, 1 when a check failed."""
         counts = ", ".join(f"{self._verdicts.count(name)} {name}" for name in ("ok", "warn", "FAIL"))
         self._say(f"{len(self._verdicts)} checks: {counts}")
         return int("FAIL" in self._verdicts)
 
 
-def source() -> str:
-    """What looks at a machine, as text."""
+def read_source() -> str:
+    """The text of the program that collects the facts of a machine."""
     return "\n\n".join(Path(str(each.__file__)).read_text(encoding="utf-8") for each in (allotment, facts))
 
 
 @contextmanager
-def untouched(storage: "Storage") -> Iterator[None]:
-    """Removes folders that were made meanwhile for the root of a local storage, and are empty."""
+def leaving_no_folders(storage: "Storage") -> Iterator[None]:
+    """Removes, at the end, folders that were created within for the root of a local storage and are empty."""
     root = Path(storage.root)
     absent = [path for path in (root, *root.parents) if not path.exists()] if storage.is_local else []
     try:
@@ -61,10 +63,10 @@ def untouched(storage: "Storage") -> Iterator[None]:
                 path.rmdir()
 
 
-def within(seconds: float, function: Callable[[], T]) -> T:
-    """What a function returns, if it does in time; a file system that hangs cannot be interrupted, only left alone.
+def with_timeout(seconds: float, function: Callable[[], T]) -> T:
+    """Returns what ``function`` returns. A file system that hangs cannot be interrupted: the thread is left behind.
 
     Raises:
-        TimeoutError: it has not.
+        TimeoutError: it did not return within ``seconds``.
     """
     return in_background(function).result(seconds)
