@@ -209,7 +209,8 @@ def _train(
         )
     finally:
         for pool in pools.values():
-            pool.leave()
+            for note in pool.leave():
+                progress.say(note)
         progress.close()
 
 

@@ -139,8 +139,17 @@ class PoolClient:
         self._goal = goal
         self._called_at = -1e9
 
-    def leave(self) -> None:
-        """Leaves the pool at the end of the sweep; waits for the coordinator, but not for long."""
-        if self._coordinator is not None:
-            with suppress(RayError):
-                ray.get(self._coordinator.leave.remote(self._name), timeout=CALL_SECONDS)
+    def leave(self) -> list[str]:
+        """Leaves the pool at the end of the sweep; waits for the coordinator, but not for long. Returns the last notes
+        for the user, unless the storage refuses, which is an error of its own."""
+        notes: list[str] = []
+        if self._coordinator is None:
+            return notes
+        with suppress(RayError):
+            answers = [self._answer] if self._answer is not None else []
+            for answer in [*answers, self._coordinator.join.remote(self._name, *self._samplers, ())]:
+                self.state = ray.get(answer, timeout=CALL_SECONDS)
+                notes += self.state.pop("notes")
+        with suppress(RayError):
+            ray.get(self._coordinator.leave.remote(self._name), timeout=CALL_SECONDS)
+        return [] if self.refused else notes
