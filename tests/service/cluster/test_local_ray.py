@@ -1,7 +1,6 @@
 """Where the Ray that we start keeps its files, and what is said when it does not start. No Ray runs here."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import ray
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.service.cluster import authentication, connect, local_ray
+from vaegen_ray.service.cluster import authentication, connect, local_ray, ray_private
 
 LONG = "a_job_directory_" * 6
 
@@ -22,7 +21,7 @@ LONG = "a_job_directory_" * 6
 def private(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In place of the folder of this user, which runs of others may use."""
     folder = tmp_path_factory.mktemp("p")
-    monkeypatch.setattr(authentication, "private_folder", lambda: folder)
+    monkeypatch.setattr(authentication, "find_private_folder", lambda: folder)
     return folder
 
 
@@ -31,7 +30,7 @@ def folder_of(stack: ExitStack, monkeypatch: pytest.MonkeyPatch, given: Path | N
         monkeypatch.delenv("RAY_TMPDIR", raising=False)
     else:
         monkeypatch.setenv("RAY_TMPDIR", str(given))
-    return local_ray._folder(stack)
+    return local_ray.create_folder(stack)
 
 
 def test_every_run_has_a_folder_of_its_own_that_goes_with_it(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,22 +90,10 @@ def test_a_start_that_times_out_is_tried_again_then_said_in_one_line(
     with pytest.raises(
         VaegenError, match="^Ray did not start on this machine in 5 attempts: The current node timed out"
     ):
-        local_ray.start(num_cpus=1)
+        local_ray.start(10**9, num_cpus=1)
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == [f"Ray did not start, attempt {n} of 5" for n in (1, 2, 3, 4)]
     assert len(attempts) == 5 and not any(Path(each).parent.exists() for each in attempts)
-
-
-def test_a_death_is_told_at_once() -> None:
-    """Ray ends the driver a moment after the death of an agent, so whoever looks now and then comes too late."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        deaths = local_ray._Deaths([process.pid])
-        deaths.wait(0.01)
-        assert process.poll() is None
-        process.kill()
-        deaths.wait(3600)
-        assert process.wait() == -signal.SIGKILL
-        local_ray._Deaths([process.pid]).wait(0.01)  # of a process that has ended
 
 
 def test_auto_is_resolved_once_and_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,18 +110,18 @@ def test_a_user_without_a_home_has_a_token_in_the_private_folder(
     for name in (authentication.MODE, authentication.TOKEN):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(authentication.TOKEN_PATH, "")
-    monkeypatch.setattr(authentication, "_tell_ray", lambda: None)
+    monkeypatch.setattr(ray_private, "reload_authentication", lambda: None)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # neither $HOME nor an entry in passwd
     monkeypatch.chdir(tmp_path)
     assert authentication.close_to_others() is None
     token = private / "auth_token"
     assert len(token.read_text()) == 64 and token.stat().st_mode & 0o077 == 0
-    assert authentication.token_source() == str(token) == os.environ[authentication.TOKEN_PATH]
+    assert authentication.find_token() == str(token) == os.environ[authentication.TOKEN_PATH]
     assert not list(tmp_path.iterdir()), "no folder is called ~"
 
 
 def test_a_head_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "ASK_SECONDS", 1.0)
+    monkeypatch.setattr(authentication, "ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(VaegenError, match=f"no Ray cluster answers at --address '{address}' within 1 s"):
@@ -142,8 +129,8 @@ def test_a_head_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.M
 
 
 def test_joining_that_does_not_return_is_given_up_in_one_line() -> None:
-    script = "import threading; from vaegen_ray.service.cluster.connect import _given_up_after\n"
-    script += "with _given_up_after(0.1, 'head:1'): threading.Event().wait()"
+    script = "import threading; from vaegen_ray.service.cluster.connect import _exit_after\n"
+    script += "with _exit_after(0.1, 'head:1'): threading.Event().wait()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: the Ray cluster at head:1 did not let this process join within 0 s\n"

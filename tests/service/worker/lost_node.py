@@ -57,6 +57,7 @@ def main(folder: Path) -> None:
         initialize_head=True,
         head_node_args={
             "num_cpus": 1,
+            "resources": {"sampler": 1},  # one of the two samplers on each node
             "node_ip_address": "127.0.0.2",
             "include_dashboard": False,
             "memory": 10**9,
@@ -64,7 +65,9 @@ def main(folder: Path) -> None:
             "_system_config": QUICK,
         },
     )
-    far = nodes.add_node(num_cpus=1, node_ip_address="127.0.0.3", memory=10**9, object_store_memory=10**8)
+    far = nodes.add_node(
+        num_cpus=1, resources={"sampler": 1}, node_ip_address="127.0.0.3", memory=10**9, object_store_memory=10**8
+    )
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     nodes.wait_for_nodes()
     storage = Storage.open(folder)

@@ -1,12 +1,12 @@
 """Who may use the Ray that we start or join: whoever can reach it and has its token.
 
-Ray's servers run the code of whoever they let in. So the Ray that we start listens on this machine alone, keeps its
-files in a folder of its user, and has a token, unless ``RAY_AUTH_MODE=disabled`` was set. What is wrong with the token
-of a cluster that we join is said at once, where Ray says "Failed to connect" after 20 seconds or aborts the process.
+Ray's servers run the code of everyone whom they accept. So the Ray that we start listens on this machine alone, keeps
+its files in a folder of its user, and has a token, unless ``RAY_AUTH_MODE=disabled`` is set. A wrong token for a
+cluster that we join is reported at once, where Ray says "Failed to connect" after 20 seconds or aborts the process.
 
 With ``RAY_AUTH_MODE=token`` Ray takes the first of ``RAY_AUTH_TOKEN`` (the token), ``RAY_AUTH_TOKEN_PATH`` (its file)
-and ``~/.ray/auth_token``; with any other mode it uses no token. Messages say where a token is, never the token. What
-all this protects, and what not: SECURITY.md.
+and ``~/.ray/auth_token``; with any other mode it uses no token. Messages name the place of a token, never the token.
+What this protects, and what not: SECURITY.md.
 """
 
 import errno
@@ -19,109 +19,91 @@ from contextlib import suppress
 from pathlib import Path
 
 from vaegen_ray.errors import VaegenError
+from vaegen_ray.service.cluster import ray_private
 
 MODE, TOKEN, TOKEN_PATH, FOLDER = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"
 
-ASK_SECONDS = 60.0
-"""How long a cluster may take to say whether it lets us in."""
-_ASK = """
-import sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
-try:
-    GcsClient(address=sys.argv[1])
-except AuthenticationError:
-    print("refused")
-else:
-    print("welcome")
-"""
-"""Asks the head of a cluster for its id, in a process of its own: Ray reads the mode once a process, logs refusals, and
-aborts where it finds no token."""
+ANSWER_SECONDS = 60.0
+"""How long a cluster may take to accept or refuse this process."""
 
 
 def close_to_others() -> str | None:
-    """Makes the Ray that this process starts next listen on loopback alone, and ask for a token, which is made where
+    """Makes the Ray that this process starts next listen on loopback alone, and ask for a token, which is created where
     there is none.
 
     Returns:
-        A line for the user when ``RAY_AUTH_MODE=disabled`` was set: then there is no token.
+        A line for the user when ``RAY_AUTH_MODE=disabled`` is set: then there is no token.
 
     Raises:
-        VaegenError: the token cannot be read or kept.
+        VaegenError: the token cannot be read or written.
     """
-    from ray._private import ray_constants
-
-    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray's own way, on Windows and macOS, to be 127.0.0.1 and no more
-    if _mode() == "disabled":
-        _tell_ray()
+    ray_private.set_loopback_only(True)
+    if _read_mode() == "disabled":
+        ray_private.reload_authentication()
         return f"warning: Ray starts without a token ({MODE}=disabled): all users of this machine can run code as you"
-    if token_source() is None:
+    if find_token() is None:
         try:
-            _make_token(default_path())
+            _create_token(find_default_path())
         except OSError:  # this user has no home, or one that cannot be written
-            _make_token_in(private_folder())
+            _create_token_in(find_private_folder())
     _use_token()
     return None
 
 
-def private_folder() -> Path:
-    """The folder for the files of the Ray that we start: one that its user alone can enter, since Ray lets all users
-    write in those that it makes.
+def find_private_folder() -> Path:
+    """The folder for the files of the Ray that we start, which is created: its user alone can enter it, since Ray lets
+    all users write in the folders that it creates.
 
     Raises:
-        VaegenError: there is something else in its place, or it cannot be made.
+        VaegenError: there is something else in its place, or it cannot be created.
     """
     folder = Path("/tmp") / f"vaegen-ray-{os.getuid()}"  # short, since Ray puts sockets into it
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
-        raise VaegenError(f"cannot make {folder}: {error.strerror}; set {FOLDER} to a folder of your own") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise VaegenError(f"cannot create {folder}: {error.strerror}; set {FOLDER} to a folder of your own") from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise VaegenError(
             f"{folder} must be a folder of yours alone (mode 700); set {FOLDER} to another one, or remove it"
         )
     return folder
 
 
-def head_of(address: str) -> str:
+def find_head(address: str) -> str:
     """The address ``HOST:PORT`` that ``auto`` stands for now; any other one as it is.
 
     Raises:
-        VaegenError: no cluster is known on this machine.
+        VaegenError: no cluster is running on this machine.
     """
-    from ray._private.services import canonicalize_bootstrap_address
-
     if address != "auto":
         return address
     try:
-        return str(canonicalize_bootstrap_address(address))
+        return ray_private.resolve_address(address)
     except (ConnectionError, ValueError, OSError) as error:
         raise VaegenError(f"no Ray cluster answers at --address 'auto': {str(error).splitlines()[0]}") from None
 
 
-def check_cluster(address: str, given: str) -> str | None:
-    """Whether a cluster lets us in. A token goes to no cluster that does not ask for one.
+def check_cluster(address: str, option: str) -> str | None:
+    """Checks that a cluster accepts this process. No token is sent to a cluster that does not ask for one.
 
     Args:
         address: ``HOST:PORT`` of the head.
-        given: what the user wrote, which may be ``auto``.
+        option: the value of ``--address``, which may be ``auto``.
 
     Returns:
         A line for the user when the cluster asks for no token and ``RAY_AUTH_MODE`` is not set.
 
     Raises:
-        VaegenError: it wants a token that we do not have, or none though we are to use one; says which variable to set.
-            Or it does not answer.
+        VaegenError: it asks for a token that we do not have, or for none though we are to use one, and which variable
+            to set; or it does not answer.
     """
-    from ray._private import ray_constants
-
-    ray_constants.ENABLE_RAY_CLUSTER = True
-    mode = _mode()
+    ray_private.set_loopback_only(False)
+    mode = _read_mode()
     where = f"the Ray cluster at --address {address!r}"
-    if mode == "token" and token_source() is None:
-        raise VaegenError(f"{MODE}=token is set, but there is no token: {_how_to_give()}")
-    if _is_welcome(address, "disabled"):
+    if mode == "token" and find_token() is None:
+        raise VaegenError(f"{MODE}=token is set, but there is no token: {_HOW_TO_SET.format(find_default_path())}")
+    if _is_accepted(address, "disabled"):
         if mode == "token":
             raise VaegenError(
                 f"{where} asks for no token, though {MODE}=token is set here: start all its nodes with {MODE}=token; "
@@ -129,56 +111,55 @@ def check_cluster(address: str, given: str) -> str | None:
             )
         warning = f"warning: {where} asks for no token: anyone who reaches it can run code there"
         return None if mode == "disabled" else warning
-    source = token_source()
-    if mode != "token" and not (mode == "" and given == "auto" and source):  # for auto, Ray itself takes what is there
-        how = f"the one in {source} is used then" if source else _how_to_give()
+    source, how_to_set = find_token(), _HOW_TO_SET.format(find_default_path())
+    if mode != "token" and not (mode == "" and option == "auto" and source):  # for auto, Ray takes the token by itself
+        how = f"the one in {source} is used then" if source else how_to_set
         raise VaegenError(f"{where} wants a token: set {MODE}=token; {how}")
     _use_token()
-    if not _is_welcome(address, "token"):
-        raise VaegenError(f"{where} does not take the token in {source}: {_how_to_give()}")
+    if not _is_accepted(address, "token"):
+        raise VaegenError(f"{where} does not take the token in {source}: {how_to_set}")
     return None
 
 
-def token_source() -> str | None:
-    """Where Ray finds its token, for messages: a variable or a file; None when there is none.
+def find_token() -> str | None:
+    """Where Ray finds its token: a variable or a file; None when there is none.
 
     Raises:
         VaegenError: the file of a token is empty or cannot be read.
     """
     if os.environ.get(TOKEN):
         return TOKEN
-    named = os.environ.get(TOKEN_PATH)
-    path = Path(named) if named else default_path()
+    variable = os.environ.get(TOKEN_PATH)
+    path = Path(variable) if variable else find_default_path()
     try:
         if path.read_bytes().strip():
             return str(path)
         reason = "it is empty"
     except FileNotFoundError:
-        if not named:
+        if not variable:
             return None
         reason = "there is no such file"
     except OSError as error:
         reason = str(error.strerror)
     raise VaegenError(
-        f"{TOKEN_PATH if named else 'the token of Ray'} must be a file with a token; got {path}: {reason}"
+        f"{TOKEN_PATH if variable else 'the token of Ray'} must be a file with a token; got {path}: {reason}"
     )
 
 
-def default_path() -> Path:
-    """The file in which Ray looks for a token at last; a relative path for a user without a home."""
+def find_default_path() -> Path:
+    """The file in which Ray looks for a token last; a relative path for a user without a home."""
     return Path(os.path.expanduser("~/.ray/auth_token"))
 
 
-def _mode() -> str:
+_HOW_TO_SET = f"put the cluster's token into {{}} (mode 600), or name its file in {TOKEN_PATH}"
+
+
+def _read_mode() -> str:
     return os.environ.get(MODE, "").strip().lower()
 
 
-def _how_to_give() -> str:
-    return f"put the cluster's token into {default_path()} (mode 600), or name its file in {TOKEN_PATH}"
-
-
-def _make_token(path: Path) -> None:
-    """Keeps 256 random bits, at no moment readable by others. Where two processes make one, the first counts."""
+def _create_token(path: Path) -> None:
+    """Writes 256 random bits, at no moment readable by others. Where two processes create one, the first counts."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     if not path.is_absolute():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -193,22 +174,22 @@ def _make_token(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _make_token_in(folder: Path) -> None:
-    """Keeps a token in a private folder, and tells Ray where."""
+def _create_token_in(folder: Path) -> None:
+    """Creates a token in a private folder, and names it in the environment."""
     path = folder / "auth_token"
     try:
-        _make_token(path)
+        _create_token(path)
     except OSError as error:
         raise VaegenError(
-            f"cannot keep a token for Ray in {path}: {error.strerror}; name a file with one in {TOKEN_PATH}"
+            f"cannot write a token for Ray into {path}: {error.strerror}; name a file with one in {TOKEN_PATH}"
         ) from None
     os.environ[TOKEN_PATH] = str(path)
 
 
 def _use_token() -> None:
     """Sets the mode; makes the default file, which Ray's own command writes for all to read, its owner's alone."""
-    path = default_path()
-    if token_source() == str(path):
+    path = find_default_path()
+    if find_token() == str(path):
         for each, mode in ((path.parent, 0o700), (path, 0o600)):
             if each.stat().st_mode & 0o077:
                 try:
@@ -216,31 +197,20 @@ def _use_token() -> None:
                 except OSError as error:
                     raise VaegenError(f"others can read {each}, which holds Ray's token: {error.strerror}") from None
     os.environ[MODE] = "token"
-    _tell_ray()
+    ray_private.reload_authentication()
 
 
-def _tell_ray() -> None:
-    """Makes Ray read mode and token again, which it read when it was imported."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _is_welcome(address: str, mode: str) -> bool:
-    """Whether the head of a cluster lets a process of this mode in."""
-    from ray._private.services import canonicalize_bootstrap_address
-
+def _is_accepted(address: str, mode: str) -> bool:
+    """Whether the head of a cluster accepts a process of this mode."""
     silent = f"no Ray cluster answers at --address {address!r}"
     try:
-        head = canonicalize_bootstrap_address(address)
-        command = [sys.executable, "-P", "-c", _ASK, str(head)]
+        command = [sys.executable, "-P", "-c", ray_private.CONNECT, ray_private.resolve_address(address)]
         environment = {**os.environ, MODE: mode}
-        asked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=ASK_SECONDS)
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
-        raise VaegenError(f"{silent} within {ASK_SECONDS:.0f} s") from None
+        raise VaegenError(f"{silent} within {ANSWER_SECONDS:.0f} s") from None
     except (ConnectionError, ValueError) as error:
         raise VaegenError(f"{silent}: {str(error).splitlines()[0]}") from None
-    if (answer := asked.stdout.strip()) not in ("welcome", "refused"):
-        raise VaegenError(f"{silent}: {(asked.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-    return answer == "welcome"
+    if (answer := process.stdout.strip()) not in ("accepted", "refused"):
+        raise VaegenError(f"{silent}: {(process.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    return answer == "accepted"

@@ -13,12 +13,12 @@ from vaegen_ray.launch import options as shared
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.spec.trial import TrialSpec
 
-SWEEPS = sorted(path.stem for path in (Path(__file__).parents[3] / "sweeps").glob("*.py"))
+SWEEPS = sorted(path.stem for path in (Path(__file__).parents[2] / "sweeps").glob("*.py"))
 HUGE = "99999999999999999999"
 
 
 def _parser_of_sweep(name: str) -> argparse.ArgumentParser:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[3] / "sweeps" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "sweeps" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -14,7 +14,7 @@ import pytest
 from vaegen_ray.results import query
 from vaegen_ray.spec.trial import TrialSpec
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "own_data_and_network.py"
 VERSION = 3
 ALONE = [
