@@ -25,10 +25,11 @@ from typing import Any
 import torch
 from machine import describe
 
+from vaegen_ray.bundle.diffusion_cost import network_cost
 from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.data import catalog
 from vaegen_ray.diffusion.network import build_denoiser
-from vaegen_ray.diffusion.shards import ShardMaker, count_flops_per_evaluation
+from vaegen_ray.diffusion.shards import ShardMaker
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, base_stream
@@ -176,7 +177,7 @@ def on_cpu(shards: int, repeats: int) -> None:
 def on_gpu(batch: int, shards: int) -> None:
     """Prints what the network of CIFAR-10 reaches on this GPU."""
     stream = base_stream("cifar10", "paper")
-    flops = count_flops_per_evaluation(stream.diffusion) * stream.sampler.evaluations
+    flops = network_cost(stream.diffusion).flops * stream.sampler.evaluations
     print(f"{torch.cuda.get_device_name()}\n{describe('torch')}")
     print(f"{flops / 1e12:.2f} TFLOP an image, {stream.sampler.evaluations} evaluations, batches of {batch}")
     weights = random_weights(stream)

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from vaegen_ray.bundle.cost import CPU_CORE
 from vaegen_ray.bundle.diffusion_cost import diffusion_seconds, network_cost, sampling_seconds
-from vaegen_ray.diffusion.shards import count_flops_per_evaluation
+from vaegen_ray.diffusion.network import build_denoiser
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.sweep.defaults import base_stream
 
@@ -29,7 +30,10 @@ SMALL = base_stream("mnist", "laptop").diffusion
 def test_flops_are_those_that_torch_counts(model: DiffusionSpec) -> None:
     # Attention, which the layer counts as two products, is one that torch counts on some devices alone.
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        assert network_cost(model).flops == count_flops_per_evaluation(model)
+        denoiser = build_denoiser(model).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            denoiser(torch.zeros(1, *model.image_shape), torch.ones(1))
+        assert network_cost(model).flops == counter.get_total_flops()
 
 
 def test_a_training_is_as_long_as_its_images_and_a_sampling_as_its_shards() -> None:

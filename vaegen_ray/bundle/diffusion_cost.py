@@ -18,7 +18,7 @@ class NetworkCost:
 
 
 def network_cost(model: DiffusionSpec) -> NetworkCost:
-    """Counts the layers of a network; as ``diffusion.shards.count_flops_per_evaluation`` does, without torch."""
+    """Counts the layers of a network; as torch's ``FlopCounterMode`` does, without torch."""
     maps = _mlp(model) if model.network == "mlp" else _unet(model)
     return NetworkCost(flops=2 * sum(maps), layers=len(maps))
 

@@ -1,1 +1,1 @@
-"""Diffusion models (EDM, Karras et al. 2022): the method; networks are passed in."""
+"""Diffusion models (EDM, Karras et al. 2022): method, networks, training, samples."""

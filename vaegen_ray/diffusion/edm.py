@@ -22,7 +22,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The noise levels of training, and the standard deviation of the data."""
+    """The distribution of noise levels in training, and the standard deviation of the data."""
 
     data_std: float = 0.5
     """sigma_data."""
@@ -36,13 +36,13 @@ class Noise:
         normal = torch.randn(count, generator=generator, device=device)
         return (self.log_mean + self.log_std * normal).exp()
 
-    def weight(self, sigma: Tensor) -> Tensor:
-        """lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which makes every level weigh alike."""
+    def compute_weight(self, sigma: Tensor) -> Tensor:
+        """lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2: all levels weigh the same in the loss."""
         return (sigma.square() + self.data_std**2) / (sigma * self.data_std).square()
 
 
 class Preconditioned(nn.Module):
-    """The denoiser made of a raw network (Karras et al. 2022, Eq. 7 and Table 1):
+    """The denoiser that wraps a raw network (Karras et al. 2022, Eq. 7 and Table 1):
 
         D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
 
@@ -66,8 +66,8 @@ class Preconditioned(nn.Module):
         return skip * x + out * self.network(x / total.sqrt(), sigma.log() / 4)
 
 
-def loss(denoiser: Denoiser, y: Tensor, sigma: Tensor, standard_noise: Tensor, noise: Noise) -> Tensor:
-    """lambda(sigma) ||D(y + n; sigma) - y||^2, the mean over the dimensions of each image: [B] (Eq. 2 and 8).
+def compute_loss(denoiser: Denoiser, y: Tensor, sigma: Tensor, standard_noise: Tensor, noise: Noise) -> Tensor:
+    """lambda(sigma) ||D(y + n; sigma) - y||^2, averaged over the dimensions of each image (Eq. 2 and 8): [B].
 
     Args:
         denoiser: D.
@@ -78,7 +78,7 @@ def loss(denoiser: Denoiser, y: Tensor, sigma: Tensor, standard_noise: Tensor, n
     """
     n = sigma.view(-1, 1, 1, 1) * standard_noise
     squares = (denoiser(y + n, sigma) - y).square().flatten(1).mean(1)
-    return noise.weight(sigma) * squares
+    return noise.compute_weight(sigma) * squares
 
 
 @torch.no_grad()
@@ -92,15 +92,15 @@ def sample(
 ) -> Tensor:
     """One image for each seed, by Heun's second-order method (Algorithm 1; Algorithm 2 with churn).
 
-    All randomness of image i comes from seed i, so it is the same image in any batch, up to the rounding of products
-    whose order of summation depends on the batch's size.
+    All random numbers of image i come from seed i, so it is the same image in any batch, up to rounding: the order of
+    summation in matrix products depends on the batch size.
 
     Args:
         denoiser: D, trained on images in [-1, 1].
         seeds: a seed for each image.
         shape: channels, height, width.
         settings: steps, noise levels, churn.
-        device: where the denoiser is; noise is drawn on the CPU, so it does not depend on it.
+        device: of the denoiser; noise is drawn on the CPU, so it does not depend on the device.
 
     Returns:
         float32 [len(seeds), C, H, W], about in [-1, 1].

@@ -1,6 +1,6 @@
 """The raw networks F(x; c_noise) of diffusion models.
 
-``MLP`` is for images of a few pixels, where convolutions cost more than they bring. ``UNet`` is DDPM++ as Karras et al.
+``MLP`` is for images of a few pixels, where convolutions do not pay. ``UNet`` is DDPM++ as Karras et al.
 (2022, Table 7) train it on CIFAR-10: 55.7 M parameters with 128 channels, multipliers (2, 2, 2), 4 blocks a resolution
 and attention at 16x16.
 
@@ -9,6 +9,7 @@ c_noise [B] and return [B, C, H, W]; the last layer starts at zero, so that an u
 """
 
 import math
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegen_ray.diffusion.edm import Noise, Preconditioned
+from vaegen_ray.errors import DataFormatError
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.diffusion import DiffusionSpec
 
@@ -26,9 +28,9 @@ HALF = math.sqrt(0.5)
 
 
 def build_denoiser(spec: DiffusionSpec, device: torch.device | str = "cpu") -> Preconditioned:
-    """The model that a specification declares, with its initial weights.
+    """Builds the model that a specification declares, with its initial weights.
 
-    Weights are drawn on the CPU from the specification's seed, so they do not depend on the device.
+    Weights are drawn on the CPU from the seed of the specification, so they do not depend on the device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(spec.seed, "init"))
@@ -37,8 +39,28 @@ def build_denoiser(spec: DiffusionSpec, device: torch.device | str = "cpu") -> P
     return Preconditioned(network, noise).to(device)
 
 
-def start_at_zero(layer: Layer) -> Layer:
-    """The same layer with zero weights and biases."""
+def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Checks that tensors have the names and shapes of others.
+
+    Args:
+        tensors: by name.
+        expected: tensors of the declared network by name.
+        where: where ``tensors`` are from, for the message.
+
+    Raises:
+        DataFormatError: they differ; names the first difference.
+    """
+    got, want = ({name: tuple(tensor.shape) for name, tensor in part.items()} for part in (tensors, expected))
+    for name in sorted({*want, *got}):
+        if want.get(name) != got.get(name):
+            raise DataFormatError(
+                f"{where} does not fit the declared network: {name} must be {want.get(name, 'absent')}; "
+                f"got {got.get(name, 'nothing')}"
+            )
+
+
+def init_zero(layer: Layer) -> Layer:
+    """Sets weights and biases of a layer to zero; returns it."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -63,7 +85,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class MLP(nn.Module):
-    """A residual network of fully-connected layers; each block is scaled and shifted by the noise level."""
+    """A residual network of fully connected layers; the noise level scales and shifts each block."""
 
     def __init__(self, spec: DiffusionSpec) -> None:
         super().__init__()
@@ -71,7 +93,7 @@ class MLP(nn.Module):
         self.embedding = NoiseEmbedding(64, width)
         self.first = nn.Linear(pixels, width)
         self.blocks = nn.ModuleList(DenseBlock(width, spec.dropout) for _ in range(spec.blocks))
-        self.last = start_at_zero(nn.Linear(width, pixels))
+        self.last = init_zero(nn.Linear(width, pixels))
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         e = self.embedding(4 * c_noise)  # ln sigma
@@ -89,7 +111,7 @@ class DenseBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.first = nn.Linear(width, width)
-        self.second = start_at_zero(nn.Linear(width, width))
+        self.second = init_zero(nn.Linear(width, width))
         self._dropout = dropout
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -100,8 +122,8 @@ class DenseBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """DDPM++ (Song et al. 2021) as EDM uses it: residual blocks that the noise level shifts, one head of attention
-    at some resolutions, skips from the way down to the way up."""
+    """DDPM++ (Song et al. 2021) as EDM uses it: residual blocks that the noise level shifts, attention with one head at
+    some resolutions, skip connections from the way down to the way up."""
 
     def __init__(self, spec: DiffusionSpec) -> None:
         super().__init__()
@@ -139,8 +161,8 @@ class UNet(nn.Module):
         assert not skips
         self._before_skips = [2 if level == 0 else 1 for level in range(len(widths))]
         self._blocks = spec.blocks
-        self.norm = group_norm(now)
-        self.last = start_at_zero(nn.Conv2d(now, colours, 3, padding=1))
+        self.norm = build_group_norm(now)
+        self.last = init_zero(nn.Conv2d(now, colours, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         e = self.embedding(c_noise)
@@ -160,13 +182,13 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: two 3x3 convolutions with a shift by the noise level between them; then attention.
+    """A residual block: two 3x3 convolutions, between which the noise level shifts the channels; then attention.
 
     Args:
         inputs, outputs: channels.
         embedding: E.
         dropout: probability of a zero before the second convolution while training.
-        attention: one head of self-attention over the pixels follows.
+        attention: append self-attention with one head over the pixels.
         resize: ``down`` halves and ``up`` doubles height and width before the convolutions.
     """
 
@@ -175,11 +197,11 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self._dropout, self._resize = dropout, resize
-        self.norm = group_norm(inputs)
+        self.norm = build_group_norm(inputs)
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.shift = nn.Linear(embedding, outputs)
-        self.second_norm = group_norm(outputs)
-        self.second = start_at_zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.second_norm = build_group_norm(outputs)
+        self.second = init_zero(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs or resize else None
         self.attention = Attention(outputs) if attention else None
 
@@ -201,9 +223,9 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = build_group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = start_at_zero(nn.Conv2d(channels, channels, 1))
+        self.out = init_zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # [B, H*W, C]
@@ -211,7 +233,7 @@ class Attention(nn.Module):
         return (x + self.out(mixed)) * HALF
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def build_group_norm(channels: int) -> nn.GroupNorm:
     """Groups of at least 4 channels, at most 32 groups."""
     groups = next(n for n in range(min(32, channels // 4), 0, -1) if channels % n == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)

@@ -1,7 +1,7 @@
-"""From weights to shards: blocks of samples as bytes, the same whoever makes them.
+"""Makes shards from weights: blocks of samples as bytes, which do not depend on the process that makes them.
 
-On a CPU one thread computes, since sums are split by the number of threads. On a GPU the network runs in channels-last
-layout and is replayed as one CUDA graph for each size of batch.
+On a CPU one thread computes, since the number of threads changes the order of sums. On a GPU the network runs in
+channels-last layout and is replayed as a CUDA graph.
 """
 
 from collections.abc import Iterator
@@ -12,32 +12,25 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.diffusion.edm import Denoiser, sample
-from vaegen_ray.diffusion.network import build_denoiser
-from vaegen_ray.errors import DataFormatError, VaegenError
-from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
+from vaegen_ray.diffusion.network import build_denoiser, check_shapes
+from vaegen_ray.errors import VaegenError
+from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.training.numerics import arithmetic
 
 
 def quantise(images: Tensor, levels: int) -> np.ndarray:
-    """Images in about [-1, 1] as bytes: the nearest of ``levels`` values, uint8 0 .. levels - 1."""
+    """Rounds images in about [-1, 1] to the nearest of ``levels`` values: uint8 0 .. levels - 1."""
     steps = (images.float().clamp(-1, 1) + 1) * ((levels - 1) / 2)
     return steps.round().to(torch.uint8).cpu().contiguous().numpy()
 
 
 def load_weights(denoiser: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Puts weights into a model.
+    """Copies weights into a model.
 
     Raises:
-        DataFormatError: names or shapes are those of another network; says the first that differs.
+        DataFormatError: names or shapes are those of another network; names the first that differs.
     """
-    expected = {name: tuple(p.shape) for name, p in denoiser.named_parameters()}
-    got = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted({*expected, *got}):
-        if expected.get(name) != got.get(name):
-            raise DataFormatError(
-                f"{where} does not fit the declared network: {name} must be {expected.get(name, 'absent')}; "
-                f"got {got.get(name, 'nothing')}"
-            )
+    check_shapes(weights, dict(denoiser.named_parameters()), where)
     with torch.no_grad():
         for name, parameter in denoiser.named_parameters():
             parameter.copy_(weights[name])
@@ -47,7 +40,7 @@ class ShardMaker:
     """Makes the shards of one stream.
 
     Args:
-        stream: what to make.
+        stream: the samples.
         weights: averaged weights by name.
         device: where to compute.
         where: name of the file of the weights, for messages.
@@ -86,21 +79,21 @@ class ShardMaker:
         spec = self.stream.diffusion
         with one_thread(), arithmetic(self.stream.precision, self.device):
             model = self._model if len(seeds) == self.stream.batch_size else self._denoiser
-            made = sample(model, seeds, spec.image_shape, self.stream.sampler, device=self.device)
-        finite = made.isfinite().flatten(1).all(1)
+            samples = sample(model, seeds, spec.image_shape, self.stream.sampler, device=self.device)
+        finite = samples.isfinite().flatten(1).all(1)
         if not finite.all():
             first = seeds[int((~finite).nonzero()[0])]
             raise VaegenError(f"sample {first} of diffusion model {spec.diffusion_id} is not finite")
-        return quantise(made, spec.levels)
+        return quantise(samples, spec.levels)
 
     def shard(self, number: int) -> np.ndarray:
-        """Shard ``number``: uint8 [S, C, H, W], in batches that do not depend on who asks."""
+        """Shard ``number``: uint8 [S, C, H, W], made in the batches that the stream declares."""
         first, size = number * self.stream.shard_size, self.stream.batch_size
         starts = range(first, first + self.stream.shard_size, size)
         return np.concatenate([self.images(range(start, start + size)) for start in starts])
 
     def made_by(self) -> dict[str, str]:
-        """What computes here, for the files: equal on equal machines."""
+        """Device and version of torch, for the files; equal on equal machines."""
         cuda = self.device.type == "cuda"
         return {"device": torch.cuda.get_device_name(self.device) if cuda else "cpu", "torch": str(torch.__version__)}
 
@@ -108,7 +101,7 @@ class ShardMaker:
 class GraphedDenoiser:
     """A denoiser for batches of one size on a GPU, captured once as a CUDA graph and replayed.
 
-    To be made inside of ``arithmetic`` of the precision that it shall compute in.
+    It computes in the precision of the ``arithmetic`` context within which it is created.
     """
 
     def __init__(self, denoiser: Denoiser, batch: int, shape: tuple[int, int, int]) -> None:
@@ -133,20 +126,10 @@ class GraphedDenoiser:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Computes on one thread inside."""
+    """Computes on one thread within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def count_flops_per_evaluation(spec: DiffusionSpec) -> int:
-    """FLOPs of the network for one image, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    denoiser = build_denoiser(spec).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        denoiser(torch.zeros(1, *spec.image_shape), torch.ones(1))
-    return int(counter.get_total_flops())

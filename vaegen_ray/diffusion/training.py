@@ -3,8 +3,8 @@
     for each block of steps:  draw images, noise levels, noise; seed dropout     (sources, seeds)
         for each step:        loss -> backward -> Adam -> averaged weights
 
-Random numbers come from streams of the specification's seed, addressed by the block, so the state of a training is its
-tensors and its step. Blocks are not interrupted, which makes dropout repeatable too.
+Random numbers come from streams of the specification's seed, one for each block, so the state of a training is its
+tensors and its step. A training stops between blocks alone, which makes dropout repeatable too.
 """
 
 import math
@@ -13,8 +13,8 @@ import time
 import torch
 from torch import Tensor
 
-from vaegen_ray.diffusion.edm import loss
-from vaegen_ray.diffusion.network import build_denoiser
+from vaegen_ray.diffusion.edm import compute_loss
+from vaegen_ray.diffusion.network import build_denoiser, check_shapes
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.diffusion import DiffusionSpec
@@ -24,24 +24,24 @@ from vaegen_ray.training.sources import Repetitions
 
 BLOCK_STEPS = 50
 BLOCK_PIXELS = 2**24
-"""Most steps, and most pixels, whose random numbers are drawn together."""
+"""Most steps, and most pixels, of a block."""
 EMA_RAMP = 0.05
-"""The half-life of the averaged weights is at most this part of the images seen."""
+"""The half-life of the averaged weights is at most this fraction of the images seen."""
 LOSSES = 100
-"""Points of the loss curve that is kept."""
+"""Points of the stored loss curve."""
 
 
 class DiffusionTrainer:
     """Trains one diffusion model.
 
     Args:
-        spec: what to train.
+        spec: the model.
         images: the training set, uint8 [N, C, H, W] with N = ``spec.n_train``, on the device.
         device: where to train.
 
     Attributes:
         step: optimiser steps done.
-        losses: pairs (images seen, mean loss since the last pair), at most ``LOSSES`` and one.
+        losses: pairs (images seen, mean loss since the last pair), at most ``LOSSES + 1``.
     """
 
     def __init__(self, spec: DiffusionSpec, images: Tensor, *, device: torch.device | str = "cpu") -> None:
@@ -64,12 +64,12 @@ class DiffusionTrainer:
 
     @property
     def finished(self) -> bool:
-        """All steps are done."""
+        """Whether all steps are done."""
         return self.step >= self.spec.steps
 
     @property
     def fraction(self) -> float:
-        """Part of the training that is done, 0 to 1."""
+        """Fraction of the steps that are done."""
         return self.step / self.spec.steps
 
     @property
@@ -106,10 +106,10 @@ class DiffusionTrainer:
         for i in range(last - first):
             part = slice(i * batch, (i + 1) * batch)
             self._update(pixels[part].float() * (2 / (self.spec.levels - 1)) - 1, sigma[part], noise[part])
-        self._note_loss()
+        self._record_loss()
 
     def _update(self, images: Tensor, sigma: Tensor, noise: Tensor) -> None:
-        mean = loss(self.denoiser, images, sigma, noise, self.denoiser.noise).mean()
+        mean = compute_loss(self.denoiser, images, sigma, noise, self.denoiser.noise).mean()
         self.adam.zero_grad()
         mean.backward()
         self.adam.learning_rate = self.learning_rate
@@ -132,9 +132,9 @@ class DiffusionTrainer:
     def _average(self) -> None:
         half_life = min(self.spec.ema_images, EMA_RAMP * self.step * self.spec.batch_size)
         new = 1 - 0.5 ** (self.spec.batch_size / half_life)
-        torch._foreach_lerp_(list(self._averaged.values()), list(self.denoiser.parameters()), new)
+        move_towards(list(self._averaged.values()), list(self.denoiser.parameters()), new)
 
-    def _note_loss(self) -> None:
+    def _record_loss(self) -> None:
         due = (len(self.losses) + 1) * self.spec.steps // LOSSES
         if self.step < due and not self.finished:
             return
@@ -150,7 +150,7 @@ class DiffusionTrainer:
         return {name: tensor.detach().cpu().clone() for name, tensor in self._averaged.items()}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Everything that the rest of the training depends on: tensors by name, and plain values."""
+        """What the rest of the training depends on: tensors by name, and plain values."""
         tensors = {f"weights.{name}": p.detach() for name, p in self.denoiser.named_parameters()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in self._averaged.items()}
         tensors |= {f"adam.{name}": tensor for name, tensor in self.adam.state().items()}
@@ -161,12 +161,9 @@ class DiffusionTrainer:
         """The inverse of ``state``.
 
         Raises:
-            KeyError, RuntimeError: the state is that of another network; nothing was changed then.
+            DataFormatError, KeyError: the state is that of another network; nothing is changed then.
         """
-        expected, got = ({n: tuple(t.shape) for n, t in part.items()} for part in (self.state()[0], tensors))
-        for name in sorted({*expected, *got}):
-            if expected.get(name) != got.get(name):
-                raise RuntimeError(f"{name} must be {expected.get(name, 'absent')}; got {got.get(name, 'nothing')}")
+        check_shapes(tensors, self.state()[0], "the checkpoint")
         step, loss_steps = int(values["step"]), int(values["loss_steps"])
         losses = [(int(seen), float(mean)) for seen, mean in values["losses"]]
         with torch.no_grad():
@@ -176,3 +173,8 @@ class DiffusionTrainer:
         self.adam.load_state({n.removeprefix("adam."): t for n, t in tensors.items() if n.startswith("adam.")})
         self._loss_sum.copy_(tensors["loss_sum"])
         self.step, self._loss_steps, self.losses = step, loss_steps, losses
+
+
+def move_towards(tensors: list[Tensor], targets: list[Tensor], fraction: float) -> None:
+    """tensor += fraction (target - tensor), for all tensors in one launch (a private function of torch)."""
+    torch._foreach_lerp_(tensors, targets, fraction)
