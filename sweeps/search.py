@@ -18,7 +18,6 @@ from vaegen_ray.launch.options import MOST_DEVICES, at_least
 from vaegen_ray.launch.presets import base_of
 from vaegen_ray.search.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
 from vaegen_ray.search.space import space_of
-from vaegen_ray.service.driver.search import run
 from vaegen_ray.spec.diffusion import MOST_SEED
 from vaegen_ray.sweep.sweep import preset
 
@@ -126,4 +125,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(declare, __doc__.splitlines()[0], add_options, run=run))
+    sys.exit(main(declare, __doc__.splitlines()[0], add_options))

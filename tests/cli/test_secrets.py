@@ -18,7 +18,7 @@ from vaegen_ray.cli.parser import parser
 from vaegen_ray.errors import mask_secrets
 from vaegen_ray.launch import options as shared
 from vaegen_ray.launch.main import main as main_of_sweep
-from vaegen_ray.launch.output import MaskedStream, secrets_masked
+from vaegen_ray.launch.output import MaskedStream, console
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.spec.trial import TrialSpec
@@ -150,8 +150,8 @@ def test_what_is_written_as_json_has_no_secret(tmp_path: Path) -> None:
 def test_logs_and_tracebacks_have_no_secret() -> None:
     program = (
         "import logging\n"
-        "from vaegen_ray.launch.output import secrets_masked\n"
-        "@secrets_masked()\n"
+        "from vaegen_ray.launch.output import console\n"
+        "@console()\n"
         "def main():\n"
         f"    logging.warning('%s', {URIS[0]!r})\n"
         f"    raise OSError({URIS[0]!r}.replace('x.csv', 'y'))\n"
@@ -166,7 +166,7 @@ def test_a_masked_stream_is_otherwise_the_stream_itself(monkeypatch: pytest.Monk
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
-    with secrets_masked(), secrets_masked():
+    with console(), console():
         assert isinstance(sys.stdout, MaskedStream) and sys.stdout.encoding == "ascii"
         print(f"1 · 2, {URIS[0]}, \udcff")
         assert pickle.loads(pickle.dumps(sys.stdout)) is sys.stdout, "another process writes to its own"

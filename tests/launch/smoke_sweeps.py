@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vaegen_ray.launch.main import main
 from vaegen_ray.service.cluster import connect
-from vaegen_ray.service.driver import sweep
+from vaegen_ray.service.driver import workers
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -21,14 +21,14 @@ def run(name: str, *argv: str) -> int:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     add_options = module.add_options if hasattr(module, "add_options") else module.add_shared
-    return main(module.declare, "a sweep", add_options, list(argv), run=getattr(module, "run", sweep.run))
+    return main(module.declare, "a sweep", add_options, list(argv))
 
 
 if __name__ == "__main__":
     storage, *names = sys.argv[1:]
     connect.connect(None)
-    sweep.connect.connect = lambda address, bundle_bytes=0: None
-    leave, sweep.connect.disconnect = sweep.connect.disconnect, lambda: None
+    workers.connect.connect = lambda address, bundle_bytes=0: None
+    leave, workers.connect.disconnect = workers.connect.disconnect, lambda: None
     try:
         for name in names:
             print(f">>> {name}", flush=True)

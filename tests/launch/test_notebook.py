@@ -11,10 +11,9 @@ CELL = """
 import sys
 sys.path.insert(0, {sweeps!r})
 import {name}
-from vaegen_ray.service import main, runner
+from vaegen_ray.launch.main import main
 options = [*{options!r}, "--preset", "smoke", "--storage", {storage!r}]
-run = getattr({name}, "run", runner.run)
-code = main.main({name}.declare, "from a notebook", {name}.add_options, options, run=run)
+code = main({name}.declare, "from a notebook", {name}.add_options, options)
 print("exit code", code, type(sys.stdout).__module__)
 """
 

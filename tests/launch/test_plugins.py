@@ -39,8 +39,8 @@ class Part(OwnPart):
 
 register_network("{name}", Part, Part)
 """
-UNPACK = "import sys; from vaegen_ray.service import shipping; shipping.unpack(sys.stdin.buffer.read())"
-LAYERS = "; from vaegen_ray.models import own; print(own._REGISTERED['mine'].encoder.layers_of(None))"
+UNPACK = "import sys; from vaegen_ray.service.worker.code_shipping import unpack; unpack(sys.stdin.buffer.read())"
+LAYERS = "; from vaegen_ray.models import registry; print(registry._REGISTERED['mine'].encoder.layers_of(None))"
 
 
 @pytest.fixture(autouse=True)
@@ -264,20 +264,21 @@ def test_what_changed_since_the_last_start_is_said(tmp_path):
 ON_A_CLUSTER = """
 import sys
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.models import own
-from vaegen_ray.service import cluster, shipping
+from vaegen_ray.models import registry
+from vaegen_ray.service.cluster import connect
+from vaegen_ray.service.worker import code_shipping
 from vaegen_ray.launch.plugins import import_files
 
-cluster.connect(None)
+connect.connect(None)
 for file in sys.argv[1:]:
-    own._REGISTERED.clear()
+    registry._REGISTERED.clear()
     import_files(["--import", file])
     try:
-        shipping.check_on_cluster(shipping.pack(tuple(own._REGISTERED.values())), "auto")
+        code_shipping.check_on_cluster(code_shipping.pack(tuple(registry._REGISTERED.values())), "auto")
         print("fine")
     except VaegenError as error:
         print(error)
-cluster.disconnect()
+connect.disconnect()
 """
 
 

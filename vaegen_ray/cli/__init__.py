@@ -20,7 +20,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         argv: the arguments; those of the process when None.
     """
     from vaegen_ray import exit
-    from vaegen_ray.launch.output import secrets_masked
+    from vaegen_ray.launch.output import console
 
     def parse_and_run() -> int:
         from vaegen_ray.cli.parser import parser
@@ -36,7 +36,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         code: int = options.command(options)
         return code
 
-    with secrets_masked():
+    with console():
         return exit.run(parse_and_run)
 
 

@@ -1,20 +1,26 @@
-"""The entry of every sweep script: options, declaration, run; every end has its exit code (``ends``)."""
+"""The entry of every sweep script: from options to a declaration to a run."""
 
 import argparse
-import sys
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TextIO
 
 from vaegen_ray import exit
 from vaegen_ray.data import stored
 from vaegen_ray.errors import SpecError, VaegenWarning
+from vaegen_ray.exit import Exit
 from vaegen_ray.launch import options as shared
-from vaegen_ray.launch.output import secrets_masked
+from vaegen_ray.launch.output import console
 from vaegen_ray.launch.plugins import import_files
 from vaegen_ray.launch.sidecar import beside
-from vaegen_ray.service.driver.sweep import run
+from vaegen_ray.search.search import Search
+from vaegen_ray.service.config import RunConfig, RunReport
+from vaegen_ray.sweep.sweep import Sweep
+
+logger = logging.getLogger(__name__)
 
 MOST_TRIALS = 100_000
 """VAEs that a sweep may declare; all of them are held in memory."""
@@ -22,22 +28,20 @@ MANY_SEEDS = 100
 """With more, a sweep is counted before it is declared."""
 
 
-@secrets_masked()
+@console()
 def main(
-    declare: Callable[[argparse.Namespace], Any],
+    declare: Callable[[argparse.Namespace], Sweep | Search],
     description: str,
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     argv: list[str] | None = None,
-    run: Callable[[Any, argparse.Namespace], int] = run,
 ) -> int:
-    """Runs the sweep that ``declare`` makes of the options; returns the exit code.
+    """Runs what ``declare`` returns for the options; returns the exit code (``exit.Exit``).
 
     Args:
-        declare: a sweep from the parsed options, or what else ``run`` takes.
-        description: the first thing that ``--help`` says.
+        declare: a sweep or a search, from the parsed options.
+        description: the first line of ``--help``.
         add_options: adds the options that this sweep alone has.
         argv: the arguments; those of the process when None.
-        run: what to do with what is declared; a ``Sweep`` is run as it is.
     """
 
     def declare_and_run() -> int:
@@ -49,14 +53,31 @@ def main(
         if options.gpus is not None and not options.dry_run:
             raise SpecError(f"--gpus goes with --dry-run alone: a run takes all GPUs there are; got {options.gpus}")
         for note in stored.discover(options.data_dir):
-            print(note, file=sys.stderr)
+            logger.warning(note)
         with _warnings_as_lines():
             _check_size(declare, options)
-            sweep = declare(options)
-        with beside(sweep.name, options):
-            return run(sweep, options)
+            declared = declare(options)
+        driver: Any = _find_driver(declared)
+        if options.dry_run:
+            gpus = options.gpus or (1 if options.preset == "paper" else None)
+            logger.info(driver.plan(declared, RunConfig.from_options({**vars(options), "gpus": gpus})))
+            return Exit.DONE
+        with beside(declared.name, options):
+            report: RunReport = driver.run(declared, RunConfig.from_options(vars(options)))
+        return Exit.DONE if report.complete else Exit.LEFT
 
     return exit.run(declare_and_run)
+
+
+def _find_driver(declared: Sweep | Search) -> ModuleType:
+    """The module with ``plan`` and ``run`` for a sweep or a search."""
+    if isinstance(declared, Search):
+        from vaegen_ray.service.driver import search
+
+        return search
+    from vaegen_ray.service.driver import sweep
+
+    return sweep
 
 
 @contextmanager
@@ -65,7 +86,7 @@ def _warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", VaegenWarning)
         show = warnings.showwarning
-        said: set[str] = set()
+        shown: set[str] = set()
 
         def show_once(
             message: Warning | str,
@@ -77,9 +98,9 @@ def _warnings_as_lines() -> Iterator[None]:
         ) -> None:
             if not issubclass(category, VaegenWarning):
                 show(message, category, filename, lineno, file, line)
-            elif str(message) not in said:
-                said.add(str(message))
-                print(f"note: {message}", file=sys.stderr)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                logger.warning(f"note: {message}")
 
         warnings.showwarning = show_once
         yield

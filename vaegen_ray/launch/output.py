@@ -1,6 +1,7 @@
-"""The door through which all text of a command leaves: the secrets of URIs are masked there, in messages, in logs, in
-tracebacks, and where the value of an option is repeated. Light: every command imports it."""
+"""The console of a command. Messages of the package go through ``logging``; here they become plain lines, and the
+secrets of URIs are masked in all text, also in tracebacks. Light: every command imports this module."""
 
+import logging
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -50,8 +51,37 @@ def _standard(name: str) -> TextIO:
     return stream
 
 
+class ConsoleHandler(logging.Handler):
+    """Writes messages as lines: INFO to standard output, warnings and errors to standard error.
+
+    In a terminal a line first clears the row of the cursor, where the progress of a run may stand.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        if stream is not None:
+            clear = "\r\x1b[2K" if stream.isatty() else ""
+            print(f"{clear}{record.getMessage()}", file=stream, flush=True)
+
+
 @contextmanager
-def secrets_masked() -> Iterator[None]:
+def console(level: int = logging.INFO) -> Iterator[None]:
+    """Within the context messages of the package go to the console, and no text shows the secrets of URIs."""
+    logger = logging.getLogger("vaegen_ray")
+    handler, before = ConsoleHandler(), logger.level
+    if not any(isinstance(each, ConsoleHandler) for each in logger.handlers):
+        logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        with _secrets_masked():
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _secrets_masked() -> Iterator[None]:
     """What is printed in this context, and a traceback that ends the process, shows no secrets of URIs."""
     before = sys.stdout, sys.stderr
     for name, stream in zip(("stdout", "stderr"), before, strict=True):

@@ -1,5 +1,6 @@
 """From the storage's rows to the storage's pictures and tables."""
 
+import logging
 import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.groups import Conditions, none_selected, selected
 from vaegen_ray.results.store import SweepStore
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from vaegen_ray.results import query
@@ -103,7 +106,7 @@ def draw_figures(
         raise none_selected(where, store.name)
     chosen = re.sub(r"[^A-Za-z0-9_.-]+", "_", "".join(f".{name}-{value}" for name, value in where))
     for note in notes:
-        print(note)
+        logger.info(note)
     written = []
     for name in names:
         try:
@@ -111,15 +114,15 @@ def draw_figures(
         except VaegenError as error:
             if strict:
                 raise
-            print(f"figure {name} was not drawn: {error}")
+            logger.info(f"figure {name} was not drawn: {error}")
             continue
         for plain_stem, part in made.items():
             stem = plain_stem + chosen
             if isinstance(part, str):
                 written.append(store.write_figure(f"{stem}.md", part.encode()))
-                print(f"table {written[-1]}")
+                logger.info(f"table {written[-1]}")
                 continue
             for kind in ("png", "pdf"):
                 written.append(store.write_figure(f"{stem}.{kind}", to_bytes(part, kind)))
-            print(f"figure {written[-2]}")
+            logger.info(f"figure {written[-2]}")
     return written

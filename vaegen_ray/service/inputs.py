@@ -1,5 +1,6 @@
 """What a run needs before it starts: its data sets, its networks, the packages and weights of its evaluations."""
 
+import logging
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -14,6 +15,8 @@ from vaegen_ray.results.diffusions import DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.sweep.sweep import Sweep, corruption_severity, data_key
+
+logger = logging.getLogger(__name__)
 
 
 def check_networks(sweep: Sweep) -> None:
@@ -48,7 +51,7 @@ def check_packages(sweep: Sweep) -> None:
         try:
             inception_weights()
         except DataMissingError as error:
-            print(f"FID and Inception Score will be left out: {error}")
+            logger.info(f"FID and Inception Score will be left out: {error}")
 
 
 def is_present(name: str, folder: str | None) -> bool:

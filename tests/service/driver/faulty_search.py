@@ -13,7 +13,7 @@ from ray import cloudpickle
 
 from vaegen_ray.launch.main import main
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.driver import search, session, tune
+from vaegen_ray.service.driver import session, tune
 
 OF_DRIVER = {**faulty_sweep.OF_DRIVER, "commit_trials": ("mark", "marked")}
 
@@ -27,4 +27,4 @@ if __name__ == "__main__":
     for name, points in OF_DRIVER.items():
         setattr(FaultyStore, name, between(getattr(SweepStore, name), *points))
     session.SweepStore = FaultyStore  # type: ignore[misc]
-    sys.exit(main(sweep.declare, "A search with a fault.", sweep.add_options, sys.argv[5:], run=search.run))
+    sys.exit(main(sweep.declare, "A search with a fault.", sweep.add_options, sys.argv[5:]))

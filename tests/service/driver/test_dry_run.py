@@ -19,8 +19,9 @@ from vaegen_ray.launch.options import parser as parser_of
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service import inputs
+from vaegen_ray.service.config import RunConfig
 from vaegen_ray.service.driver import dry_run
-from vaegen_ray.service.driver import sweep as runner
 from vaegen_ray.spec.trial import MOST_EPOCHS, TrialSpec, bundle_id
 from vaegen_ray.sweep.sweep import Sweep
 
@@ -28,8 +29,9 @@ TRIALS = tuple(TrialSpec(nc=8, seed=seed, epochs=4, evaluate_at=(2, 4)) for seed
 SWEEP = Sweep(name="s", trials=TRIALS)
 
 
-def options(storage: Path, *argv: str) -> argparse.Namespace:
-    return parser_of("a sweep").parse_args(["--storage", str(storage), "--dry-run", *argv])
+def config_of(storage: Path, *argv: str) -> RunConfig:
+    options = parser_of("a sweep").parse_args(["--storage", str(storage), "--dry-run", *argv])
+    return RunConfig.from_options(vars(options))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -54,8 +56,7 @@ def test_a_dry_run_leaves_damaged_files_and_counts_their_trials(
     damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(damaged)
-    dry_run.dry_run(SWEEP, options(damaged))
-    said = capsys.readouterr().out
+    said = dry_run.plan(SWEEP, config_of(damaged))
     assert "4 declared, 3 to train" in said
     assert said.count(" is damaged or missing: ") == 2
     assert files(damaged) == before
@@ -63,8 +64,7 @@ def test_a_dry_run_leaves_damaged_files_and_counts_their_trials(
 
 def test_a_dry_run_of_a_fresh_start_counts_all_trials(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(damaged)
-    dry_run.dry_run(SWEEP, options(damaged, "--fresh"))
-    assert "4 declared, 4 to train" in capsys.readouterr().out
+    assert "4 declared, 4 to train" in dry_run.plan(SWEEP, config_of(damaged, "--fresh"))
     assert files(damaged) == before
 
 
@@ -76,27 +76,26 @@ def test_a_plan_for_a_small_job_has_small_bundles_or_is_refused_with_both_number
 
     def with_room_for(members: int) -> Allotment:
         job = Allotment(cores=4.0, memory=0, free=0)
-        fixed = -dry_run.cluster.WORKER_BYTES - bundle_bytes(large[0], members)
+        fixed = -dry_run.resources.WORKER_BYTES - bundle_bytes(large[0], members)
         memory = next(m for m in range(2**28, 2**40, 2**20) if replace(job, memory=m).for_workers + fixed >= 0)
         return replace(job, memory=memory)
 
-    monkeypatch.setattr(dry_run.cluster, "allotted", lambda: with_room_for(2))
-    dry_run.dry_run(sweep, options(tmp_path, "--bundle-size", "4"))
-    said = capsys.readouterr().out
+    monkeypatch.setattr(dry_run.resources, "allotted", lambda: with_room_for(2))
+    said = dry_run.plan(sweep, config_of(tmp_path, "--bundle-size", "4"))
     assert "bundles hold at most " in said and "not 4" in said
     assert "to 4 VAEs" not in said and "on 1 CPU core," in said
     tight = replace(with_room_for(1), memory=with_room_for(1).memory - 2**21)
-    monkeypatch.setattr(dry_run.cluster, "allotted", lambda: tight)
+    monkeypatch.setattr(dry_run.resources, "allotted", lambda: tight)
     with pytest.raises(SpecError) as error:
-        dry_run.dry_run(sweep, options(tmp_path))
+        dry_run.plan(sweep, config_of(tmp_path))
     assert size_text(bundle_bytes(large[0], 1)) in str(error.value)
-    assert size_text(tight.for_workers - dry_run.cluster.WORKER_BYTES) in str(error.value)
+    assert size_text(tight.for_workers - dry_run.resources.WORKER_BYTES) in str(error.value)
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--epochs", "--gpus", "--n-train", "--n-test", "--bundle-size"])
 def test_a_number_beyond_all_measure_is_one_line(option: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=rf"{option}: must be a whole number <= .*; got '99999999999'"):
-        options(tmp_path, option, "99999999999")
+        config_of(tmp_path, option, "99999999999")
 
 
 def test_more_seeds_than_a_sweep_may_have_are_refused_before_they_are_made(
@@ -127,14 +126,12 @@ def test_more_seeds_than_a_sweep_may_have_are_refused_before_they_are_made(
 def test_the_largest_numbers_have_a_plan(
     argv: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dry_run.dry_run(SWEEP, options(tmp_path, *argv))
-    assert "expected" in capsys.readouterr().out
+    assert "expected" in dry_run.plan(SWEEP, config_of(tmp_path, *argv))
 
 
 def test_the_longest_training_has_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     longest = tuple(replace(spec, epochs=MOST_EPOCHS, evaluate_at=(MOST_EPOCHS,)) for spec in TRIALS)
-    dry_run.dry_run(Sweep(name="s", trials=longest), options(tmp_path))
-    assert "expected" in capsys.readouterr().out
+    assert "expected" in dry_run.plan(Sweep(name="s", trials=longest), config_of(tmp_path))
 
 
 def test_a_trial_is_tested_on_as_many_images_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +141,9 @@ def test_a_trial_is_tested_on_as_many_images_as_it_says(monkeypatch: pytest.Monk
     images = ImageSet(np.broadcast_to(pixels % 2, (797, 1, 8, 8)).astype(np.uint8), 2)
     labels = np.arange(797)
     whole = Split(train=images, test=images, test_labels=labels, corrupted={"c": images.images})
-    monkeypatch.setattr(runner.catalog, "load", lambda *args, **more: whole)
+    monkeypatch.setattr(inputs.catalog, "load", lambda *args, **more: whole)
     few = replace(TRIALS[0], n_test=20)
-    splits = runner.load_images(Sweep(name="s", trials=(TRIALS[0], few)), None)
+    splits = inputs.load_images(Sweep(name="s", trials=(TRIALS[0], few)), None)
     all_images, some = (splits[key] for key in sorted(splits, key=len))
     assert len(all_images.test) == 797 and len(some.test) == len(some.corrupted["c"]) == 20
     order = fixed_order(797)[:20]

@@ -39,10 +39,9 @@ def test_a_log_gets_whole_lines_and_few() -> None:
     assert stream.getvalue() == ""
     progress.update(0, 1.0, 3)
     progress.show(now=True)
-    progress.say("a worker was lost")
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("3/5 VAEs · 75 %")
-    assert lines[1] == "a worker was lost"
+    assert len(lines) == 1
     assert "\x1b" not in stream.getvalue()
 
 

@@ -1,64 +1,63 @@
 """The script of the search: a plan without a start, and one line for what cannot be."""
 
-import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vaegen_ray.launch.main import main
+from vaegen_ray.launch.options import parser as parser_of
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import Search
-from vaegen_ray.service.driver.search import run
 from vaegen_ray.service.driver.search_state import Course
 from vaegen_ray.spec.trial import bundle_id
 
 SCRIPT = Path(__file__).parents[3] / "sweeps" / "search.py"
 
 
-def command(*argv: str, run: Callable[[Search, argparse.Namespace], int] = run) -> int:
+def script() -> Any:
     spec = importlib.util.spec_from_file_location("sweep_search", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return main(module.declare, "a search", module.add_options, list(argv), run=run)
+    return module
+
+
+def command(*argv: str) -> int:
+    return main(script().declare, "a search", script().add_options, list(argv))
 
 
 def finished(*argv: str, statuses: tuple[str, str] = ("completed", "completed")) -> set[str]:
     """Writes the rows of the points of a search as if they had been tried, ``statuses`` those of the seeds of the last
     one; the ids of all trials."""
-
-    def write(search: Search, options: argparse.Namespace) -> int:
-        store = SweepStore(Storage.open(options.storage), search.name)
-        course = Course(search, store, None, {"figures": search.figures}, "test")
-        for number in range(course.left):
-            bundle = course.begin(str(number))
-            name, last = bundle_id(bundle), bundle[0].epochs
-            elbos = [{"elbo_validation": -20.0 - spec.nc - spec.seed, "elbo_test": -19.0} for spec in bundle]
-            keys = [{"trial_id": spec.trial_id, "effective_epoch": last} for spec in bundle]
-            store.write_metrics(name, last, last, [{**key, **elbo} for key, elbo in zip(keys, elbos, strict=True)])
-            ends = statuses if course.left == 1 else ("completed", "completed")
-            errors = [{"error": "not finite"} if end == "failed" else {} for end in ends]
-            store.commit_trials(
-                name,
-                [
-                    trial_row(
-                        spec, sweep=search.name, bundle_id=name, status=end, params_z=10, params_rest=spec.nc, **why
-                    )
-                    for spec, end, why in zip(bundle, ends, errors, strict=True)
-                ],
-            )
-            course.end(str(number), [])
-            ids.update(spec.trial_id for spec in bundle)
-        return 0
-
+    module, parser = script(), parser_of("a search")
+    module.add_options(parser)
+    options = parser.parse_args(argv)
+    search = module.declare(options)
     ids: set[str] = set()
-    assert command(*argv, run=write) == 0
+    store = SweepStore(Storage.open(options.storage), search.name)
+    course = Course(search, store, None, {"figures": search.figures}, "test")
+    for number in range(course.left):
+        bundle = course.begin(str(number))
+        name, last = bundle_id(bundle), bundle[0].epochs
+        elbos = [{"elbo_validation": -20.0 - spec.nc - spec.seed, "elbo_test": -19.0} for spec in bundle]
+        keys = [{"trial_id": spec.trial_id, "effective_epoch": last} for spec in bundle]
+        store.write_metrics(name, last, last, [{**key, **elbo} for key, elbo in zip(keys, elbos, strict=True)])
+        ends = statuses if course.left == 1 else ("completed", "completed")
+        errors = [{"error": "not finite"} if end == "failed" else {} for end in ends]
+        store.commit_trials(
+            name,
+            [
+                trial_row(spec, sweep=search.name, bundle_id=name, status=end, params_z=10, params_rest=spec.nc, **why)
+                for spec, end, why in zip(bundle, ends, errors, strict=True)
+            ],
+        )
+        course.end(str(number), [])
+        ids.update(spec.trial_id for spec in bundle)
     return ids
 
 

@@ -1,20 +1,20 @@
 """Two drivers in one storage: nobody trains or deletes what another one has."""
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.launch.options import parser
 from vaegen_ray.reports.figures import tables_of
 from vaegen_ray.results import query
 from vaegen_ray.results.leases import LeaseHolder
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
+from vaegen_ray.service.config import RunConfig, RunReport
 from vaegen_ray.service.driver import sweep
 from vaegen_ray.service.driver.session import SEARCH, SWEEP, open_session
 from vaegen_ray.spec.trial import TrialSpec
@@ -39,8 +39,8 @@ def other(store: SweepStore) -> Iterator[LeaseHolder]:
     holder.release()
 
 
-def options(store: SweepStore, *arguments: str) -> argparse.Namespace:
-    return parser("").parse_args(["--storage", store.storage.root, *arguments])
+def config_of(store: SweepStore, **fields: Any) -> RunConfig:
+    return RunConfig(storage=store.storage.root, **fields)
 
 
 def commit(store: SweepStore, spec: TrialSpec, status: str = "completed") -> None:
@@ -51,23 +51,24 @@ def commit(store: SweepStore, spec: TrialSpec, status: str = "completed") -> Non
     store.commit_trials(bundle, [row], store.written(bundle))
 
 
-def run(store: SweepStore, *trials: TrialSpec) -> int:
-    return sweep.run(Sweep(name="s", trials=trials), options(store))
+def run(store: SweepStore, *trials: TrialSpec) -> RunReport:
+    return sweep.run(Sweep(name="s", trials=trials), config_of(store))
 
 
 def test_the_same_command_typed_twice_is_told_who_trains(
     store: SweepStore, other: LeaseHolder, capsys: pytest.CaptureFixture
 ) -> None:
-    assert run(store, TRIALS[0]) == 1
-    assert f"1 of 1 VAEs of s are trained by {other.lease.who}, and are left to it" in capsys.readouterr().out
+    report = run(store, TRIALS[0])
+    assert not report.complete and (report.total, report.left) == (1, 1)
+    assert f"1 of 1 VAEs of s are trained by {other.lease.who}" in capsys.readouterr().out
     assert store.storage.list("s/leases") == [f"{other.lease.run}.beat", f"{other.lease.run}.json"]
 
 
 def test_fresh_and_a_second_search_are_refused(store: SweepStore, other: LeaseHolder) -> None:
-    for arguments, kind, message in ((["--fresh"], SWEEP, "--fresh would move"), ([], SEARCH, "one driver at a time")):
+    for fields, kind, message in (({"fresh": True}, SWEEP, "--fresh would move"), ({}, SEARCH, "one driver at a time")):
         with (
             pytest.raises(VaegenError, match=message),
-            open_session(store.storage, "s", kind, options(store, *arguments)),
+            open_session(Sweep(name="s", trials=TRIALS), config_of(store, **fields), kind),
         ):
             pass
     assert store.storage.exists("s/leases")
@@ -76,12 +77,12 @@ def test_fresh_and_a_second_search_are_refused(store: SweepStore, other: LeaseHo
 def test_failed_trials_of_a_live_driver_are_not_forgotten(store: SweepStore, other: LeaseHolder) -> None:
     for spec in TRIALS[:2]:
         commit(store, spec, "failed")
-    with open_session(store.storage, "s", SWEEP, options(store, "--retry-failed")) as session:
+    with open_session(Sweep(name="s", trials=TRIALS), config_of(store, retry_failed=True)) as session:
         assert session.store.committed() == {TRIALS[0].trial_id}
 
 
 def test_the_lease_is_released_at_an_error(store: SweepStore) -> None:
-    with pytest.raises(KeyboardInterrupt), open_session(store.storage, "s", SWEEP, options(store)):
+    with pytest.raises(KeyboardInterrupt), open_session(Sweep(name="s", trials=TRIALS), config_of(store)):
         raise KeyboardInterrupt
     assert store.storage.list("s/leases") == []
 
@@ -92,10 +93,10 @@ def test_a_damaged_declaration_is_written_again_though_nothing_is_to_train(
     commit(store, TRIALS[0])
     for text in ("{", "[]", '{"trials": []}'):
         store.storage.write("s/sweep.json", text.encode())
-        assert run(store, TRIALS[0]) == 0
+        assert run(store, TRIALS[0]).complete
         assert store.read_sweep_json()["trial_ids"] == [TRIALS[0].trial_id]
     store.write_sweep_json(listed(TRIALS[1:]))  # another declaration came last
-    assert run(store, TRIALS[0]) == 0
+    assert run(store, TRIALS[0]).complete
     assert store.read_sweep_json()["trial_ids"] == [TRIALS[0].trial_id]
 
 
@@ -131,7 +132,7 @@ def test_a_driver_does_not_touch_the_unfinished_bundles_of_another_declaration(s
     rows = [{"trial_id": spec.trial_id, "effective_epoch": 1.0} for spec in TRIALS[1:]]
     store.write_metrics("theirs", 1, 1, rows)
     commit(store, TRIALS[0])
-    assert run(store, TRIALS[0]) == 0
+    assert run(store, TRIALS[0]).complete
     assert store.storage.list("s/metrics") == ["b0-000002-000002.parquet", "theirs-000001-000001.parquet"]
     assert store.started_bundles() == {"theirs": [TRIALS[1].trial_id, TRIALS[2].trial_id]}
 

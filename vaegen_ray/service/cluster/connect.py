@@ -4,9 +4,9 @@ A local Ray is closed to other users (``authentication``), and reports nothing t
 """
 
 import hashlib
+import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +18,8 @@ from vaegen_ray.allotment import allotted, has_gpus
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.paths import NO_HOME, expanded
 from vaegen_ray.service.cluster import authentication, local_ray, watch
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from vaegen_ray.results.storage import Storage
@@ -75,7 +77,7 @@ def connect(address: str | None, bundle_bytes: int = 0) -> None:
         return
     head = authentication.find_head(address)
     if head != address:
-        print(f"--address {address} is the Ray cluster at {head}", flush=True)
+        logger.info(f"--address {address} is the Ray cluster at {head}")
     _check_port(head)
     _warn(authentication.check_cluster(head, address))
     try:
@@ -138,4 +140,4 @@ def _exit_after(seconds: float, head: str) -> Iterator[None]:
 
 def _warn(warning: str | None) -> None:
     if warning:
-        print(warning, file=sys.stderr)
+        logger.warning(warning)

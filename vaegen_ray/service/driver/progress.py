@@ -87,12 +87,6 @@ class Progress:
             self._stream.write(f"{self.line()}\n")
         self._stream.flush()
 
-    def say(self, text: str) -> None:
-        """A message between the states."""
-        start = "\r\x1b[2K" if self._live else ""
-        self._stream.write(f"{start}{text}\n")
-        self._stream.flush()
-
     def close(self) -> None:
         """Leaves the last state standing."""
         if self._live:

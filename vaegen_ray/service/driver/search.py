@@ -7,10 +7,8 @@
 As in ``runner``, the rows are all that counts: the same command goes on after any crash, with the history of the study.
 """
 
-import argparse
+import logging
 import random
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vaegen_ray.analysis.pareto import front, importances, points_of, searched
@@ -19,27 +17,27 @@ from vaegen_ray.bundle.cost import Device, bundle_bytes, check_memory, largest
 from vaegen_ray.bundle.evaluation_cost import bundle_seconds
 from vaegen_ray.bundle.plan import hours
 from vaegen_ray.code_version import code_version
-from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError
 from vaegen_ray.reports.figures import draw_figures
-from vaegen_ray.results import leftovers, query
-from vaegen_ray.results.changes import changes
-from vaegen_ray.results.search_history import History, declared_trials, history
+from vaegen_ray.results import query
+from vaegen_ray.results.search_history import History, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tried
 from vaegen_ray.search.space import point_text
 from vaegen_ray.search.suggest import check_optuna, suggest
-from vaegen_ray.service.cluster import resources
+from vaegen_ray.service.config import RunConfig, RunReport
 from vaegen_ray.service.driver.dry_run import as_fast_as_here, planned_devices
-from vaegen_ray.service.driver.progress import Progress
 from vaegen_ray.service.driver.session import SEARCH, Session, open_session
-from vaegen_ray.service.driver.sweep import TRIES, check_networks, described, is_present, ray_and_images
+from vaegen_ray.service.driver.workers import Workers, start_workers
+from vaegen_ray.service.inputs import check_networks
 from vaegen_ray.spec.trial import bundle_id
 from vaegen_ray.text import clock
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 NEXT = 5
 """Points that a dry run names."""
@@ -47,108 +45,78 @@ TYPICAL = 100
 """Points at random whose expected time stands for all of them."""
 
 
-def run(search: Search, options: argparse.Namespace) -> int:
-    """Tries points until there are as many as the budget says; returns the exit code (0: it is used up)."""
-    started = time.monotonic()
+def run(search: Search, config: RunConfig) -> RunReport:
+    """Evaluates points until there are as many as the budget says, and draws the figures.
+
+    Raises:
+        VaegenError: an input is missing or wrong, another driver runs, or the storage refuses for good.
+        Stopped: a signal arrived; running bundles have saved a checkpoint.
+    """
     check_optuna()
-    check_networks(search.sweep)
-    if options.bundle_size is not None:
-        raise SpecError(
-            f"--bundle-size is not for a search, where a point's seeds are one bundle; got {options.bundle_size}"
+    check_config(config)
+    with open_session(search.sweep, config, SEARCH) as session:
+        known = history(session.store, search)
+        session.prune({bundle_id(known.todo(search, tried.point)) for tried in known.begun})
+        no_errors = True
+        if len(known.done) < search.points:
+            corners = [search.specs(corner)[0] for corner in search.space.corners]
+            with start_workers(session, corners, search.seeds) as workers:
+                no_errors = _search(search, session, known, workers)
+            known = history(session.store, search)
+            budget = f"{_counted(known)} of a budget of {search.points:,}"
+            logger.info(f"{search.name}: {budget} in {session.where} after {clock(session.seconds)}")
+        else:
+            logger.info(f"nothing to try: {_counted(known)} of {search.name} are in {session.where}")
+            session.restore_declaration(search.listed(known.tried))
+        _report_best(search, session.store, known)
+        report = RunReport(
+            sweep=search.name,
+            where=session.where,
+            total=search.points,
+            committed=min(len(known.done), search.points),
+            seconds=session.seconds,
+            abandoned=not no_errors,
         )
-    if options.dry_run:
-        print(plan(search, options))
-        return 0
-    dataset = search.fields["dataset"]
-    absent = not is_present(dataset, options.data_dir)
-    storage = Storage.open(options.storage)
-    storage.probe()
-    leftovers.sweep(storage, search.name)
-    with open_session(storage, search.name, SEARCH, options) as session:
-        return _run(search, session, options, absent=absent, started=started)
+        if report.left:
+            logger.info(f"{_points(report.left)} left; rerun the command to resume")
+        return report
 
 
-def _run(search: Search, session: Session, options: argparse.Namespace, *, absent: bool, started: float) -> int:
-    store, where = session.store, session.store.storage.where(search.name)
-    for note in changes(search.sweep, store):
-        print(note)
-    known = history(store, search)
-    session.prune({bundle_id(known.todo(search, tried.point)) for tried in known.begun})
-    if len(known.done) >= search.points:
-        print(f"nothing to try: {_counted(known)} of {search.name} are in {where}")
-        _describe(search, store, known, options)
-        _conclude(search, store, known)
-        return 0
-    corners = [search.specs(corner)[0] for corner in search.space.corners]
-    with ray_and_images(search.sweep, options, corners, search.seeds, absent=absent) as images:
-        complete = _search(search, store, known, options, images)
-    known = history(store, search)
-    took = clock(time.monotonic() - started)
-    print(f"{search.name}: {_counted(known)} of a budget of {search.points:,} in {where} after {took}")
-    _conclude(search, store, known)
-    if left := search.points - len(known.done):
-        print(f"{_points(left)} left; the same command goes on from here")
-    return 0 if complete and not left else 1
+def check_config(config: RunConfig) -> None:
+    """Whether a search can be run in this way.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    if config.bundle_size is not None:
+        raise SpecError(
+            f"--bundle-size is not for a search, where a point's seeds are one bundle; got {config.bundle_size}"
+        )
 
 
-def _search(
-    search: Search,
-    store: SweepStore,
-    known: History,
-    options: argparse.Namespace,
-    images: Callable[[], dict[str, Split]],
-) -> bool:
-    """Tries what is left of the budget; True when no point was given up."""
+def _search(search: Search, session: Session, known: History, workers: Workers) -> bool:
+    """Evaluates the rest of the budget; False when a point was given up."""
     from vaegen_ray.service.driver.search_state import Course
     from vaegen_ray.service.driver.searcher import queue_of, rule_of
     from vaegen_ray.service.driver.tune import fit
-    from vaegen_ray.service.worker import code_shipping
 
-    networks = code_shipping.pack(search.sweep.networks)
-    code_shipping.check_on_cluster(networks, options.address)
-    device, count = resources.find_devices()
-    resources.check_precision((spec.precision for spec in search.sweep.trials), device)
+    concurrent = session.config.concurrent
     course = Course(
         search,
-        store,
+        session.store,
         rule_of(search.scheduler, len(search.fields["evaluate_at"])),
-        described(search.sweep, store, options, device, count),
+        session.describe(workers.device, workers.count),
         code_version(),
     )
-    concurrent = min(count, options.concurrent or count)
-    queue = queue_of(course, count, options.concurrent)
+    queue = queue_of(course, workers.count, concurrent)
     earlier = f" ({_counted(known)} before)" if known.done else ""
-    print(
-        f"{search.name}: {_points(course.left)} of {search.seeds} VAEs to try{earlier}, {concurrent} at a time; "
-        f"results in {store.storage.where(search.name)}"
+    logger.info(
+        f"{search.name}: {_points(course.left)} of {search.seeds} VAEs to try{earlier}, "
+        f"{min(workers.count, concurrent or workers.count)} at a time; results in {session.where}"
     )
-    store.write_status({"time": time.time(), "preparing": "images are loaded"})
-    splits = images()
-    progress = Progress(sum(queue.members), [1.0] * len(queue.members), queue.members)
-    try:
-        return fit(
-            store,
-            [],
-            splits,
-            device=device,
-            progress=progress,
-            checkpoint_seconds=options.checkpoint_seconds,
-            save_every=options.save_every,
-            tries=TRIES,
-            pools={},
-            networks=networks,
-            queue=queue,
-        )
-    finally:
-        progress.close()
-
-
-def _describe(search: Search, store: SweepStore, known: History, options: argparse.Namespace) -> None:
-    """Makes ``sweep.json``, which says what is drawn, that of this search, where another one in the folder came last,
-    or where it is damaged."""
-    mine = search.listed(known.tried)
-    if {spec.trial_id for spec in declared_trials(store)} != set(mine["trial_ids"]):
-        store.write_sweep_json({**described(search.sweep, store, options, *resources.find_local_devices()), **mine})
+    session.write_preparing("images are loaded")
+    images = workers.images()
+    return fit(session, workers, queue, images, seconds=[1.0] * len(queue.members))
 
 
 def _counted(known: History) -> str:
@@ -161,7 +129,7 @@ def _points(number: int) -> str:
     return f"{number:,} point{'s' * (number != 1)}"
 
 
-def _conclude(search: Search, store: SweepStore, known: History) -> None:
+def _report_best(search: Search, store: SweepStore, known: History) -> None:
     """Says which points are the best, and draws."""
     complete = [tried for tried in known.done if tried.status == COMPLETE]
     if not complete:
@@ -170,16 +138,16 @@ def _conclude(search: Search, store: SweepStore, known: History) -> None:
     rows = last.loc[[spec.trial_id for tried in complete for spec in search.specs(tried.point)]]
     points = points_of(rows)
     best = max(complete, key=lambda tried: tried.value or 0.0)
-    print(f"best point     {point_text(best.point)}: {search.parameters(best.point):,} parameters")
+    logger.info(f"best point     {point_text(best.point)}: {search.parameters(best.point):,} parameters")
     mine = rows.loc[[spec.trial_id for spec in search.specs(best.point)]]
-    print(f"validation     {_interval(mine['elbo_validation'])}, of {len(points)} points the best by this number")
-    print(f"test           {_interval(mine['elbo_test'])}, which nothing was chosen by")
+    logger.info(f"validation     {_interval(mine['elbo_validation'])}, of {len(points)} points the best by this number")
+    logger.info(f"test           {_interval(mine['elbo_test'])}, which nothing was chosen by")
     if weights := importances(points):
-        print("mattered       " + ", ".join(f"{name} {100 * part:.0f} %" for name, part in weights.items()))
+        logger.info("mattered       " + ", ".join(f"{name} {100 * part:.0f} %" for name, part in weights.items()))
     if search.several:
         for point in points[front(points)].sort_values("params_total").to_dict("records"):
             named = ", ".join(f"{name} {point[name]}" for name in searched(points))
-            print(f"front          {point['params_total']:,} parameters, {point['elbo_validation']:.2f}: {named}")
+            logger.info(f"front          {point['params_total']:,} parameters, {point['elbo_validation']:.2f}: {named}")
     draw_figures(store, search.figures)
 
 
@@ -192,14 +160,17 @@ def _interval(elbos: "pd.Series") -> str:
     return f"{mean} (95 % interval over {len(elbos)} VAEs {low:.2f} to {high:.2f})"
 
 
-def plan(search: Search, options: argparse.Namespace) -> str:
+def plan(search: Search, config: RunConfig) -> str:
     """What a search would do, in several lines; nothing is started or written."""
-    store = SweepStore(Storage.open(options.storage, create=False), search.name)
-    known = History() if options.fresh else history(store, search, retry_failed=options.retry_failed)
+    check_optuna()
+    check_config(config)
+    check_networks(search.sweep)
+    store = SweepStore(Storage.open(config.storage, create=False), search.name)
+    known = History() if config.fresh else history(store, search, retry_failed=config.retry_failed)
     corners = [search.specs(corner)[0] for corner in search.space.corners]
-    device, count = planned_devices(options, bundle_bytes(largest(corners), search.seeds))
+    device, count = planned_devices(config, bundle_bytes(largest(corners), search.seeds))
     check_memory(corners, device, search.seeds)
-    concurrent = min(count, options.concurrent or count)
+    concurrent = min(count, config.concurrent or count)
     fields, left = search.fields, max(0, search.points - len(known.done))
     lines = [
         f"sweep          {search.name}: {fields['dataset']} ({fields['n_train']:,} training images, of which "

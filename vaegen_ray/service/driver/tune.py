@@ -15,12 +15,12 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, TuneConfig, Tuner
+from ray.tune import RunConfig as TuneRunConfig
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.stopper import Stopper
 
 from vaegen_ray import exit, scratch
-from vaegen_ray.bundle.cost import Device
 from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.code_version import code_version
 from vaegen_ray.data.images import Split
@@ -31,11 +31,19 @@ from vaegen_ray.service.cluster import resources
 from vaegen_ray.service.driver.metrics import Metrics
 from vaegen_ray.service.driver.progress import Progress
 from vaegen_ray.service.driver.scheduler import InOrder, forget
+from vaegen_ray.service.driver.session import Session
+from vaegen_ray.service.driver.workers import Workers
 from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.worker.bundle_worker import STARTS
 from vaegen_ray.service.worker.trainable import BundleTrainable, Plan, bundle_of
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import bundle_id
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+"""Starts of a bundle whose worker dies before the bundle is given up; each resumes from the checkpoint. Each time that
+the largest bundle can be halved adds ``STARTS``."""
 
 
 class Refusal(Stopper):
@@ -81,8 +89,8 @@ class Queue:
     """Why the storage refuses, if it does."""
 
     @classmethod
-    def of(cls, bundles: list[Bundle]) -> "Queue":
-        """Of bundles that are known, one after the other."""
+    def from_bundles(cls, bundles: list[Bundle]) -> "Queue":
+        """A queue of bundles that are known, one after the other."""
         return cls(
             search=BasicVariantGenerator(max_concurrent=resources.find_devices()[1]),
             scheduler=InOrder(),
@@ -94,92 +102,86 @@ class Queue:
 
 
 def fit(
-    store: SweepStore,
-    bundles: list[Bundle],
+    session: Session,
+    workers: Workers,
+    queue: Queue,
     images: dict[str, Split],
     *,
-    device: Device,
-    progress: Progress,
-    checkpoint_seconds: float,
-    save_every: int | None,
-    tries: int,
-    pools: dict[StreamSpec, PoolClient],
-    networks: bytes,
-    queue: Queue | None = None,
+    seconds: list[float],
+    pools: dict[StreamSpec, PoolClient] | None = None,
 ) -> bool:
-    """Trains all bundles, in their order, on as many devices as there are; True when none was given up.
+    """Trains all bundles of a queue, in its order, on as many devices as there are; False when one was given up.
 
     Args:
-        store: where workers write.
-        bundles: what to train.
+        session: where workers write, and when they save checkpoints and weights.
+        workers: the device that is reserved for a bundle, and the networks of the user.
+        queue: what to train.
         images: training and test images by ``data_key``.
-        device: what a bundle trains on; a GPU or a CPU core is reserved for it.
-        progress: is told how far every bundle is.
-        checkpoint_seconds: time between two checkpoints of a bundle.
-        save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
-        tries: starts of a bundle, the first included, before it is given up; ``STARTS`` more for every time that the
-            largest one can be halved.
+        seconds: expected duration of each bundle.
         pools: of the streams that trials read.
-        networks: of your own, as ``shipping.pack`` gives them.
-        queue: where bundles come from that are not known yet; then there are no ``bundles``.
 
     Raises:
-        StorageError: the storage refuses for good (``StorageError.final``), which a worker, a sampler or the driver
-            met first; all workers were stopped.
-        Stopped: a signal came; running bundles have saved a checkpoint.
+        StorageError: the storage refuses for good (``StorageError.final``); all workers are stopped.
+        Stopped: a signal arrived; running bundles have saved a checkpoint.
     """
-    use_gpu = device.kind == "cuda"
+    store, config, pools = session.store, session.config, pools or {}
+    progress = Progress(sum(queue.members), seconds, queue.members)
+    use_gpu = workers.device.kind == "cuda"
     plan = Plan(
         storage=store.storage,
         sweep=store.name,
-        bundles=bundles,
+        bundles=queue.bundles,
         code_version=code_version(),
-        checkpoint_seconds=checkpoint_seconds,
-        save_every=save_every,
+        checkpoint_seconds=config.checkpoint_seconds,
+        save_every=config.save_every,
         use_gpu=use_gpu,
         run=uuid.uuid4().hex,
         streams={stream: pool.connection for stream, pool in pools.items()},
-        networks=networks,
+        networks=workers.networks,
     )
     trainable = tune.with_resources(
         tune.with_parameters(BundleTrainable, plan=plan, images=images),
         resources.build_bundle_resources(use_gpu, bool(pools)),
     )
-    # Tune logs a traceback for every lost worker; ``Watcher`` says it in a line, and what is given up is said below. Of
-    # a run that is stopped it lists all trials.
+    # Tune logs a traceback for every lost worker, and all trials of a run that is stopped; ``Watcher`` has a line each.
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    queue = queue or Queue.of(bundles)
-    tries += STARTS * (max(queue.members) - 1).bit_length()
+    attempts = ATTEMPTS + STARTS * (max(queue.members) - 1).bit_length()
     watcher = Watcher(store, progress, queue, list(pools.values()))
     try:
         with scratch.folder(tempfile.gettempdir(), "vaegen-tune-") as folder:  # for Tune's own files
-            tuner = Tuner(
-                trainable,
-                param_space=queue.space,
-                tune_config=TuneConfig(
-                    reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
-                ),
-                run_config=RunConfig(
-                    name=store.name,
-                    storage_path=str(folder),
-                    verbose=0,
-                    callbacks=[watcher],
-                    stop=queue.refusal,
-                    failure_config=FailureConfig(max_failures=tries - 1),
-                    checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-                ),
-            )
+            tuner = _build_tuner(trainable, queue, watcher, store.name, str(folder), attempts)
             with _tunes_signals(), exit.stopping(_ask_tune_to_stop):
                 results = tuner.fit()
-        refused = queue.refusal.reason
     finally:
         watcher.heartbeat(ended=True)
-    if refused:
-        raise StorageError(refused)
+        progress.close()
+    if queue.refusal.reason:
+        raise StorageError(queue.refusal.reason)
     for error in results.errors:
-        progress.say(f"a bundle was given up after {tries} tries: {_reason(error)}; the same command tries again")
+        logger.info(
+            f"a bundle was given up after {attempts} attempts: {_reason(error)}; rerun the command to try again"
+        )
     return results.num_errors == 0 and results.num_terminated == len(queue.members)
+
+
+def _build_tuner(trainable: Any, queue: Queue, watcher: "Watcher", name: str, folder: str, attempts: int) -> Tuner:
+    return Tuner(
+        trainable,
+        param_space=queue.space,
+        tune_config=TuneConfig(
+            reuse_actors=True, num_samples=queue.samples, search_alg=queue.search, scheduler=queue.scheduler
+        ),
+        run_config=TuneRunConfig(
+            name=name,
+            storage_path=folder,
+            verbose=0,
+            callbacks=[watcher],
+            stop=queue.refusal,
+            failure_config=FailureConfig(max_failures=attempts - 1),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+        ),
+    )
 
 
 @contextmanager
@@ -228,7 +230,7 @@ class Watcher(Callback):
         done = result["fraction"], result["finished_members"], result["resumed"]
         self._progress.update(trial.config["bundle"], *done)
         for note in result["notes"]:
-            self._progress.say(note)
+            logger.info(note)
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running[trial.trial_id] = trial.config["bundle"]
@@ -251,7 +253,7 @@ class Watcher(Callback):
         members = self._queue.members[trial.config["bundle"]]
         cause = _cause(trial)
         what = f"met an error ({cause})" if isinstance(cause, StorageError) else "was lost"
-        self._progress.say(f"a worker with {members} VAEs {what}; the bundle goes on from its last checkpoint")
+        logger.info(f"a worker with {members} VAEs {what}; the bundle goes on from its last checkpoint")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._progress.running = len(self._running)
@@ -260,7 +262,7 @@ class Watcher(Callback):
             if pool.refused:
                 self._queue.refusal.note(pool.refused)
             for note in notes if not self._queue.refusal.reason else ():
-                self._progress.say(note)
+                logger.info(note)
         self._progress.samples_per_second = sum(pool.images_per_second for pool in self._pools)
         self._progress.show()
         self.heartbeat()
@@ -299,7 +301,7 @@ class Watcher(Callback):
             if error.final:
                 self._queue.refusal.note(str(error))
             elif not self._refused:
-                self._progress.say(f"the storage refuses notes of the driver: {error}")
+                logger.info(f"the storage refuses notes of the driver: {error}")
             self._refused = True
         else:
             self._refused = False
