@@ -27,10 +27,11 @@ from typing import Any
 from machine import describe
 
 from vaegen_ray.bundle import run as bundle_run
-from vaegen_ray.launch.options import at_least, parser, whole_numbers
+from vaegen_ray.launch.options import at_least, whole_numbers
 from vaegen_ray.results.query import load
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.cluster import connect, resources
+from vaegen_ray.service.config import RunConfig
 from vaegen_ray.service.driver import session, tune
 from vaegen_ray.service.driver import sweep as runner
 from vaegen_ray.service.driver.progress import Progress
@@ -170,13 +171,13 @@ def measure(trials: int, nodes: int, bundle_size: int | None, folder: str) -> di
     watch, looks = Stopwatch(), []  # type: ignore[var-annotated]
     tune.BundleTrainable = IdleTrainable  # type: ignore[misc]
     IdleTrainable.times = tempfile.mkdtemp(dir=folder)
-    runner.Progress = watched_progress(trials, looks)  # type: ignore[misc]
+    tune.Progress = watched_progress(trials, looks)  # type: ignore[misc]
     for owner, function, name in (
         (connect, "connect", "Ray: start or join"),
         (connect, "disconnect", "Ray: leave"),
-        (runner, "_todo", "to-do"),
+        (runner, "_find_todo", "to-do"),
         (session, "quarantine", "to-do"),
-        (runner, "_bundles", "packing"),
+        (runner, "_pack", "packing"),
         (session, "prune", "packing"),
         (SweepStore, "write_sweep_json", "sweep.json"),
         (tune, "fit", "Tune"),
@@ -186,14 +187,13 @@ def measure(trials: int, nodes: int, bundle_size: int | None, folder: str) -> di
     with watch.step("declare"):
         sweep = declare(trials)
     with trainer_nodes(nodes) as address:
-        arguments = ["--storage", f"{folder}/results", *(["--address", address] if address else [])]
-        options = parser("").parse_args(arguments + (["--bundle-size", str(bundle_size)] if bundle_size else []))
+        config = RunConfig(storage=f"{folder}/results", address=address, bundle_size=bundle_size)
         started = time.monotonic()
-        assert runner.run(sweep, options) == 0
+        assert runner.run(sweep, config).complete
         seconds = time.monotonic() - started
     steps, watch.seconds = watch.seconds, {}
     with watch.step("the same command again"):
-        assert runner.run(sweep, options) == 0
+        assert runner.run(sweep, config).complete
     with watch.step("load"):
         results = load(f"{folder}/results", sweep.name)
     assert len(results.trials) == trials and len(results.metrics) == trials * len(EVALUATIONS)

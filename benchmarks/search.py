@@ -31,7 +31,7 @@ from vaegen_ray.launch.options import at_least, parser
 from vaegen_ray.search.search import COMPLETE, FAILED, Search, Tried, mean_curve, same
 from vaegen_ray.search.space import Point, point_text
 from vaegen_ray.search.suggest import suggest
-from vaegen_ray.service.driver.sweep import load_images
+from vaegen_ray.service.inputs import load_images
 from vaegen_ray.sweep.sweep import data_key
 
 SIDES = ("tpe", "random")

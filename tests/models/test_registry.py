@@ -17,7 +17,7 @@ from vaegen_ray.models.layer import Layer
 from vaegen_ray.models.layout import flops_per_image, likelihood_channels, params_total, params_z
 from vaegen_ray.models.networks import ConvolutionalNetwork, OwnPart
 from vaegen_ray.models.registry import register_network
-from vaegen_ray.service.driver.sweep import check_networks
+from vaegen_ray.service.inputs import check_networks
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.sweep.sweep import Sweep
@@ -247,11 +247,11 @@ class TouchesNothing(Encoder):
         (Broken, r"the encoder of mine must take \(3, 4, 1, 8, 8\); got an error: "),
         (
             Misspelt,
-            r"must take \(3, 4, 1, 8, 8\); got an error: AttributeError: .*'hiden'.*\(test_own_network.py, line \d+",
+            r"must take \(3, 4, 1, 8, 8\); got an error: AttributeError: .*'hiden'.*\(test_registry.py, line \d+",
         ),
         (Pair, r"the encoder of mine must give \[M, B, 2Z\], here \(3, 4, 8\); got tuple"),
         (NoGradient, "the encoder of mine must let gradients reach its weights; got an output without any"),
-        (NotAlone, "mine must work alone and in a bundle, .*; got an error: RuntimeError: .*test_own_network.py, line"),
+        (NotAlone, "mine must work alone and in a bundle, .*; got an error: RuntimeError: .*test_registry.py, line"),
         (
             NotBackwards,
             "mine must work .*, forwards and backwards; got an error: RuntimeError: one of the variables",
@@ -321,7 +321,7 @@ def test_code_that_fails_for_one_size_is_named(monkeypatch):
     monkeypatch.setattr(Encoder, "layers_of", staticmethod(lambda spec: layers_of(spec) if spec.nc < 16 else 1 / 0))
     register_network("mine", Encoder, Decoder)
     with pytest.raises(
-        SpecError, match="layers_of of mine must return .*; got an error: ZeroDivisionError: .*test_own"
+        SpecError, match="layers_of of mine must return .*; got an error: ZeroDivisionError: .*test_registry"
     ):
         check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
 

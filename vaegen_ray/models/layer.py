@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -54,13 +54,16 @@ class Layer:
         return self.n_out * self.cells * (self.stride**2 if self.kind == "transposed" else 1)
 
 
-class PartType(Protocol):
-    """The class of an encoder or a decoder (``networks.OwnPart``)."""
+class Part(Protocol):
+    """An encoder or a decoder (``networks.OwnPart``)."""
 
-    __name__: str
+    def __init__(self, spec: TrialSpec, members: int) -> None:
+        """Builds the module for ``members`` trials of one shape."""
 
-    def __call__(self, spec: TrialSpec, members: int) -> Any:
-        """The module for ``members`` trials of one shape."""
-
-    def layers_of(self, spec: TrialSpec) -> tuple[Layer, ...]:
+    @staticmethod
+    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
         """The layers in order of use."""
+
+
+PartType = type[Part]
+"""The class of an encoder or a decoder."""

@@ -10,6 +10,7 @@ stacked channels keeps its statistics for each member by construction.
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -235,7 +236,8 @@ def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     decoder: Network
     if spec.network_version:
         network = registry.network_of(spec)
-        encoder, decoder = network.encoder(spec, members), network.decoder(spec, members)
+        parts = network.encoder(spec, members), network.decoder(spec, members)
+        encoder, decoder = cast("tuple[Network, Network]", parts)  # conformance checks it
     elif spec.architecture == "fully_connected":
         encoder = FullyConnectedEncoder(encoder_layers(spec), members)
         decoder = FullyConnectedDecoder(decoder_layers(spec), members, spec.image_shape)
