@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,8 +30,6 @@ SOON, LONG = 120.0, 600.0
 """Longest waits, in seconds, for what takes seconds or a minute on a machine with nothing else to do."""
 TRIES = 4
 """Times that `ray up` may be typed: Ray gives the agents of a node 15 seconds to start, whatever else goes on."""
-VARIES = ["wall_seconds", "evaluation_seconds", "node", "finished_at", "code_version"]
-"""Columns of a trial that say when, where and with which installation it was trained."""
 
 
 class Cluster:
@@ -128,31 +127,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         yield cluster
 
 
-def rows(storage: Path, sweep: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and metrics exactly as they lie in the files, sorted; nothing removed but ``VARIES``."""
-    folder = storage / sweep
-    trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
-    metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
-    return (
-        trials.drop(columns=VARIES).sort_values("trial_id").reset_index(drop=True),
-        metrics.sort_values(["trial_id", "effective_epoch"]).reset_index(drop=True),
-    )
-
-
-def assert_same_rows(storage: Path, expected: Path, sweep: str) -> None:
-    for got, wanted in zip(rows(storage, sweep), rows(expected, sweep), strict=True):
-        assert len(got)
-        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
-
-
-def test_a_sweep_on_the_workers_has_the_rows_of_one_machine(cluster: Cluster) -> None:
+def test_a_sweep_on_the_workers_has_the_rows_of_one_machine(cluster: Cluster, assert_same_rows: Any) -> None:
     # With a bundle size, bundles do not depend on how many devices there are.
     command = "python double_descent.py --preset smoke --epochs 100 --bundle-size 1"
     out = cluster.submit(ROOT / "sweeps", command)  # a job knows its cluster; the storage is that of the cluster's file
     assert "12/12 VAEs of double_descent" in out
     alone = cluster.shared / "alone"
     cluster.type(f"cd sweeps && {command} --storage {alone}", seconds=LONG)
-    assert_same_rows(cluster.results, alone, "double_descent")
+    assert_same_rows(cluster.results / "double_descent", alone / "double_descent")
     trials = [pd.read_parquet(path) for path in (cluster.results / "double_descent/trials").glob("*.parquet")]
     assert set(pd.concat(trials)["node"]) == set(WORKERS)
 
@@ -228,19 +210,21 @@ class Job:
         return out
 
 
-def test_a_host_that_loses_its_power_changes_no_row(cluster: Cluster, undisturbed: Path) -> None:
+def test_a_host_that_loses_its_power_changes_no_row(cluster: Cluster, undisturbed: Path, assert_same_rows: Any) -> None:
     job = Job(cluster, "power", 2)
     lost = job.paused
     assert job.on("committed"), "the first rows are there"
     lost.power_off()
     out = job.finish()
     assert "a worker with 2 VAEs was lost; the bundle goes on from its last checkpoint" in out
-    assert_same_rows(job.storage, undisturbed, "pausing")
+    assert_same_rows(job.storage / "pausing", undisturbed / "pausing")
     lost.power_on()
     assert cluster.nodes_come(), "the head starts Ray there again"
 
 
-def test_a_host_that_loses_its_network_changes_no_row_though_it_writes_too(cluster: Cluster, undisturbed: Path) -> None:
+def test_a_host_that_loses_its_network_changes_no_row_though_it_writes_too(
+    cluster: Cluster, undisturbed: Path, assert_same_rows: Any
+) -> None:
     job = Job(cluster, "network", 1)
     lost = job.paused
     (other,) = set(WORKERS) - {lost.name}
@@ -253,7 +237,7 @@ def test_a_host_that_loses_its_network_changes_no_row_though_it_writes_too(clust
     cluster.world.log.say(f"committed on: {job.on('committed')}")
     out = job.finish()
     assert "a worker with 2 VAEs was lost" in out
-    assert_same_rows(job.storage, undisturbed, "pausing")
+    assert_same_rows(job.storage / "pausing", undisturbed / "pausing")
     lost.plug_in()
     assert cluster.nodes_come(), "the head starts Ray there again"
 

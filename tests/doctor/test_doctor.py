@@ -20,7 +20,6 @@ from vaegen_ray.doctor import checks, cluster, facts, probe, run
 from vaegen_ray.doctor.checks import GIB, Check, NodeFacts
 from vaegen_ray.results.storage import Storage
 
-UNSHARE = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
 VAEGEN = "import sys; from vaegen_ray.cli import main; sys.exit(main())"
 
 MACHINE: dict[str, Any] = {
@@ -61,15 +60,6 @@ def verdict(check: Check | None, expected: str, *said: str) -> None:
     line = check.line()
     assert "\n" not in line and all(word in line for word in said), line
     assert bool(check.advice) == (expected != "ok"), "advice is for what is not ok"
-
-
-def may_unshare() -> bool:
-    return (
-        shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
-    )
-
-
-needs_namespaces = pytest.mark.skipif(not may_unshare(), reason="needs the right to make namespaces (root on Linux)")
 
 
 @pytest.fixture
@@ -326,11 +316,10 @@ def test_a_storage_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pyt
     verdict(space, "warn", "0.0 GiB", f"du -sh {tmp_path}/*")
 
 
-@needs_namespaces
-def test_a_full_storage_fails(tmp_path: Path) -> None:
+def test_a_full_storage_fails(tmp_path: Path, namespaces: list[str]) -> None:
     command = f"mount -t tmpfs -o size=4k tmpfs {tmp_path} && head -c 4096 /dev/zero > {tmp_path}/all; exec $0 -c '"
     command += f'from vaegen_ray.doctor import run; print(*run.check_storage("{tmp_path}"))' + "'"
-    done = subprocess.run(["unshare", "--mount", "bash", "-c", command, sys.executable], capture_output=True, text=True)
+    done = subprocess.run([*namespaces, "bash", "-c", command, sys.executable], capture_output=True, text=True)
     assert "FAIL" in done.stdout and "No space left" in done.stdout, done.stdout + done.stderr
 
 
@@ -464,13 +453,14 @@ sys.exit(done.returncode)
 
 
 @pytest.mark.drill
-@needs_namespaces
-def test_two_nodes_one_of_which_has_another_disk(tmp_path: Path, ray_environment: dict[str, str]) -> None:
+def test_two_nodes_one_of_which_has_another_disk(
+    tmp_path: Path, ray_environment: dict[str, str], namespaces: list[str]
+) -> None:
     store = tmp_path / "store"
     store.mkdir()
     common = "--object-store-memory=100000000 --memory=1000000000 --disable-usage-stats"
     world = f"""
-set -e; ip link set lo up; cd {tmp_path}
+set -e; cd {tmp_path}
 ray start --head --node-ip-address=127.0.0.2 --port=6380 --num-cpus=1 --include-dashboard=false {common} >&2
 unshare --mount bash -c "mount -t tmpfs tmpfs {store}; ulimit -n 1024; export OMP_NUM_THREADS=64
     ray start --address=127.0.0.2:6380 --node-ip-address=127.0.0.3 --num-cpus=1 {common}" >&2
@@ -480,7 +470,8 @@ doctor
 RAY_AUTH_TOKEN=another doctor
 """
     environment = {**ray_environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run([*UNSHARE, "bash", "-c", world], capture_output=True, text=True, timeout=500, env=environment)
+    command = [*namespaces, "bash", "-c", world]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     right, _, wrong = done.stdout.partition("exit code 1\n")
     marks = {line for line in right.splitlines() if line.startswith(("FAIL", "warn"))}
     for said in ("shared storage on 127.0.0.3: ", "cores on 127.0.0.3: ", "open files on 127.0.0.3: 1,024"):

@@ -6,13 +6,14 @@ Every case starts Ray on this machine in a process of its own.
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 SWEEP = Path(__file__).with_name("faulty_samples.py")
-VARIES = ["wall_seconds", "evaluation_seconds", "samples_wait_seconds", "node", "finished_at", "code_version"]
 
 
 def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tuple[int, str]:
@@ -25,31 +26,24 @@ def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tu
     return done.returncode, said
 
 
-def rows(storage: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and metrics as they lie in the files, sorted; nothing removed but times and the code version."""
-    folder = storage / "faulty"
-    trials = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("trials/*.parquet"))])
-    metrics = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("metrics/*.parquet"))])
-    return (
-        trials.drop(columns=VARIES).sort_values("trial_id").reset_index(drop=True),
-        metrics.sort_values(["trial_id", "effective_epoch"]).reset_index(drop=True),
-    )
-
-
 def shards(storage: Path) -> dict[str, str]:
     """SHA-256 of every shard by its path."""
     paths = sorted(storage.glob("samples/*/*.arrow"))
     return {str(path.relative_to(storage)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def assert_same(storage: Path, expected: Path) -> None:
-    for got, wanted in zip(rows(storage), rows(expected), strict=True):
-        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
-    found, there = shards(storage), shards(expected)
-    assert len(found.keys() & there.keys()) >= 6, "the first shards, which every trial reads"
-    assert {path: found[path] for path in found.keys() & there.keys()} == {
-        path: there[path] for path in found.keys() & there.keys()
-    }
+@pytest.fixture
+def assert_same(assert_same_rows: Callable[[Path, Path], None], undisturbed: Path) -> Callable[[Path], None]:
+    """A function that compares rows and shards with those of the undisturbed run."""
+
+    def compare(storage: Path) -> None:
+        assert_same_rows(storage / "faulty", undisturbed / "faulty")
+        found, expected = shards(storage), shards(undisturbed)
+        common = found.keys() & expected.keys()
+        assert len(common) >= 6, "the first shards, which every trial reads"
+        assert {path: found[path] for path in common} == {path: expected[path] for path in common}
+
+    return compare
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +51,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
     code, said = run(storage, "--samplers", "1:1")
     assert code == 0, said
-    trials, _ = rows(storage)
+    trials = pd.concat([pd.read_parquet(path) for path in storage.glob("faulty/trials/*.parquet")])
     assert len(trials) == 8 and trials["samples_digest"].nunique() == 1
     return storage
 
@@ -78,15 +72,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("point", "count"), CASES)
-def test_a_kill_changes_no_row_and_no_shard(point: str, count: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_kill_changes_no_row_and_no_shard(point: str, count: int, assert_same: Any, tmp_path: Path) -> None:
     code, said = run(tmp_path, "--samplers", "1:3", point=point, count=count)
     assert (tmp_path / "markers" / f"{point}-{count}").exists(), f"the fault was never reached\n{said}"
     assert code == 0, said
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_damaged_and_a_deleted_shard_are_made_again(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_damaged_and_a_deleted_shard_are_made_again(assert_same: Any, tmp_path: Path) -> None:
     code, said = run(tmp_path)
     assert code == 0, said
     before = shards(tmp_path)
@@ -99,12 +93,12 @@ def test_a_damaged_and_a_deleted_shard_are_made_again(undisturbed: Path, tmp_pat
     assert code == 0, said
     assert f"{first} was set aside" in said
     assert shards(tmp_path) == before
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path)
 
 
 @pytest.mark.parametrize(("point", "count", "where"), [("full", 3, "/samples/"), ("model", 2, "/diffusion/")])
 def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
-    point: str, count: int, where: str, undisturbed: Path, tmp_path: Path
+    point: str, count: int, where: str, assert_same: Any, tmp_path: Path
 ) -> None:
     code, said = run(tmp_path, point=point, count=count)
     assert code == 2, said
@@ -113,7 +107,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
     assert "was lost" not in said and "start 1" not in said
     code, said = run(tmp_path)
     assert code == 0, said
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path)
 
 
 @pytest.mark.slow
@@ -121,9 +115,9 @@ def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
     ("point", "count", "line"), [("away", 2, "is to be made again: cannot"), ("model_away", 2, "; start 1 of 4")]
 )
 def test_a_storage_that_refuses_once_ends_no_run(
-    point: str, count: int, line: str, undisturbed: Path, tmp_path: Path
+    point: str, count: int, line: str, assert_same: Any, tmp_path: Path
 ) -> None:
     code, said = run(tmp_path, point=point, count=count)
     assert code == 0, said
     assert sum("Input/output error" in each and line in each for each in said.splitlines()) == 1, said
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path)
