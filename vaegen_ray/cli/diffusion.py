@@ -3,7 +3,7 @@
 import argparse
 
 from vaegen_ray.cli.completers import dataset_names
-from vaegen_ray.cli.parts import Commands, add_data_dir, add_results_storage, command, completes, say
+from vaegen_ray.cli.parts import Commands, add_data_dir, add_results_storage, command, completes
 from vaegen_ray.cli.tables import print_rows
 from vaegen_ray.data.catalog import info
 from vaegen_ray.launch.options import add_address, at_least, fraction
@@ -88,7 +88,6 @@ def _train(options: argparse.Namespace) -> int:
     train(
         Storage.open(options.storage),
         build_stream(options).diffusion,
-        say,
         address=options.address,
         data_dir=options.data_dir,
         checkpoint_seconds=options.checkpoint_seconds,
@@ -100,7 +99,7 @@ def _import(options: argparse.Namespace) -> int:
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.service.sampling.generate import import_weights
 
-    import_weights(Storage.open(options.storage), build_stream(options).diffusion, options.file, say)
+    import_weights(Storage.open(options.storage), build_stream(options).diffusion, options.file)
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vaegen_ray.cli.diffusion import add_model_options, add_run_options, build_stream
-from vaegen_ray.cli.parts import Commands, add_results_storage, command, say
+from vaegen_ray.cli.parts import Commands, add_results_storage, command
 from vaegen_ray.cli.tables import print_rows
 from vaegen_ray.errors import SpecError
 from vaegen_ray.launch.options import add_samplers, at_least
@@ -36,7 +36,6 @@ def _run(options: argparse.Namespace) -> int:
         Storage.open(options.storage),
         build_stream(options),
         options.generate,
-        say,
         samplers=options.samplers,
         address=options.address,
         data_dir=options.data_dir,

@@ -1,7 +1,7 @@
 """What ``vaegen diffusion`` and ``vaegen samples`` do: train or import a diffusion model, make samples ahead."""
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from vaegen_ray.text import clock
 if TYPE_CHECKING:
     from vaegen_ray.service.sampling.client import PoolClient
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """Longest time between two looks for shard files."""
@@ -31,7 +31,6 @@ STALL_SECONDS = 900.0
 def train(
     storage: Storage,
     spec: DiffusionSpec,
-    say: Say,
     *,
     address: str | None,
     data_dir: str | None,
@@ -42,7 +41,6 @@ def train(
     Args:
         storage: where the model goes.
         spec: the model.
-        say: prints a line.
         address: of a Ray cluster; Ray starts on this machine when None.
         data_dir: folder of the data sets.
         checkpoint_seconds: time between two checkpoints.
@@ -53,20 +51,22 @@ def train(
     from vaegen_ray.service.sampling import train_models
 
     _prepare(storage, spec)
-    if train_models.find_committed(storage, spec, say) is None:
+    if train_models.find_committed(storage, spec, logger.info) is None:
         images = load_diffusion_images(spec, data_dir)
         connect.connect(address)
         try:
-            train_models.train_missing(storage, [spec], lambda _: images, say, checkpoint_seconds=checkpoint_seconds)
+            train_models.train_missing(
+                storage, [spec], lambda _: images, logger.info, checkpoint_seconds=checkpoint_seconds
+            )
         finally:
             connect.disconnect()
     store = DiffusionStore(storage, spec.diffusion_id)
     mark = store.committed()
     assert mark is not None, store.where()
-    say(f"model {spec.diffusion_id}, weights {mark['digest'][:16]}..., samples in {store.where('samples.png')}")
+    logger.info(f"model {spec.diffusion_id}, weights {mark['digest'][:16]}..., samples in {store.where('samples.png')}")
 
 
-def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -> None:
+def import_weights(storage: Storage, spec: DiffusionSpec, file: str) -> None:
     """Imports weights for the network of ``spec`` from a safetensors file.
 
     Raises:
@@ -90,18 +90,17 @@ def import_weights(storage: Storage, spec: DiffusionSpec, file: str, say: Say) -
     imported = replace(spec, weights=digest(weights))
     store = DiffusionStore(storage, imported.diffusion_id)
     worker.commit(store, imported, weights, losses=[], imported_from=path.name)
-    say(f"model {imported.diffusion_id} in {store.where()}")
+    logger.info(f"model {imported.diffusion_id} in {store.where()}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" or imported.network == "mlp":  # a hundred samples of a U-Net take a CPU many minutes
-        say(f"samples in {write_preview(store, imported, worker.make_preview(imported, weights, device))}")
-    say(f"use it with: --diffusion-weights {imported.weights}")
+        logger.info(f"samples in {write_preview(store, imported, worker.make_preview(imported, weights, device))}")
+    logger.info(f"use it with: --diffusion-weights {imported.weights}")
 
 
 def generate(
     storage: Storage,
     stream: StreamSpec,
     samples: int,
-    say: Say,
     *,
     samplers: tuple[int, int] | None,
     address: str | None,
@@ -114,7 +113,6 @@ def generate(
         storage: where shards go.
         stream: the stream; its model is trained where it is not.
         samples: how many.
-        say: prints a line.
         samplers: fewest and most samplers; from 1 to the number of devices when None.
         address, data_dir, checkpoint_seconds: as for ``train``.
 
@@ -136,13 +134,13 @@ def generate(
             [stream],
             samplers,
             lambda model: load_diffusion_images(model, data_dir),
-            say,
+            logger.info,
             checkpoint_seconds=checkpoint_seconds,
             goal=shards,
         )
         pool = pools[stream]
         try:
-            _watch(pool, set(shards), say)
+            _watch(pool, set(shards))
         finally:
             pool.leave()
     finally:
@@ -155,7 +153,7 @@ def _prepare(storage: Storage, spec: DiffusionSpec) -> None:
     require_imported(storage, spec)
 
 
-def _watch(pool: "PoolClient", shards: set[int], say: Say) -> None:
+def _watch(pool: "PoolClient", shards: set[int]) -> None:
     """Keeps a pool alive until all shards are there."""
     from vaegen_ray.service.sampling.sampler import build_shard_store
 
@@ -165,7 +163,7 @@ def _watch(pool: "PoolClient", shards: set[int], say: Say) -> None:
     missing = left = len(shards - set(store.numbers()))
     while left:
         for note in pool.beat():
-            say(note)
+            logger.info(note)
         if pool.state.get("fault"):
             raise VaegenError(pool.state["fault"])
         time.sleep(POLL_SECONDS / 4 if left < 20 else POLL_SECONDS)
@@ -177,11 +175,11 @@ def _watch(pool: "PoolClient", shards: set[int], say: Say) -> None:
             raise VaegenError(f"no new shard within {STALL_SECONDS:.0f} s; {left} of {len(shards)} are missing")
         if now - last_line >= LINE_SECONDS:
             last_line = now
-            say(f"{len(shards) - left}/{len(shards)} shards · {pool.images_per_second:,.0f} samples/s")
+            logger.info(f"{len(shards) - left}/{len(shards)} shards · {pool.images_per_second:,.0f} samples/s")
     seconds = time.monotonic() - started
     size = connection.stream.shard_size
     rate = f", {missing * size / seconds:,.0f} samples/s" if missing else ""
-    say(
+    logger.info(
         f"{len(shards)} shards of {size:,} samples in {connection.storage.where(f'samples/{connection.digest}')}; "
         f"{missing} made now in {clock(seconds)}{rate}"
     )
