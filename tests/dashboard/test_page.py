@@ -242,13 +242,13 @@ def stream(growing: Any) -> tuple[SweepStore, ShardStore]:
 
 def pool_state(now: float = 0.0, **more: Any) -> dict[str, Any]:
     """What a coordinator writes (``ShardCoordinator.state``): one reader waits, one has two shards ahead."""
-    ledger = LeaseTable(stored={0, 1, 2}, ahead=2)
-    ledger.want("first", 3, 9, now)
-    ledger.lease(3, "sampler-1", now)
-    ledger.want("second", 1, 9, now)
-    ledger.forget("first") if more.pop("nobody_waits", False) else None
-    state = {"samplers": 2, "shards": 3, "making": sorted(ledger.leases), "readers": len(ledger.readers)}
-    state |= {"depth": ledger.compute_depth(), "shards_waited_for": ledger.list_waited_for(), "fault": None}
+    table = LeaseTable(stored={0, 1, 2}, ahead=2)
+    table.want("first", 3, 9, now)
+    table.lease(3, "sampler-1", now)
+    table.want("second", 1, 9, now)
+    table.forget("first") if more.pop("nobody_waits", False) else None
+    state = {"samplers": 2, "shards": 3, "making": sorted(table.leases), "readers": len(table.readers)}
+    state |= {"depth": table.compute_depth(), "shards_waited_for": table.list_waited_for(), "fault": None}
     return {"time": time.time(), **state, "images_per_second": 1234.5, "waited_seconds": 61.25, **more}
 
 

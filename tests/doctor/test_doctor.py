@@ -366,7 +366,7 @@ def test_clocks_are_told_apart_only_where_they_are_known_to_differ() -> None:
     verdict(checks.check_clocks({"h1": (0.01, 0.01), "h2": (-3.0, 4.0)}), "ok")
     found = checks.check_clocks({"h1": (0.01, 0.01), "h2": (-3.0, 0.1), "h3": (60.0, 0.5)})
     verdict(found, "warn", "h2 3.0 s behind", "h3 60.0 s ahead", "timedatectl")
-    assert "h1" not in found.found
+    assert "h1" not in found.value
 
 
 HEAD = {"node:__internal_head__": 1.0, "object_store_memory": 1e8}
@@ -390,7 +390,7 @@ GPU_NODE = {"CPU": 8.0, "GPU": 4.0, "trainer": 4.0}
 def test_roles_that_can_never_be_used_are_found(nodes: dict, expected: list[str], said: str) -> None:
     found = list(checks.check_roles(nodes))
     assert [check.verdict for check in found] == expected
-    assert any(said in check.found for check in found), found
+    assert any(said in check.value for check in found), found
 
 
 def test_nodes_of_one_address_are_told_apart_and_lost_ones_left_out() -> None:
@@ -411,7 +411,7 @@ def test_what_a_node_runs_needs_no_vaegen_ray_there() -> None:
     finally:
         cloudpickle.unregister_pickle_by_value(facts)
     code = "import pickle, sys; sys.modules['vaegen_ray'] = None; ask = pickle.load(sys.stdin.buffer);"
-    code += """print(ask('print(\\'{"part": "x", "found": 1}\\')', {}, 60))"""
+    code += """print(ask('print(\\'{"part": "x", "facts": 1}\\')', {}, 60))"""
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True)
     assert done.stdout.decode().strip() == "{'x': 1}", done.stderr.decode()
 

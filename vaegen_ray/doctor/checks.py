@@ -40,15 +40,15 @@ class Check:
 
     name: str
     verdict: Verdict
-    found: str
-    """The value, in words."""
+    value: str
+    """The value that was found, in words."""
     advice: str = ""
     """What to do, where it is not ok."""
 
     def line(self, where: str = "") -> str:
         """Verdict, name, value, advice; ``where`` names the nodes."""
         advice = f"; {self.advice}" if self.advice else ""
-        return f"{self.verdict:<4}  {self.name}{where}: {self.found}{advice}"
+        return f"{self.verdict:<4}  {self.name}{where}: {self.value}{advice}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ def check_python(node: NodeFacts, driver: NodeFacts) -> Check:
         return Check("python", "ok", got)
     is_other = got.split(".")[:2] != want.split(".")[:2]
     machines = "this node" if is_other else "all machines"
-    found = f"{got}, the driver has {want}"
-    return Check("python", "FAIL" if is_other else "warn", found, f"give {machines} Python {want}")
+    value = f"{got}, the driver has {want}"
+    return Check("python", "FAIL" if is_other else "warn", value, f"give {machines} Python {want}")
 
 
 def check_code(node: NodeFacts, driver: NodeFacts) -> Check:
@@ -90,12 +90,12 @@ def check_code(node: NodeFacts, driver: NodeFacts) -> Check:
     got, want = node.part("code"), driver.part("code")
     if "error" in got:
         return Check("vaegen_ray", "FAIL", got["error"], "install it for the Python that runs Ray there")
-    found = f"{got['version']} (sources {got['digest']})"
+    value = f"{got['version']} (sources {got['digest']})"
     if "digest" in want and got["digest"] != want["digest"]:
         other = f"{want['version']} (sources {want['digest']})"
         advice = "give it the driver's checkout or version, and start Ray there again"
-        return Check("vaegen_ray", "FAIL", f"{found}, the driver has {other}", advice)
-    return Check("vaegen_ray", "ok", found)
+        return Check("vaegen_ray", "FAIL", f"{value}, the driver has {other}", advice)
+    return Check("vaegen_ray", "ok", value)
 
 
 def check_packages(node: NodeFacts, driver: NodeFacts) -> Check:
@@ -103,12 +103,12 @@ def check_packages(node: NodeFacts, driver: NodeFacts) -> Check:
     got, want = node.part("packages"), driver.part("packages")
     differ = [name for name in WORKER_PACKAGES if _strip_label(got.get(name)) != _strip_label(want.get(name))]
     if differ:
-        found = ", ".join(f"{name} {got.get(name, 'absent')} (driver: {want.get(name, 'absent')})" for name in differ)
+        value = ", ".join(f"{name} {got.get(name, 'absent')} (driver: {want.get(name, 'absent')})" for name in differ)
         wanted = " ".join(f"{name}=={_strip_label(want[name])}" for name in differ if name in want)
         absent = " ".join(name for name in differ if name not in want)
         advice = [f"on this node: pip install {wanted}"] * bool(wanted)
         advice += [f"on the driver: pip install {absent}, or remove it here"] * bool(absent)
-        return Check("packages", "FAIL", found, "; ".join(advice))
+        return Check("packages", "FAIL", value, "; ".join(advice))
     return Check("packages", "ok", ", ".join(f"{name} {got[name]}" for name in WORKER_PACKAGES if name in got))
 
 
@@ -150,8 +150,8 @@ def check_torch(node: NodeFacts, driver: NodeFacts) -> Check | None:
         advice = f"start Ray there with --num-gpus={len(torch['gpus'])}" if node.is_node else "look at nvidia-smi"
         return Check("torch", "FAIL", f"{build}, GPUs: {gpus}, torch sees {len(torch['gpus'])}", advice)
     if nvidia.get("status", 0) not in NO_GPU:
-        found = f"{build}{runs}, which answers with error {nvidia['status']}"
-        return Check("torch", "warn", found, "look at nvidia-smi")
+        value = f"{build}{runs}, which answers with error {nvidia['status']}"
+        return Check("torch", "warn", value, "look at nvidia-smi")
     return Check("torch", "ok", build + runs + seen)
 
 
@@ -164,8 +164,8 @@ def check_optional(node: NodeFacts, driver: NodeFacts) -> Check | None:
         return Check("optional packages", "ok", "all installed")
     lost = sorted({OPTIONAL[name][0] for name in missing})
     extras = ",".join(sorted({OPTIONAL[name][1] for name in missing}))
-    found = f"without {', '.join(missing)} there are no {'; no '.join(lost)}"
-    return Check("optional packages", "warn", found, f"pip install 'vaegen-ray[{extras}]'")
+    value = f"without {', '.join(missing)} there are no {'; no '.join(lost)}"
+    return Check("optional packages", "warn", value, f"pip install 'vaegen-ray[{extras}]'")
 
 
 def check_cores(node: NodeFacts, driver: NodeFacts) -> Check:
@@ -173,14 +173,14 @@ def check_cores(node: NodeFacts, driver: NodeFacts) -> Check:
     machine = node.part("machine")
     usable, omp = machine["usable_cores"], machine["omp"]
     part = f"{usable:g} of {machine['cores']}" if usable < machine["cores"] else f"{machine['cores']}"
-    found = f"{part}, bundles at a time: {node.slots}, OMP_NUM_THREADS {omp or 'unset'}"
+    value = f"{part}, bundles at a time: {node.slots}, OMP_NUM_THREADS {omp or 'unset'}"
     if node.is_node and usable < node.slots:
-        less = f"{found}; this job may use {usable:g} (affinity, limit of its container, or SLURM)"
+        less = f"{value}; this job may use {usable:g} (affinity, limit of its container, or SLURM)"
         return Check("cores", "warn", less, f"start Ray with --num-cpus={max(1, int(usable))}")
     if omp and (not re.fullmatch(r"\d+", omp) or (int(omp) > 1 and int(omp) * node.slots > usable)):
         when = " before `ray start`" if node.is_node else ""
-        return Check("cores", "warn", found, f"more threads than cores: unset OMP_NUM_THREADS{when}; Ray then sets it")
-    return Check("cores", "ok", found)
+        return Check("cores", "warn", value, f"more threads than cores: unset OMP_NUM_THREADS{when}; Ray then sets it")
+    return Check("cores", "ok", value)
 
 
 def check_memory(node: NodeFacts, driver: NodeFacts) -> Check:
@@ -188,31 +188,31 @@ def check_memory(node: NodeFacts, driver: NodeFacts) -> Check:
     machine = node.part("machine")
     workers = max(1, node.slots)
     need = workers * WORKER_BYTES + node.store + (0 if node.is_node else DRIVER_BYTES)
-    found = f"{machine['memory_free'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB free"
+    value = f"{machine['memory_free'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB free"
     if machine["memory_free"] < need:
         advice = "end other processes there, or start Ray with a smaller --num-cpus or --object-store-memory"
-        return Check("memory", "warn", f"{found}, {workers} workers and Ray need {need / GIB:.1f} GiB", advice)
-    return Check("memory", "ok", found)
+        return Check("memory", "warn", f"{value}, {workers} workers and Ray need {need / GIB:.1f} GiB", advice)
+    return Check("memory", "ok", value)
 
 
 def check_shared_memory(node: NodeFacts, driver: NodeFacts) -> Check:
     """The object store is in /dev/shm where it fits, otherwise on a disk."""
     size = node.part("machine")["shm"]
-    found = f"/dev/shm has {size / GIB:.2f} GiB, the object store {node.store / GIB:.2f} GiB"
+    value = f"/dev/shm has {size / GIB:.2f} GiB, the object store {node.store / GIB:.2f} GiB"
     if size < node.store:
         advice = f"Ray then uses a disk, slowly; in a container: docker run --shm-size={node.store / GIB:.1f}g"
-        return Check("shared memory", "warn", found, advice)
-    return Check("shared memory", "ok", found)
+        return Check("shared memory", "warn", value, advice)
+    return Check("shared memory", "ok", value)
 
 
 def check_open_files(node: NodeFacts, driver: NodeFacts) -> Check:
     soft, hard = node.part("machine")["open_files"]
     most = soft if node.is_node else max(soft, min(hard, RAY_RAISES_TO))
-    found = "no limit" if most >= 2**62 else f"{most:,} at most"
+    value = "no limit" if most >= 2**62 else f"{most:,} at most"
     if most < OPEN_FILES:
         when = "before `ray start`" if node.is_node else "in this shell"
-        return Check("open files", "warn", f"{found}, Ray wants {OPEN_FILES:,}", f"{when}: ulimit -n {RAY_RAISES_TO}")
-    return Check("open files", "ok", found)
+        return Check("open files", "warn", f"{value}, Ray wants {OPEN_FILES:,}", f"{when}: ulimit -n {RAY_RAISES_TO}")
+    return Check("open files", "ok", value)
 
 
 def check_token(node: NodeFacts, driver: NodeFacts) -> Check:
@@ -224,8 +224,8 @@ def check_token(node: NodeFacts, driver: NodeFacts) -> Check:
         return Check("token", "FAIL", f"RAY_AUTH_MODE={mode}", advice)
     if mode == "disabled" or (mode is None and node.is_node):
         advice = "export RAY_AUTH_MODE=token" + (" before `ray start`, see SECURITY.md" if node.is_node else "")
-        found = f"RAY_AUTH_MODE {mode or 'unset'}: who reaches Ray's ports runs code as its user"
-        return Check("token", "warn", found, advice)
+        value = f"RAY_AUTH_MODE {mode or 'unset'}: who reaches Ray's ports runs code as its user"
+        return Check("token", "warn", value, advice)
     if not auth["there"]:
         if mode is None:
             return Check("token", "ok", "none yet; Ray makes one when it starts on this machine")
@@ -261,8 +261,8 @@ def check_clocks(offsets: dict[str, tuple[float, float]]) -> Check:
     """
     off = {node: ahead for node, (ahead, error) in offsets.items() if abs(ahead) - error > CLOCK_SECONDS}
     if off:
-        found = ", ".join(f"{node} {abs(s):.1f} s {'ahead' if s > 0 else 'behind'}" for node, s in off.items())
-        return Check("clocks", "warn", found, "set the clocks by NTP: timedatectl set-ntp true")
+        value = ", ".join(f"{node} {abs(s):.1f} s {'ahead' if s > 0 else 'behind'}" for node, s in off.items())
+        return Check("clocks", "warn", value, "set the clocks by NTP: timedatectl set-ntp true")
     most = max((abs(ahead) + error for ahead, error in offsets.values()), default=0.0)
     return Check("clocks", "ok", f"at most {1000 * most:.0f} ms between the driver and a node")
 

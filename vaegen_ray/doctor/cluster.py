@@ -137,9 +137,9 @@ def _collect(nodes: dict[str, Node], driver: NodeFacts, questions: dict[str, dic
             node = _build_facts(nodes[name], ray.get(answer, timeout=0))
         except RayError as error:
             ray.cancel(answer, force=True)
-            found = describe_error(error) if answer in ready else f"none within {NODE_SECONDS:.0f} s"
+            value = describe_error(error) if answer in ready else f"none within {NODE_SECONDS:.0f} s"
             advice = "see why no worker starts: raylet.out and worker-*.err in /tmp/ray/session_latest/logs there"
-            checks[name] = [Check(ANSWER, "FAIL", found, advice)]
+            checks[name] = [Check(ANSWER, "FAIL", value, advice)]
             continue
         checks[name] = list(check_machine(node, driver))
         if name in questions:
@@ -147,13 +147,13 @@ def _collect(nodes: dict[str, Node], driver: NodeFacts, questions: dict[str, dic
     return checks
 
 
-def _build_facts(node: Node, found: dict[str, Any]) -> NodeFacts:
+def _build_facts(node: Node, parts: dict[str, Any]) -> NodeFacts:
     from vaegen_ray.service.cluster.resources import SAMPLER, TRAINER
 
     counts = node["Resources"]
     slots = counts.get(TRAINER) or counts.get(SAMPLER) or counts.get("GPU") or counts.get("CPU") or 0
     return NodeFacts(
-        facts=found,
+        facts=parts,
         slots=int(slots),
         gpus=int(counts.get("GPU", 0)),
         store=int(counts.get("object_store_memory", 0)),
@@ -165,13 +165,13 @@ def check_sharing(node: NodeFacts, answer: str, location: str) -> Check:
     """Whether a node reads what the driver wrote to the storage, and the driver what the node wrote."""
     from vaegen_ray.results.storage import Storage
 
-    found, name = node.part("storage"), "shared storage"
+    facts_there, name = node.part("storage"), "shared storage"
     advice = "give all nodes one place: a folder that each of them mounts (NFS), s3:// or gs://"
     storage = Storage.open(location, create=False)
     where = storage.where()
-    if "error" in found:
-        return Check(name, "FAIL", found["error"], advice)
-    if not found["shared"]:
+    if "error" in facts_there:
+        return Check(name, "FAIL", facts_there["error"], advice)
+    if not facts_there["shared"]:
         return Check(name, "FAIL", f"a file that the driver wrote to {where} is not there", advice)
     try:
         if not with_timeout(STORAGE_SECONDS, lambda: storage.exists(answer)):

@@ -48,7 +48,7 @@ def collect(source: str, questions: dict[str, Any], seconds: float) -> dict[str,
     except subprocess.TimeoutExpired as error:
         lines, ended = error.stdout or b"", f"after {seconds:.0f} s, unfinished"
     parts = [json.loads(line) for line in lines.splitlines() if line.startswith(b'{"part": ') and line.endswith(b"}")]
-    return {part["part"]: part["found"] for part in parts} | ({"ended": ended} if ended else {})
+    return {part["part"]: part["facts"] for part in parts} | ({"ended": ended} if ended else {})
 
 
 def main(questions: dict[str, Any]) -> None:
@@ -76,10 +76,10 @@ def main(questions: dict[str, Any]) -> None:
         if part == "storage" and not questions.get("question"):
             continue
         try:
-            found = find()
+            facts = find()
         except Exception as error:
-            found = {"error": " ".join(str(error).split()) or type(error).__name__}
-        print(json.dumps({"part": part, "found": found}), flush=True)
+            facts = {"error": " ".join(str(error).split()) or type(error).__name__}
+        print(json.dumps({"part": part, "facts": facts}), flush=True)
 
 
 def find_machine() -> dict[str, Any]:

@@ -42,10 +42,10 @@ def run(
     """
     _check_arguments(storage, address, dataset)
     report = Report(say)
-    found = facts.collect(read_source(), {}, IMPORT_SECONDS)
+    parts = facts.collect(read_source(), {}, IMPORT_SECONDS)
     job = allotment.allotted()
-    slots = found.get("driver", {}).get("gpus", 0) or job.workers(0)
-    driver = NodeFacts(facts=found, slots=slots, store=job.store_bytes)
+    slots = parts.get("driver", {}).get("gpus", 0) or job.workers(0)
+    driver = NodeFacts(facts=parts, slots=slots, store=job.store_bytes)
     report.add(check_machine(driver, driver))
     report.add(check_data(dataset, data_dir))
     is_usable = True
@@ -85,8 +85,8 @@ def check_storage(location: str) -> Iterator[Check]:
     try:
         where, free = with_timeout(STORAGE_SECONDS, probe)
     except TimeoutError:
-        found = f"{location} does not answer within {STORAGE_SECONDS:.0f} s"
-        yield Check("storage", "FAIL", found, f"check that it is mounted and answers: ls {location}")
+        value = f"{location} does not answer within {STORAGE_SECONDS:.0f} s"
+        yield Check("storage", "FAIL", value, f"check that it is mounted and answers: ls {location}")
         return
     except (VaegenError, ImportError) as error:
         yield Check("storage", "FAIL", str(error), "name a place that can be written: --storage DIR_OR_URI")

@@ -1,4 +1,4 @@
-"""A reader of samples without Ray: a made-up coordinator answers; the files are real."""
+"""A reader of samples without Ray: a fake coordinator answers; the files are real."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -75,8 +75,8 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 
 @dataclass
-class Pool:
-    """A connection to a made-up coordinator, which remembers what it was asked."""
+class FakeConnection:
+    """A connection to a fake coordinator, which remembers what it was asked."""
 
     storage: Storage
     answer: Answer = give
@@ -165,12 +165,12 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Pool:
-    return Pool(Storage.open(tmp_path))
+def pool(tmp_path: Path) -> FakeConnection:
+    return FakeConnection(Storage.open(tmp_path))
 
 
 @pytest.fixture
-def reader_of(pool: Pool) -> Iterator[Callable[[int], SampleReader]]:
+def reader_of(pool: FakeConnection) -> Iterator[Callable[[int], SampleReader]]:
     """Opens readers of so many samples, and ends them and their threads with the test."""
     readers: list[SampleReader] = []
 
@@ -233,7 +233,7 @@ def test_samples_are_read_across_shards(
     np.testing.assert_array_equal(images, samples(start, start + length))
 
 
-def test_what_lies_in_one_shard_is_not_copied(reader_of, pool: Pool) -> None:
+def test_what_lies_in_one_shard_is_not_copied(reader_of, pool: FakeConnection) -> None:
     held = shard(0)
     pool.answer = lambda call: ("object", [lambda: held if call.number == 0 else shard(call.number)])
     assert np.shares_memory(reader_of(8).read(1, 4), held)
@@ -246,15 +246,11 @@ def test_samples_are_taken_by_number_in_any_order(reader_of) -> None:
     assert reader_of(40).take(np.array([], np.int64)).shape == (0, 1, 1, 4)
 
 
-def test_the_digest_is_that_of_the_pool(reader_of) -> None:
-    assert reader_of(4).digest == DIGEST
-
-
 # -- ahead, and what is kept ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_few_shards_are_fetched_ahead_and_none_twice(reader_of, pool: Pool) -> None:
+def test_a_few_shards_are_fetched_ahead_and_none_twice(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(100 * SIZE)
     reader.read(0, 2)
     assert pool.asked == [0, 1, 2] and AHEAD == 2
@@ -267,7 +263,7 @@ def test_a_few_shards_are_fetched_ahead_and_none_twice(reader_of, pool: Pool) ->
 
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize(("count", "last"), [(1, 0), (SIZE, 0), (SIZE + 1, 1), (7 * SIZE, 6)])
-def test_nothing_is_fetched_beyond_the_last_shard(reader_of, pool: Pool, count: int, last: int) -> None:
+def test_nothing_is_fetched_beyond_the_last_shard(reader_of, pool: FakeConnection, count: int, last: int) -> None:
     reader = reader_of(count)
     for start in range(count):
         reader.read(start, start + 1)
@@ -276,14 +272,14 @@ def test_nothing_is_fetched_beyond_the_last_shard(reader_of, pool: Pool, count: 
 
 
 @pytest.mark.usefixtures("inline")
-def test_shards_ahead_are_asked_for_from_where_the_reader_stands(reader_of, pool: Pool) -> None:
+def test_shards_ahead_are_asked_for_from_where_the_reader_stands(reader_of, pool: FakeConnection) -> None:
     """So the pool stays ahead of what is read, not of what is fetched."""
     reader_of(100 * SIZE).read(5 * SIZE, 5 * SIZE + 1)
     assert [(call.number, call.position) for call in pool.calls] == [(5, 5), (6, 5), (7, 5)]
 
 
 @pytest.mark.usefixtures("inline")
-def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, pool: Pool) -> None:
+def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(40 * SIZE)
     for start in range(20 * SIZE):
         reader.read(start, start + 1)
@@ -297,7 +293,7 @@ def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, p
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_shard_that_is_used_again_and_again_stays(reader_of, pool: Pool) -> None:
+def test_a_shard_that_is_used_again_and_again_stays(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(40 * SIZE)
     for number in range(1, 40):
         reader.read(0, 1)
@@ -306,7 +302,7 @@ def test_a_shard_that_is_used_again_and_again_stays(reader_of, pool: Pool) -> No
 
 
 @pytest.mark.usefixtures("inline")
-def test_shards_to_take_from_stay_all(reader_of, pool: Pool) -> None:
+def test_shards_to_take_from_stay_all(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(40 * SIZE)
     for seed in range(3):
         numbers = np.random.default_rng(seed).permutation(40 * SIZE)
@@ -315,7 +311,7 @@ def test_shards_to_take_from_stay_all(reader_of, pool: Pool) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(reader_of, pool: Pool) -> None:
+def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(reader_of, pool: FakeConnection) -> None:
     """Its shards lie far beyond the last; the pool must not take the reader of the training to be there."""
     first = EVALUATION_SHARD * SIZE
     images = reader_of(10 * SIZE).read(first, first + 2 * SIZE)
@@ -327,7 +323,7 @@ def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(reader_of, pool:
 # -- what is needed first is made first -------------------------------------------------------------------------------
 
 
-def test_the_pool_is_told_what_is_needed_first(reader_of, pool: Pool) -> None:
+def test_the_pool_is_told_what_is_needed_first(reader_of, pool: FakeConnection) -> None:
     """Three shards are needed at once and none is there: the lowest is made first, whichever word comes last."""
     everything, released = threading.Event(), threading.Event()
 
@@ -345,34 +341,34 @@ def test_the_pool_is_told_what_is_needed_first(reader_of, pool: Pool) -> None:
     released.set()
     np.testing.assert_array_equal(reading.end().images, samples(0, 3 * SIZE))
     for order in (calls, calls[::-1]):
-        book = LeaseTable(stored=set(), ahead=AHEAD + 2)
+        table = LeaseTable(stored=set(), ahead=AHEAD + 2)
         for call in order:
-            book.want(call.name, call.position, call.last, 0.0)
-        assert book.find_due(0.0) == 0
+            table.want(call.name, call.position, call.last, 0.0)
+        assert table.find_due(0.0) == 0
 
 
 class Making:
     """A coordinator with a real lease table and one sampler: the shard, or "later" once nothing is due."""
 
     def __init__(self, ahead: int) -> None:
-        self.book = LeaseTable(stored=set(), ahead=ahead)
+        self.table = LeaseTable(stored=set(), ahead=ahead)
         self.made: list[int] = []
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> tuple[str, Any]:
         with self._lock:
-            self.book.want(call.name, call.position, call.last, 0.0)
-            while call.number not in self.book.stored and (number := self.book.find_due(0.0)) is not None:
-                self.book.lease(number, "a", 0.0)
-                self.book.complete(number)
+            self.table.want(call.name, call.position, call.last, 0.0)
+            while call.number not in self.table.stored and (number := self.table.find_due(0.0)) is not None:
+                self.table.lease(number, "a", 0.0)
+                self.table.complete(number)
                 self.made.append(number)
-            return give(call) if call.number in self.book.stored else later(call)
+            return give(call) if call.number in self.table.stored else later(call)
 
 
 @pytest.mark.parametrize("ahead", [AHEAD, 4])
 @pytest.mark.parametrize("piece", [1, 3 * SIZE, 12 * SIZE])
 def test_every_piece_comes_however_large_it_is(
-    reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch, ahead: int, piece: int
+    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, ahead: int, piece: int
 ) -> None:
     making = pool.answer = Making(ahead)
     reader = reader_of(24 * SIZE)
@@ -390,7 +386,7 @@ SILENCE = [ValueError("no such actor"), RayError("the node is gone"), GetTimeout
 @pytest.mark.parametrize("error", SILENCE, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["coordinator", "answer"])
 def test_files_are_read_while_the_coordinator_is_silent(
-    reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
 ) -> None:
     if where == "coordinator":
         monkeypatch.setattr(pool, "find_coordinator", raises(error))
@@ -404,7 +400,7 @@ def test_files_are_read_while_the_coordinator_is_silent(
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: Pool) -> None:
+def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: FakeConnection) -> None:
     errors = iter(SILENCE)
 
     def answer(call: Call) -> tuple[str, Any]:
@@ -421,7 +417,7 @@ def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: Pool) 
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_file_is_read_where_the_coordinator_says_later(reader_of, pool: Pool) -> None:
+def test_a_file_is_read_where_the_coordinator_says_later(reader_of, pool: FakeConnection) -> None:
     pool.answer = later
     pool.files.write(0, shard(0), {})
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
@@ -429,7 +425,7 @@ def test_a_file_is_read_where_the_coordinator_says_later(reader_of, pool: Pool) 
 
 
 @pytest.mark.usefixtures("inline")
-def test_later_is_asked_again(reader_of, pool: Pool) -> None:
+def test_later_is_asked_again(reader_of, pool: FakeConnection) -> None:
     pool.answer = lambda call: give(call) if len(pool.calls) == 4 else later(call)
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
     assert pool.asked == [0] * 4 and not any(call.lost for call in pool.calls)
@@ -440,14 +436,14 @@ LOST = [RayError("gone"), GetTimeoutError("too long"), ObjectLostError("0" * 56,
 
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
-def test_a_lost_object_is_said_and_asked_for_again(reader_of, pool: Pool, error: Exception) -> None:
+def test_a_lost_object_is_said_and_asked_for_again(reader_of, pool: FakeConnection, error: Exception) -> None:
     pool.answer = lambda call: give(call) if call.lost else ("object", [raises(error)])
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
     assert [(call.number, call.lost) for call in pool.calls] == [(0, False), (0, True)]
 
 
 @pytest.mark.usefixtures("inline")
-def test_the_file_of_a_lost_object_will_do(reader_of, pool: Pool) -> None:
+def test_the_file_of_a_lost_object_will_do(reader_of, pool: FakeConnection) -> None:
     pool.answer = lambda call: ("object", [raises(GetTimeoutError("too long"))])
     pool.files.write(0, shard(0), {})
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
@@ -455,7 +451,7 @@ def test_the_file_of_a_lost_object_will_do(reader_of, pool: Pool) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: Pool, tmp_path: Path) -> None:
+def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: FakeConnection, tmp_path: Path) -> None:
     path = tmp_path / "samples" / DIGEST / "shard-000000.arrow"
     pool.files.write(0, shard(0), {})
     path.write_bytes(path.read_bytes()[:-10])
@@ -471,7 +467,7 @@ def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: P
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_fault_is_an_error_where_there_is_no_file(reader_of, pool: Pool) -> None:
+def test_a_fault_is_an_error_where_there_is_no_file(reader_of, pool: FakeConnection) -> None:
     pool.answer = lambda call: ("fault", "no space left on device")
     pool.files.write(0, shard(0), {})
     reader = reader_of(2 * SIZE)
@@ -481,7 +477,7 @@ def test_a_fault_is_an_error_where_there_is_no_file(reader_of, pool: Pool) -> No
 
 
 @pytest.mark.usefixtures("inline")
-def test_what_the_storage_refuses_the_pool_for_good_is_its_error(reader_of, pool: Pool) -> None:
+def test_what_the_storage_refuses_the_pool_for_good_is_its_error(reader_of, pool: FakeConnection) -> None:
     pool.answer = lambda call: ("refused", "cannot write a shard: no space left on device")
     with pytest.raises(StorageError, match="^cannot write a shard: no space left on device$") as caught:
         reader_of(2 * SIZE).read(0, SIZE)
@@ -489,7 +485,7 @@ def test_what_the_storage_refuses_the_pool_for_good_is_its_error(reader_of, pool
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_fault_is_not_kept(reader_of, pool: Pool) -> None:
+def test_a_fault_is_not_kept(reader_of, pool: FakeConnection) -> None:
     """One that only what is read ahead has met is no error of what is read now."""
     pool.answer = lambda call: ("fault", "full") if call.number == 1 and pool.asked.count(1) < 3 else give(call)
     reader = reader_of(2 * SIZE)
@@ -509,7 +505,9 @@ def test_a_fault_is_not_kept(reader_of, pool: Pool) -> None:
         (raises(GetTimeoutError()), "GetTimeoutError"),
     ],
 )
-def test_patience_ends(reader_of, pool: Pool, clock: Clock, tmp_path: Path, answer: Answer, reason: str) -> None:
+def test_patience_ends(
+    reader_of, pool: FakeConnection, clock: Clock, tmp_path: Path, answer: Answer, reason: str
+) -> None:
     def late(call: Call) -> tuple[str, Any]:
         clock.now += 0.4 * PATIENCE_SECONDS
         return answer(call)
@@ -522,7 +520,7 @@ def test_patience_ends(reader_of, pool: Pool, clock: Clock, tmp_path: Path, answ
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_pool_that_makes_something_is_waited_for(reader_of, pool: Pool, clock: Clock) -> None:
+def test_a_pool_that_makes_something_is_waited_for(reader_of, pool: FakeConnection, clock: Clock) -> None:
     """Hours, where one sampler serves many; once it makes nothing more, patience ends."""
 
     def busy(call: Call) -> tuple[str, Any]:
@@ -556,7 +554,7 @@ class Gate:
         return self.then(call)
 
 
-def test_waiting_is_counted_and_nothing_else(reader_of, pool: Pool, clock: Clock) -> None:
+def test_waiting_is_counted_and_nothing_else(reader_of, pool: FakeConnection, clock: Clock) -> None:
     gate = pool.answer = Gate(0)
     reader = reader_of(SIZE)
     reading = Reading(lambda: reader.read(0, SIZE))
@@ -576,7 +574,9 @@ def test_waiting_is_counted_and_nothing_else(reader_of, pool: Pool, clock: Clock
     assert [call.waited for call in pool.calls] == [0.0, 7.0, 0.0]  # what the pool has not been told
 
 
-def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(reader_of, pool: Pool, clock: Clock) -> None:
+def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(
+    reader_of, pool: FakeConnection, clock: Clock
+) -> None:
     gate = pool.answer = Gate(1)
     reader = reader_of(2 * SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))  # 1 is under way
@@ -587,7 +587,7 @@ def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(reader_o
     assert reader.waited_seconds == 0.0 and sorted(pool.asked) == [0, 1]
 
 
-def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: Pool, clock: Clock) -> None:
+def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: FakeConnection, clock: Clock) -> None:
     gate = pool.answer = Gate(0, then=later)
     reader = reader_of(3 * SIZE)
     reading = Reading(lambda: reader.read(0, SIZE))
@@ -604,7 +604,7 @@ def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: Pool, cl
 
 
 def test_closing_wakes_one_that_rests_before_it_asks_again(
-    reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests = threading.Event()
 
@@ -624,13 +624,13 @@ def test_closing_wakes_one_that_rests_before_it_asks_again(
     assert len(pool.calls) == 1
 
 
-def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: Pool) -> None:
+def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(SIZE)
     reader.close()
     assert pool.handles == 0 and pool.forgotten == []
 
 
-def test_closing_survives_a_lost_coordinator(reader_of, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_survives_a_lost_coordinator(reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(SIZE)
     monkeypatch.setattr(pool, "forgotten", SimpleNamespace(extend=raises(RayError("gone"))))
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))

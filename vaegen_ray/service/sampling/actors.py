@@ -114,10 +114,8 @@ class CoordinatorActor:
         Args:
             reader: who asks.
             number: the shard.
-            position: the shard that the reader needs next; it lies before ``number`` when that is read ahead.
-            last: the last shard that the reader will need.
-            seconds: how long to wait for it here.
-            waited: seconds that the reader has waited since its last call.
+            position, last, waited: as for ``ShardCoordinator.want``; ``number`` may be after ``position``.
+            seconds: how long to wait for the shard here.
             lost: the object that it got for this shard was lost.
 
         Returns:
@@ -190,22 +188,22 @@ class CoordinatorActor:
         """One lease, from the call of the sampler to its result."""
         try:
             facts, images = self._samplers[name].make.options(num_returns=2).remote(number)
-            made = await facts
+            result = await facts
         except Exception as error:
             self._coordinator.fail(name, number, error.cause if isinstance(error, RayTaskError) else error)
         else:
-            self._coordinator.complete(name, number, images, made["seconds"], made["notes"])
+            self._coordinator.complete(name, number, images, result["seconds"], result["notes"])
         self._announce()
 
     async def _load(self, number: int) -> None:
         """Brings a shard from its file into the object store."""
         try:
             facts, images = self._load_shard.remote(self._store, number)
-            found, notes = await asyncio.wait_for(facts, LEASE_SECONDS)
+            is_stored, notes = await asyncio.wait_for(facts, LEASE_SECONDS)
         except (RayError, TimeoutError):
             self._coordinator.end_load(number, None)
         else:
-            self._coordinator.end_load(number, found, images, notes)
+            self._coordinator.end_load(number, is_stored, images, notes)
         self._announce()
 
     def _read_status(self) -> dict[str, Any]:

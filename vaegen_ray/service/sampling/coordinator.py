@@ -180,20 +180,20 @@ class ShardCoordinator:
         self._loading.add(number)
         return True
 
-    def end_load(self, number: int, found: bool | None, images: Any = None, notes: Sequence[str] = ()) -> None:
+    def end_load(self, number: int, is_stored: bool | None, images: Any = None, notes: Sequence[str] = ()) -> None:
         """Ends the loading of a shard.
 
         Args:
             number: the shard.
-            found: whether its file is there and undamaged; None where nobody knows, so that readers read it themselves.
+            is_stored: whether its file is there and undamaged; None if unknown, so that readers read it themselves.
             images: a reference to its images.
             notes: lines for the user.
         """
         self._loading.discard(number)
         self._notes += notes
-        if found:
+        if is_stored:
             self._keep(number, images)
-        elif found is not None:
+        elif is_stored is not None:
             self._leases.discard(number)
 
     def drop(self, number: int) -> None:
