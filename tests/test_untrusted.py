@@ -18,6 +18,8 @@ import torch
 import vaegen_ray
 from vaegen_ray import serialization
 from vaegen_ray.claims.report import no_tags
+from vaegen_ray.cli import diffusion as diffusion_command
+from vaegen_ray.cli import samples as samples_command
 from vaegen_ray.data import corruptions, tetrominoes
 from vaegen_ray.errors import DataFormatError, SpecError, VaegenError, printable
 from vaegen_ray.evaluation import sample_quality
@@ -27,9 +29,9 @@ from vaegen_ray.results import query
 from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.parquet import CorruptFileError, decode
 from vaegen_ray.results.schema import METRICS, VERSION_KEY, trial_row
+from vaegen_ray.results.shards import open_stream
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.sampling import generate
 from vaegen_ray.service.sampling.diffusion_worker import import_weights
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.spec.trial import TrialSpec
@@ -206,7 +208,7 @@ def test_files_that_cannot_be_ours_are_nobodys_business(name: str, tmp_path: Pat
     for folder in ("diffusion", "samples"):
         (tmp_path / folder / name).mkdir(parents=True)
     storage = Storage.open(tmp_path)
-    assert len(generate.table_of_models(storage)) == len(generate.table_of_streams(storage)) == 1
+    assert len(diffusion_command.build_table(storage)) == len(samples_command.build_table(storage)) == 1
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", "/etc", "a\\b", ".hidden", "", "a\0b", "a\nb"])
@@ -218,7 +220,7 @@ def test_names_cannot_leave_the_storage(name: str, tmp_path: Path) -> None:
         lambda: store.write_figure(name, b"x"),
         lambda: store.write_model(name, b"x"),
         lambda: store.commit_trials(name, []),
-        lambda: generate.open_stream(storage, name),
+        lambda: open_stream(storage, name),
     ):
         with pytest.raises(SpecError):
             use()
@@ -265,8 +267,8 @@ def test_damaged_facts_of_models_and_samples_are_said(text: str, tmp_path: Path)
         for file in files:
             (tmp_path / folder / file).write_text(text)
     storage = Storage.open(tmp_path)
-    assert generate.table_of_models(storage)[1][:2] == ["d", "damaged"]
-    assert generate.table_of_streams(storage)[1][:2] == ["s", "damaged"]
+    assert diffusion_command.build_table(storage)[1][:2] == ["d", "damaged"]
+    assert samples_command.build_table(storage)[1][:2] == ["s", "damaged"]
 
 
 def test_a_checkpoint_with_a_right_digest_and_wrong_values_is_one_line() -> None:

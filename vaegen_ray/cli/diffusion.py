@@ -1,6 +1,7 @@
 """``vaegen diffusion train``, ``import`` and ``list``, and the options that name a diffusion model."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from vaegen_ray.cli.completers import dataset_names
 from vaegen_ray.cli.parts import Commands, add_data_dir, add_results_storage, command, completes
@@ -10,6 +11,9 @@ from vaegen_ray.launch.options import add_address, at_least, fraction
 from vaegen_ray.spec.diffusion import MOST_IMAGES, MOST_SEED, PRECISIONS, StreamSpec
 from vaegen_ray.sweep.defaults import base_stream
 from vaegen_ray.sweep.sweep import PRESETS
+
+if TYPE_CHECKING:
+    from vaegen_ray.results.storage import Storage
 
 
 def add(commands: Commands) -> None:
@@ -104,11 +108,17 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from vaegen_ray.errors import DataFormatError, StorageError
-    from vaegen_ray.results.diffusions import DiffusionStore, models
     from vaegen_ray.results.storage import Storage
 
     storage = Storage.open(options.storage, create=False)
+    return print_rows(build_table(storage), f"no diffusion models in {storage.where('diffusion')}")
+
+
+def build_table(storage: "Storage") -> list[list[str]]:
+    """The diffusion models of a storage, a row each, after the head."""
+    from vaegen_ray.errors import DataFormatError, StorageError
+    from vaegen_ray.results.diffusions import DiffusionStore, models
+
     rows = [["model", "state", "dataset", "trained on", "network", "images seen", "loss"]]
     for name in models(storage):
         store = DiffusionStore(storage, name)
@@ -122,4 +132,4 @@ def _list(options: argparse.Namespace) -> int:
             rows.append([name, state, spec["dataset"], f"{spec['n_train']:,}", spec["network"], images, loss])
         except (DataFormatError, StorageError, LookupError, TypeError, ValueError):
             rows.append([name, "damaged", *["-"] * (len(rows[0]) - 2)])
-    return print_rows(rows, f"no diffusion models in {storage.where('diffusion')}")
+    return rows

@@ -27,7 +27,8 @@ def _run(options: argparse.Namespace) -> int:
     from vaegen_ray.results.storage import Storage
 
     if not options.generate:
-        return _list(Storage.open(options.storage, create=False), options.dataset)
+        storage, of = Storage.open(options.storage, create=False), f" of {options.dataset}" if options.dataset else ""
+        return print_rows(build_table(storage, options.dataset), f"no samples{of} in {storage.where('samples')}")
     if options.dataset is None:
         raise SpecError("--generate needs --dataset, the data set of the diffusion model (see --help)")
     from vaegen_ray.service.sampling.generate import generate
@@ -44,8 +45,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _list(storage: "Storage", dataset: str | None) -> int:
-    """Prints the streams of a storage; with ``dataset`` those of this data set."""
+def build_table(storage: "Storage", dataset: str | None = None) -> list[list[str]]:
+    """The streams of a storage, a row each, after the head; with ``dataset`` those of this data set."""
     from vaegen_ray.data.catalog import info
     from vaegen_ray.errors import DataFormatError, StorageError
     from vaegen_ray.results.shards import open_stream, streams
@@ -68,4 +69,4 @@ def _list(storage: "Storage", dataset: str | None) -> int:
         row += [f"{shards:,}", f"{shards * stream.shard_size:,}", f"{store.disk_bytes() / 2**20:.1f}"]
         row += [f"{status.get('images_per_second', 0):,.0f}", f"{status.get('waited_seconds', 0):.1f}"]
         rows.append(row)
-    return print_rows(rows, f"no samples{f' of {dataset}' if dataset else ''} in {storage.where('samples')}")
+    return rows
