@@ -293,15 +293,6 @@ def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, p
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_shard_that_is_used_again_and_again_stays(reader_of, pool: FakeConnection) -> None:
-    reader = reader_of(40 * SIZE)
-    for number in range(1, 40):
-        reader.read(0, 1)
-        reader.read(number * SIZE, number * SIZE + 1)
-    assert pool.asked.count(0) == 1
-
-
-@pytest.mark.usefixtures("inline")
 def test_shards_to_take_from_stay_all(reader_of, pool: FakeConnection) -> None:
     reader = reader_of(40 * SIZE)
     for seed in range(3):
@@ -440,14 +431,6 @@ def test_a_lost_object_is_said_and_asked_for_again(reader_of, pool: FakeConnecti
     pool.answer = lambda call: give(call) if call.lost else ("object", [raises(error)])
     np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
     assert [(call.number, call.lost) for call in pool.calls] == [(0, False), (0, True)]
-
-
-@pytest.mark.usefixtures("inline")
-def test_the_file_of_a_lost_object_will_do(reader_of, pool: FakeConnection) -> None:
-    pool.answer = lambda call: ("object", [raises(GetTimeoutError("too long"))])
-    pool.files.write(0, shard(0), {})
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
-    assert len(pool.calls) == 1
 
 
 @pytest.mark.usefixtures("inline")
@@ -601,27 +584,6 @@ def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: FakeConn
     for thread in fetchers():
         thread.join(LONG)
     assert fetchers() == [] and pool.asked.count(0) == 1
-
-
-def test_closing_wakes_one_that_rests_before_it_asks_again(
-    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rests = threading.Event()
-
-    class Watched(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            rests.set()
-            return super().wait(timeout)
-
-    monkeypatch.setattr(reader_module, "threading", SimpleNamespace(Event=Watched))
-    monkeypatch.setattr(reader_module, "PAUSE_SECONDS", 3 * LONG)
-    pool.answer = raises(RayError("silent"))
-    reader = reader_of(SIZE)
-    reading = Reading(lambda: reader.read(0, SIZE))
-    wait(rests)
-    reader.close()
-    assert isinstance(reading.end().error, VaegenError)
-    assert len(pool.calls) == 1
 
 
 def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: FakeConnection) -> None:

@@ -15,7 +15,7 @@ from vaegen_ray.results.diffusions import WEIGHTS, DiffusionStore
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.serialization import digest
 from vaegen_ray.service.sampling.diffusion_worker import commit
-from vaegen_ray.service.sampling.sampler import Sampler, build_shard_store, read_shard
+from vaegen_ray.service.sampling.sampler import Sampler, build_shard_store
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.diffusion import Sampler as Settings
 
@@ -96,22 +96,11 @@ def test_a_deleted_shard_is_made_again_with_the_same_bytes(tmp_path: Path, refer
     assert files(folder)["shard-000001.arrow"] == files(reference)["shard-000001.arrow"]
 
 
-def damaged(data: bytes, how: str, other: bytes) -> bytes:
-    middle = len(data) // 2
-    return {
-        "a bit": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-        "cut short": data[: len(data) - 10],
-        "empty": b"",
-        "another shard": other,
-    }[how]
-
-
-@pytest.mark.parametrize("how", ["a bit", "cut short", "empty", "another shard"])
-def test_a_damaged_shard_is_set_aside_with_a_note_and_made_again(tmp_path: Path, reference: Path, how: str) -> None:
+def test_a_damaged_shard_is_set_aside_with_a_note_and_made_again(tmp_path: Path, reference: Path) -> None:
     sampler, folder = sampler_at(tmp_path)
     made(sampler, 1)
     whole = files(reference)
-    bad = damaged(whole["shard-000001.arrow"], how, whole["shard-000000.arrow"])
+    bad = whole["shard-000000.arrow"]
     (folder / "shard-000001.arrow").write_bytes(bad)
     facts, images = sampler.make(1)
     (note,) = facts["notes"]
@@ -171,17 +160,3 @@ def test_samples_of_one_digest_are_the_same(changes: dict[str, Any]) -> None:
     one, two = (ShardMaker(stream, weights).shard(0) for stream in (STREAM, other))
     same_digest = STREAM.digest("of these weights") == other.digest("of these weights")
     assert same_digest == np.array_equal(one, two)
-
-
-def test_a_shard_from_its_file(tmp_path: Path, reference: Path) -> None:
-    store = build_shard_store(Storage.open(tmp_path), STREAM, reference.name)
-    assert read_shard(store, 0) == (None, [])
-    sampler, folder = sampler_at(tmp_path)
-    images = made(sampler, 0)
-    found, notes = read_shard(store, 0)
-    assert found is not None and notes == []
-    np.testing.assert_array_equal(found, images)
-    (folder / "shard-000000.arrow").write_bytes(b"no shard")
-    found, notes = read_shard(store, 0)
-    assert found is None and len(notes) == 1
-    assert read_shard(store, 0) == (None, [])
