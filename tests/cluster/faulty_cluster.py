@@ -11,8 +11,8 @@ FAULT is what happens to the cluster, which begins as a head without devices and
     head-lost         the head's GCS gets SIGKILL after the first checkpoint; a new cluster, the command again
     head-restarted    the same with a GCS that keeps its state in RocksDB and starts again; nobody types anything
 
-HEALTH is ``short`` or ``usual``: the health checks of Ray. What was seen is printed as a line of JSON; what drivers
-said goes to STORAGE/said-*.txt.
+HEALTH is ``short`` or ``usual``: the health checks of Ray. What was seen is printed as a line of JSON; the output
+of drivers goes to STORAGE/output-*.txt.
 """
 
 import json
@@ -108,21 +108,21 @@ class Driver:
         command = [sys.executable, str(SWEEP), point, str(count), victim, str(storage / "markers")]
         command += ["--storage", str(storage), "--address", address, "--bundle-size", "2"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self._log = storage / f"said-{point}-{count}.txt"
-        self.said: list[tuple[float, str]] = []
+        self._log = storage / f"output-{point}-{count}.txt"
+        self.lines: list[tuple[float, str]] = []
         self._reader = threading.Thread(target=self._listen)
         self._reader.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.said.append((time.time(), line))
+            self.lines.append((time.time(), line))
             with self._log.open("a") as log:
                 log.write(line)
 
     def when(self, words: str) -> float | None:
-        """When it first said a line with these words; None where it has not."""
-        return next((at for at, line in self.said if words in line), None)
+        """When it first printed a line with these words; None where it has not."""
+        return next((at for at, line in self.lines if words in line), None)
 
     def ended(self) -> bool:
         return self._process.poll() is not None
@@ -143,8 +143,8 @@ def wait(what: str, until: Callable[[], Any], driver: Driver | None = None) -> f
     end = time.monotonic() + SECONDS
     while not until():
         if time.monotonic() > end or (driver is not None and driver.ended() and not until()):
-            said = "".join(line for _, line in driver.said) if driver else ""
-            raise TimeoutError(f"waited for: {what}\n{said}")
+            output = "".join(line for _, line in driver.lines) if driver else ""
+            raise TimeoutError(f"waited for: {what}\n{output}")
         time.sleep(0.05)
     return time.time()
 
@@ -228,7 +228,7 @@ def head_restarted(storage: Path, short: bool) -> dict[str, Any]:
 
 
 def told(*drivers: Driver) -> dict[str, Any]:
-    return {"said": ["".join(line for _, line in driver.said) for driver in drivers]}
+    return {"output": ["".join(line for _, line in driver.lines) for driver in drivers]}
 
 
 FAULTS = {

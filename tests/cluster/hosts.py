@@ -136,17 +136,17 @@ class Host:
     def run(self, command: str, *, seconds: float, code: int | str = 0, **environment: str) -> str:
         """What a command typed at this host prints, error output last; it must end with ``code`` (a number, ``FAILS``
         for any but 0, or ``ANY``) within ``seconds``."""
-        said, started = self._world.log.say, time.monotonic()
+        log, started = self._world.log.say, time.monotonic()
         shown = " ".join([f"{self.name}$", *(f"{name}={value}" for name, value in environment.items()), command])
         call = self.command(command, **environment)
         try:
             done = subprocess.run(call, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired as late:
             output = b"".join(part for part in (late.stdout, late.stderr) if part)
-            said(f"{shown}  [not done after {seconds:.0f} s]", output.decode(errors="replace"))
+            log(f"{shown}  [not done after {seconds:.0f} s]", output.decode(errors="replace"))
             raise
         output = done.stdout + done.stderr
-        said(f"{shown}  [{time.monotonic() - started:.1f} s, exit {done.returncode}]", output)
+        log(f"{shown}  [{time.monotonic() - started:.1f} s, exit {done.returncode}]", output)
         expected = {FAILS: done.returncode != 0, ANY: True}.get(code, done.returncode == code)
         assert expected, f"{shown}\nexit code {done.returncode}, wanted {code}\n{output}"
         return output

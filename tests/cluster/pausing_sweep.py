@@ -44,7 +44,7 @@ def pause() -> None:
     written.rename(MARKERS / "paused")
     end = time.monotonic() + PAUSE_SECONDS
     while not (MARKERS / "go").exists():
-        assert time.monotonic() < end, "nobody said go"
+        assert time.monotonic() < end, "no file go"
         time.sleep(0.05)
 
 

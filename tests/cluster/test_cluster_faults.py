@@ -28,8 +28,8 @@ def meet(namespaces: list[str], fault: str, folder: Path, health: str = "short")
         done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert "Traceback" not in "".join(seen["said"]), seen["said"]
-    print({name: value for name, value in seen.items() if name != "said"})
+    assert "Traceback" not in "".join(seen["output"]), seen["output"]
+    print({name: value for name, value in seen.items() if name != "output"})
     return seen
 
 
@@ -64,7 +64,7 @@ def test_nodes_come_and_go_and_no_row_changes(
     seen = meet(namespaces, fault, tmp_path, health)
     check_codes(seen, fault)
     if fault == "node-lost":
-        assert "a worker with 2 VAEs was lost; the bundle goes on from its last checkpoint" in seen["said"][0]
+        assert "a worker with 2 VAEs was lost; the bundle goes on from its last checkpoint" in seen["output"][0]
     if fault == "node-frozen":
         assert (tmp_path / "storage/markers/unasked").exists(), "it trained its bundle beside the copy"
     if fault == "node-added":

@@ -154,14 +154,14 @@ def test_without_the_token_everything_is_refused(token: dict[str, str], cluster:
     worker = cluster.hosts[WORKERS[0]]  # ray.init wants a node of the cluster on the same host
     assert str(NODES) in worker.run(join, seconds=SOON, **SETTINGS).split(), "with the token it can"
     worker.run(join, seconds=SOON, code=hosts.FAILS, **token)
-    said = cluster.laptop.run(f"ray status --address {gcs}", seconds=SOON, code=hosts.FAILS, **token)
-    assert "nauthenticated" in said or "InvalidAuthToken" in said
-    said = cluster.laptop.run(f"ray job submit --address {HTTP} -- hostname", seconds=SOON, code=hosts.FAILS, **token)
-    assert "uthentication" in said
+    output = cluster.laptop.run(f"ray status --address {gcs}", seconds=SOON, code=hosts.FAILS, **token)
+    assert "nauthenticated" in output or "InvalidAuthToken" in output
+    output = cluster.laptop.run(f"ray job submit --address {HTTP} -- hostname", seconds=SOON, code=hosts.FAILS, **token)
+    assert "uthentication" in output
     assert "401" in cluster.laptop.run(f"curl -si {HTTP}/api/jobs/ | head -1", seconds=SOON, **token)
     sweep = f"python {ROOT}/sweeps/double_descent.py --preset smoke --address {gcs} --storage {cluster.shared}/none"
-    said = worker.run(sweep, seconds=SOON, code=2, **token)
-    assert said.startswith("error: ") and "token" in said and said.count("\n") == 1, said
+    output = worker.run(sweep, seconds=SOON, code=2, **token)
+    assert output.startswith("error: ") and "token" in output and output.count("\n") == 1, output
 
 
 def start_pausing(cluster: Cluster, name: str, count: int) -> tuple[Path, Path, str]:

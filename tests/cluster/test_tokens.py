@@ -34,10 +34,16 @@ needs_networks = pytest.mark.skipif(not may_make_networks(), reason="needs the r
 
 @contextmanager
 def world(kind: str, **environment: str) -> Iterator[dict[str, Any]]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with tempfile.TemporaryDirectory(prefix="vr-", ignore_cleanup_errors=True) as short:
         (home := Path(short, "home")).mkdir()
-        environment = {**kept, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", **environment}
+        environment = {
+            **inherited,
+            "HOME": str(home),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        }
         environment["RAY_TMPDIR"] = short
         network = NETWORK if kind == "local" else "ip link set lo up"
         command = f"{network}; exec {sys.executable} {WORLD} {kind} {short}"

@@ -50,9 +50,9 @@ UNIMPLEMENTED = 12
 
 def client(home: Path, *command: str, **environment: str) -> subprocess.Popen:
     """A process of somebody with this home."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     home.mkdir(exist_ok=True)
-    environment = {**kept, "HOME": str(home), **environment}
+    environment = {**inherited, "HOME": str(home), **environment}
     return subprocess.Popen(
         [sys.executable, *command],
         env=environment,
@@ -179,14 +179,14 @@ def head(folder: Path) -> dict[str, Any]:
     nodes = Cluster(initialize_head=True, head_node_args={"node_ip_address": ADDRESS, **small})
     sweep = (str(SWEEP), "--preset", "smoke", "--address", nodes.address, "--storage", str(folder / "results"))
     join = ("-c", JOIN, nodes.address)
-    kept = folder / "kept"
-    (kept / ".ray").mkdir(parents=True)
-    (kept / ".ray" / "auth_token").write_text(TOKEN)
+    stored = folder / "stored"
+    (stored / ".ray").mkdir(parents=True)
+    (stored / ".ray" / "auth_token").write_text(TOKEN)
     given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     rounds = [
         {
             "nothing": client(folder / "a", *join),
-            "token but no mode": client(kept, *join),
+            "token but no mode": client(stored, *join),
             "mode but no token": client(folder / "b", *join, RAY_AUTH_MODE="token"),
             "no such file": client(folder / "c", *join, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH="/no/such/file"),
         },

@@ -72,8 +72,8 @@ def test_values_outside_are_cut_and_midpoints_have_a_neighbour_of_theirs(levels:
 
 @pytest.mark.parametrize("spec", [DIGITS, UNET], ids=["mlp", "unet"])
 def test_every_maker_makes_the_same_bytes_in_any_order(spec: DiffusionSpec) -> None:
-    given = initial(spec)
-    first, second = ShardMaker(stream_of(spec), given), ShardMaker(stream_of(spec), given)
+    weights = initial(spec)
+    first, second = ShardMaker(stream_of(spec), weights), ShardMaker(stream_of(spec), weights)
     forward = [first.shard(number) for number in (0, 1, 7)]
     torch.manual_seed(99)  # neither sampling nor dropout hears of it
     backward = [second.shard(number) for number in (7, 1, 0)][::-1]
@@ -185,24 +185,24 @@ def test_bf16_is_near_float32_and_tf32_is_float32_on_a_cpu(weights: dict[str, Te
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_samples_that_are_not_finite_are_an_error_and_no_black_images(value: float) -> None:
-    given = initial(DIGITS)
-    given["network.last.bias"][5] = value
+    weights = initial(DIGITS)
+    weights["network.last.bias"][5] = value
     with pytest.raises(VaegenError, match="not finite"):
-        ShardMaker(stream_of(), given).shard(0)
+        ShardMaker(stream_of(), weights).shard(0)
 
 
 def test_weights_are_copied() -> None:
-    given = initial(DIGITS)
+    weights = initial(DIGITS)
     denoiser = build_denoiser(DIGITS)
-    load_weights(denoiser, given, "the file")
-    kept = {name: tensor.clone() for name, tensor in given.items()}
-    for tensor in given.values():
+    load_weights(denoiser, weights, "the file")
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    for tensor in weights.values():
         tensor.zero_()
-    assert all(torch.equal(parameter, kept[name]) for name, parameter in denoiser.named_parameters())
+    assert all(torch.equal(parameter, copies[name]) for name, parameter in denoiser.named_parameters())
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"network.first.bias": None}, "network.first.bias must be (32,); got nothing"),
         ({"network.extra": torch.zeros(2, 3)}, "network.extra must be absent; got (2, 3)"),
@@ -214,16 +214,16 @@ def test_weights_are_copied() -> None:
         ({"a": torch.zeros(()), "network.last.bias": None}, "a must be absent; got ()"),
     ],
 )
-def test_the_first_difference_of_other_weights_is_named(changes: dict[str, Tensor | None], said: str) -> None:
-    given = {name: tensor for name, tensor in {**initial(DIGITS), **changes}.items() if tensor is not None}
+def test_the_first_difference_of_other_weights_is_named(changes: dict[str, Tensor | None], message: str) -> None:
+    weights = {name: tensor for name, tensor in {**initial(DIGITS), **changes}.items() if tensor is not None}
     denoiser = build_denoiser(DIGITS)
     before = {name: parameter.detach().clone() for name, parameter in denoiser.named_parameters()}
     with pytest.raises(DataFormatError) as error:
-        load_weights(denoiser, given, "w.safetensors")
-    assert str(error.value) == f"w.safetensors does not fit the declared network: {said}"
+        load_weights(denoiser, weights, "w.safetensors")
+    assert str(error.value) == f"w.safetensors does not fit the declared network: {message}"
     assert all(torch.equal(parameter, before[name]) for name, parameter in denoiser.named_parameters())
-    with pytest.raises(DataFormatError, match=re.escape(said)):
-        ShardMaker(stream_of(), given)
+    with pytest.raises(DataFormatError, match=re.escape(message)):
+        ShardMaker(stream_of(), weights)
 
 
 def test_churned_samples_are_repeatable_too(weights: dict[str, Tensor]) -> None:

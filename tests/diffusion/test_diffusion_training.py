@@ -180,13 +180,13 @@ def test_adam_steps_as_far_as_the_step_size_says(monkeypatch: pytest.MonkeyPatch
 
 
 class Overheard:
-    """Stands in for the loss; keeps what it was given and what it said."""
+    """Stands in for the loss; keeps its arguments and results."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.images: list[Tensor] = []
         self.sigma: list[Tensor] = []
         self.noise: list[Tensor] = []
-        self.said: list[float] = []
+        self.results: list[float] = []
         monkeypatch.setattr(training_module, "compute_loss", self)
 
     def __call__(self, denoiser, y, sigma, standard_noise, noise) -> Tensor:
@@ -194,7 +194,7 @@ class Overheard:
         self.sigma.append(sigma)
         self.noise.append(standard_noise)
         losses = compute_loss(denoiser, y, sigma, standard_noise, noise)
-        self.said.append(losses.mean().item())
+        self.results.append(losses.mean().item())
         return losses
 
 
@@ -236,7 +236,7 @@ def test_the_loss_curve_is_the_mean_of_all_steps(monkeypatch: pytest.MonkeyPatch
     ends = [seen // 8 for seen, _ in trainer.losses]
     assert ends == sorted(set(ends)) and ends[-1] == spec.steps
     for start, end, (_, mean) in zip([0, *ends], ends, trainer.losses, strict=False):
-        assert mean == pytest.approx(sum(heard.said[start:end]) / (end - start), rel=1e-5)
+        assert mean == pytest.approx(sum(heard.results[start:end]) / (end - start), rel=1e-5)
 
 
 def test_advance_does_at_least_a_block_and_nothing_when_finished(monkeypatch: pytest.MonkeyPatch) -> None:

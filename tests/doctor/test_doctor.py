@@ -55,10 +55,10 @@ def node(*, slots: int = 8, gpus: int | None = None, is_node: bool = True, **par
     return NodeFacts(facts=every, slots=slots, gpus=gpus, store=GIB, is_node=is_node)
 
 
-def verdict(check: Check | None, expected: str, *said: str) -> None:
+def verdict(check: Check | None, expected: str, *words: str) -> None:
     assert check is not None and check.verdict == expected, check
     line = check.line()
-    assert "\n" not in line and all(word in line for word in said), line
+    assert "\n" not in line and all(word in line for word in words), line
     assert bool(check.advice) == (expected != "ok"), "advice is for what is not ok"
 
 
@@ -85,7 +85,7 @@ def test_a_sound_machine_has_a_line_a_check_and_exit_code_0(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--dataset", "imagenet"], "dataset must be one of digits"),
         (["--address", "somewhere"], "--address must be HOST:PORT or auto; got 'somewhere'"),
@@ -95,11 +95,11 @@ def test_a_sound_machine_has_a_line_a_check_and_exit_code_0(tmp_path: Path, caps
     ],
 )
 def test_a_wrong_input_is_one_line_and_exit_code_2(
-    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", *options]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and said in err
+    assert out == "" and len(err.splitlines()) == 1 and message in err
 
 
 @pytest.mark.usefixtures("sound_facts")
@@ -210,7 +210,7 @@ def test_the_digest_of_the_code_changes_with_any_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("torch", "torchvision", "said"),
+    ("torch", "torchvision", "words"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "", ("torch", "by signal 4", "reinstall torch")),
         (
@@ -222,13 +222,13 @@ def test_the_digest_of_the_code_changes_with_any_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_package_that_cannot_be_imported_is_named(
-    torch: str, torchvision: str, said: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    torch: str, torchvision: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torch.py").write_text(torch)
     (tmp_path / "torchvision.py").write_text(torchvision)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     broken = NodeFacts(facts=facts.collect(probe.read_source(), {}, 60), slots=1)
-    verdict(checks.check_imports(broken, broken), "FAIL", *said)
+    verdict(checks.check_imports(broken, broken), "FAIL", *words)
     assert "memory" in [check.name for check in checks.check_machine(broken, broken)], "the others are made"
 
 
@@ -374,7 +374,7 @@ GPU_NODE = {"CPU": 8.0, "GPU": 4.0, "trainer": 4.0}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "expected", "said"),
+    ("nodes", "expected", "value"),
     [
         ({"h0": {**HEAD, "CPU": 2.0}, "h1": {"CPU": 2.0}}, ["ok"], "none is declared"),
         ({"h0": HEAD, "h1": GPU_NODE, "h2": {"CPU": 4.0, "GPU": 1.0, "sampler": 1.0}}, ["ok"], "trainer 4, sampler 1"),
@@ -387,10 +387,10 @@ GPU_NODE = {"CPU": 8.0, "GPU": 4.0, "trainer": 4.0}
         ({"h0": HEAD, "h1": {"CPU": 2.0, "sampler": 1.0}}, ["ok", "warn"], "trainers have not"),
     ],
 )
-def test_roles_that_can_never_be_used_are_found(nodes: dict, expected: list[str], said: str) -> None:
+def test_roles_that_can_never_be_used_are_found(nodes: dict, expected: list[str], value: str) -> None:
     found = list(checks.check_roles(nodes))
     assert [check.verdict for check in found] == expected
-    assert any(said in check.value for check in found), found
+    assert any(value in check.value for check in found), found
 
 
 def test_nodes_of_one_address_are_told_apart_and_lost_ones_left_out() -> None:
@@ -424,10 +424,10 @@ def ray_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     token.write_text("0123456789abcdef0123456789abcdef")
     token.chmod(0o600)
     unset = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "OMP_NUM_THREADS")
-    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:  # for the names of sockets
         more = {"HOME": str(home), "RAY_TMPDIR": short, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-        yield {**kept, **more}
+        yield {**inherited, **more}
 
 
 def test_a_real_node_is_looked_at(tmp_path: Path, ray_environment: dict[str, str]) -> None:
@@ -474,8 +474,8 @@ RAY_AUTH_TOKEN=another doctor
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     right, _, wrong = done.stdout.partition("exit code 1\n")
     marks = {line for line in right.splitlines() if line.startswith(("FAIL", "warn"))}
-    for said in ("shared storage on 127.0.0.3: ", "cores on 127.0.0.3: ", "open files on 127.0.0.3: 1,024"):
-        assert any(said in mark for mark in marks), done.stdout + done.stderr
+    for words in ("shared storage on 127.0.0.3: ", "cores on 127.0.0.3: ", "open files on 127.0.0.3: 1,024"):
+        assert any(words in mark for mark in marks), done.stdout + done.stderr
     assert [mark for mark in marks if mark.startswith("FAIL")] == [m for m in marks if "shared storage" in m]
     assert "ok    token on all 2 nodes: RAY_AUTH_MODE token" in right, done.stdout
     failed = [line for line in wrong.splitlines() if line.startswith("FAIL")]

@@ -1,4 +1,4 @@
-"""Where the Ray that we start keeps its files, and what is said when it does not start. No Ray runs here."""
+"""Where the Ray that we start keeps its files, and what is printed when it does not start. No Ray runs here."""
 
 import os
 import socket
@@ -91,8 +91,8 @@ def test_a_start_that_times_out_is_tried_again_then_said_in_one_line(
         VaegenError, match="^Ray did not start on this machine in 5 attempts: The current node timed out"
     ):
         local_ray.start(10**9, num_cpus=1)
-    said = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in said] == [f"Ray did not start, attempt {n} of 5" for n in (1, 2, 3, 4)]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"Ray did not start, attempt {n} of 5" for n in (1, 2, 3, 4)]
     assert len(attempts) == 5 and not any(Path(each).parent.exists() for each in attempts)
 
 

@@ -42,10 +42,10 @@ def test_a_driver_in_a_joined_cluster_says_that_its_raylet_ended(tmp_path: Path)
     token = tmp_path / ".ray" / "auth_token"
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o600)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with tempfile.TemporaryDirectory(prefix="vr-", ignore_cleanup_errors=True) as short:  # for the names of sockets
-        environment = {**kept, "HOME": str(tmp_path), "RAY_TMPDIR": short, "RAY_AUTH_MODE": "token"}
+        environment = {**inherited, "HOME": str(tmp_path), "RAY_TMPDIR": short, "RAY_AUTH_MODE": "token"}
         environment |= {"RAY_USAGE_STATS_ENABLED": "0"}
         with subprocess.Popen([sys.executable, "-c", HEAD], env=environment, **pipes) as head:  # type: ignore[call-overload]
             address, raylet = head.stdout.readline().split()

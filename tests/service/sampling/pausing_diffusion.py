@@ -1,4 +1,4 @@
-"""Trains a diffusion model whose worker stops at a chosen point until the driver has said how far the training is. Run
+"""Trains a diffusion model whose worker stops at a chosen point until the driver has printed the progress. Run
 by ``test_train_models.py``.
 
     python pausing_diffusion.py POINT FOLDER
@@ -24,7 +24,7 @@ SPEC = DiffusionSpec(n_train=100, images=640, channels=8, blocks=1, batch_size=6
 
 
 def pause() -> None:
-    """Waits until the driver has said how far the training is."""
+    """Waits until the driver has printed the progress."""
     parent = os.getppid()
     while not HEARD.exists() and os.getppid() == parent:  # a driver that ends takes its workers with it
         time.sleep(0.01)

@@ -21,9 +21,9 @@ def run(storage: Path, *options: str, point: str = "none", count: int = 1) -> tu
     markers.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(SWEEP), point, str(count), str(markers), "--storage", str(storage), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    said = done.stdout + done.stderr
-    assert "Traceback" not in said, said
-    return done.returncode, said
+    output = done.stdout + done.stderr
+    assert "Traceback" not in output, output
+    return done.returncode, output
 
 
 def shards(storage: Path) -> dict[str, str]:
@@ -49,8 +49,8 @@ def assert_same(assert_same_rows: Callable[[Path, Path], None], undisturbed: Pat
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
-    code, said = run(storage, "--samplers", "1:1")
-    assert code == 0, said
+    code, output = run(storage, "--samplers", "1:1")
+    assert code == 0, output
     trials = pd.concat([pd.read_parquet(path) for path in storage.glob("faulty/trials/*.parquet")])
     assert len(trials) == 8 and trials["samples_digest"].nunique() == 1
     return storage
@@ -73,25 +73,25 @@ CASES = [
 
 @pytest.mark.parametrize(("point", "count"), CASES)
 def test_a_kill_changes_no_row_and_no_shard(point: str, count: int, assert_same: Any, tmp_path: Path) -> None:
-    code, said = run(tmp_path, "--samplers", "1:3", point=point, count=count)
-    assert (tmp_path / "markers" / f"{point}-{count}").exists(), f"the fault was never reached\n{said}"
-    assert code == 0, said
+    code, output = run(tmp_path, "--samplers", "1:3", point=point, count=count)
+    assert (tmp_path / "markers" / f"{point}-{count}").exists(), f"the fault was never reached\n{output}"
+    assert code == 0, output
     assert_same(tmp_path)
 
 
 @pytest.mark.slow
 def test_a_damaged_and_a_deleted_shard_are_made_again(assert_same: Any, tmp_path: Path) -> None:
-    code, said = run(tmp_path)
-    assert code == 0, said
+    code, output = run(tmp_path)
+    assert code == 0, output
     before = shards(tmp_path)
     first, second, *_ = sorted(tmp_path / path for path in before)
     first.write_bytes(first.read_bytes()[:-100])
     second.unlink()
     for path in (tmp_path / "faulty").glob("*/*"):
         path.unlink()
-    code, said = run(tmp_path)
-    assert code == 0, said
-    assert f"{first} was set aside" in said
+    code, output = run(tmp_path)
+    assert code == 0, output
+    assert f"{first} was set aside" in output
     assert shards(tmp_path) == before
     assert_same(tmp_path)
 
@@ -100,13 +100,13 @@ def test_a_damaged_and_a_deleted_shard_are_made_again(assert_same: Any, tmp_path
 def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
     point: str, count: int, where: str, assert_same: Any, tmp_path: Path
 ) -> None:
-    code, said = run(tmp_path, point=point, count=count)
-    assert code == 2, said
-    (line,) = [line for line in said.splitlines() if "No space left on device" in line]
+    code, output = run(tmp_path, point=point, count=count)
+    assert code == 2, output
+    (line,) = [line for line in output.splitlines() if "No space left on device" in line]
     assert line.startswith("error: cannot write ") and where in line
-    assert "was lost" not in said and "start 1" not in said
-    code, said = run(tmp_path)
-    assert code == 0, said
+    assert "was lost" not in output and "start 1" not in output
+    code, output = run(tmp_path)
+    assert code == 0, output
     assert_same(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_nothing_is_lost(
 def test_a_storage_that_refuses_once_ends_no_run(
     point: str, count: int, line: str, assert_same: Any, tmp_path: Path
 ) -> None:
-    code, said = run(tmp_path, point=point, count=count)
-    assert code == 0, said
-    assert sum("Input/output error" in each and line in each for each in said.splitlines()) == 1, said
+    code, output = run(tmp_path, point=point, count=count)
+    assert code == 0, output
+    assert sum("Input/output error" in each and line in each for each in output.splitlines()) == 1, output
     assert_same(tmp_path)

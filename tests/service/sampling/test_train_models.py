@@ -38,10 +38,10 @@ def file(storage: Storage, name: str) -> Path:
 
 def test_a_trained_model_is_known_by_its_weights(trained: tuple[Storage, str]) -> None:
     storage, digest = trained
-    said: list[str] = []
-    assert train_models.find_committed(storage, SPEC, said.append) == digest
-    assert train_models.find_committed(storage, DiffusionSpec(), said.append) is None
-    assert said == []
+    lines: list[str] = []
+    assert train_models.find_committed(storage, SPEC, lines.append) == digest
+    assert train_models.find_committed(storage, DiffusionSpec(), lines.append) is None
+    assert lines == []
 
 
 @pytest.mark.parametrize("name", [MARK, WEIGHTS])
@@ -57,11 +57,11 @@ def test_a_damaged_model_is_set_aside_and_to_be_trained_again(
         path.unlink()
     else:
         path.write_bytes(damage(path.read_bytes()))
-    said: list[str] = []
-    assert train_models.find_committed(storage, SPEC, said.append) is None
-    assert len(said) == 1 and str(path) in said[0] and "set aside" in said[0]
+    lines: list[str] = []
+    assert train_models.find_committed(storage, SPEC, lines.append) is None
+    assert len(lines) == 1 and str(path) in lines[0] and "set aside" in lines[0]
     assert not file(storage, MARK).exists()
-    assert train_models.find_committed(storage, SPEC, said.append) is None and len(said) == 1
+    assert train_models.find_committed(storage, SPEC, lines.append) is None and len(lines) == 1
 
 
 def test_a_storage_that_does_not_answer_costs_no_weights(
@@ -116,8 +116,8 @@ PAUSING = Path(__file__).with_name("pausing_diffusion.py")
 def test_a_training_says_how_far_it_is_at_any_point_and_that_it_has_ended(
     point: str, percent: str, tmp_path: Path
 ) -> None:
-    """The worker goes on when the driver has said how far it is, so a driver that says nothing would wait for ever; one
-    that takes the commit mark for that of another driver would end without the last line."""
+    """The worker continues when the driver has printed the progress, so a driver that prints nothing would wait for
+    ever; one that takes the commit mark for that of another driver would end without the last line."""
     command = [sys.executable, str(PAUSING), point, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -135,12 +135,12 @@ def test_a_training_says_how_far_it_is_at_any_point_and_that_it_has_ended(
 def test_the_course_of_a_training_says_what_is_left_and_notices_a_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(train_models.time, "monotonic", lambda: now[0])
-    said: list[str] = []
-    progress = train_models.TrainingProgress("model", said.append)
+    lines: list[str] = []
+    progress = train_models.TrainingProgress("model", lines.append)
     for seconds, fraction in ((1, 0.5), (11, 0.6), (15, 0.62), (21, 0.7)):
         now[0] = 100.0 + seconds
         progress.update({"fraction": fraction, "loss": 0.25})
-    assert said == ["model: 60 %, loss 0.250, about 40 s left", "model: 70 %, loss 0.250, about 30 s left"]
+    assert lines == ["model: 60 %, loss 0.250, about 40 s left", "model: 70 %, loss 0.250, about 30 s left"]
     now[0] += train_models.STUCK_SECONDS
     with pytest.raises(GetTimeoutError, match="it has completed no step for 1 h 0 min"):
         progress.update({"fraction": 0.7, "loss": 0.25})
