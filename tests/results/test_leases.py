@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vaegen_ray.errors import StorageError
 from vaegen_ray.results import leases
 from vaegen_ray.results.leases import LeaseHolder, live_leases
 from vaegen_ray.results.storage import Storage
@@ -94,6 +95,21 @@ def test_the_beat_changes_by_itself(storage: Storage, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"run": 3}', b"null", b"\xff"])
-def test_a_damaged_lease_is_nobodys(storage: Storage, text: bytes) -> None:
+def test_a_damaged_lease_without_a_heartbeat_is_deleted(
+    storage: Storage, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WATCH_SECONDS", 0.3)
     storage.write("s/leases/x.json", text)
-    assert live_leases(storage, "s") == []
+    storage.write("s/leases/x.beat", b"3")
+    storage.write("s/leases/y.beat", b"3")  # its driver was killed while it deleted the lease
+    assert live_leases(storage, "s") == [] and storage.list("s/leases") == []
+
+
+def test_a_damaged_lease_of_a_live_driver_is_an_error(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trials are not known, so nothing of the sweep may be trained or deleted."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    holder = LeaseHolder(storage, "s", "sweep")
+    storage.write(f"s/leases/{holder.lease.run}.json", b"{")
+    with pytest.raises(StorageError, match="is damaged, and its driver runs; stop that driver first"):
+        live_leases(storage, "s")
+    holder.release()

@@ -33,7 +33,7 @@ REMOVALS = {
     "results.diffusions.DiffusionStore.set_aside": "A process that reads a damaged file of a diffusion model.",
     "results.shards.ShardStore.set_aside": "A process that reads a damaged shard of samples, which is made again.",
     "results.shards.ShardStore.delete": "`vaegen samples --prune`.",
-    "service.starts.Starts.forget": "The worker or the driver of a search that has committed the bundle; prune.",
+    "service.worker.attempts.Starts.forget": "The worker or the search driver that has committed the bundle; prune.",
     "doctor.cluster": "`vaegen doctor`: the files that it has written itself.",
 }
 """Function -> who calls it when."""

@@ -9,6 +9,7 @@ one that was killed is deleted by the next driver. A lease is no lock: two drive
 train the same trials, which costs time and nothing else, since both write the same files.
 """
 
+import json
 import os
 import platform
 import threading
@@ -26,6 +27,8 @@ from vaegen_ray.results.storage import Storage
 BEAT_SECONDS = 3.0
 WATCH_SECONDS = 20.0
 """A driver elsewhere whose beat does not change for so long is taken for dead."""
+DAMAGED = "damaged"
+"""The kind of a lease that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +117,12 @@ def live_leases(
         clean: delete the leases of dead drivers.
 
     Raises:
-        StorageError: the storage cannot be read.
+        StorageError: the storage cannot be read, or the lease of a live driver is damaged.
     """
     folder = f"{sweep}/leases"
-    leases = [lease for name in storage.list(folder, ".json") if (lease := _read(storage, folder, name)) is not None]
+    runs = {name.partition(".")[0] for name in storage.list(folder) if SAFE_NAME.fullmatch(name)}
+    found = {run: _read(storage, folder, run) for run in sorted(runs)}
+    leases = [lease for lease in found.values() if lease is not None]
     alive = {lease.run: _is_alive(lease) for lease in leases}
     unknown = [lease for lease in leases if alive[lease.run] is None]
     beats = {lease.run: _beat_of(storage, folder, lease.run) for lease in unknown}
@@ -130,9 +135,14 @@ def live_leases(
             if _beat_of(storage, folder, lease.run) != beats[lease.run]:
                 alive[lease.run] = True
         unknown = [lease for lease in unknown if not alive[lease.run]]
-    dead = [lease for lease in leases if not alive[lease.run]]
-    for lease in dead if clean else ():
-        delete_lease(storage, folder, lease.run)
+    for run in found if clean else ():
+        if not alive.get(run):  # a lease of a dead driver, or the beat that is left of one
+            delete_lease(storage, folder, run)
+    for lease in leases:
+        if lease.kind == DAMAGED and alive[lease.run]:
+            raise StorageError(
+                f"{storage.where(f'{folder}/{lease.run}.json')} is damaged, and its driver runs; stop that driver first"
+            )
     return [lease for lease in leases if alive[lease.run]]
 
 
@@ -142,16 +152,19 @@ def delete_lease(storage: Storage, folder: str, run: str) -> None:
         storage.delete(f"{folder}/{run}{suffix}")
 
 
-def _read(storage: Storage, folder: str, name: str) -> Lease | None:
-    """A lease; None where it is gone, or is not what we write."""
-    if not SAFE_NAME.fullmatch(name):
+def _read(storage: Storage, folder: str, run: str) -> Lease | None:
+    """A lease; None where it is gone. Of a damaged one only the run is known, so its heartbeat decides."""
+    data = storage.read_optional(f"{folder}/{run}.json")
+    if data is None:
         return None
-    with suppress(StorageError, LookupError, TypeError, ValueError):
-        value = storage.read_json_optional(f"{folder}/{name}")
-        lease = Lease(**{**value, "trial_ids": tuple(value["trial_ids"])}) if value else None
-        if lease is not None and lease.run == name.removesuffix(".json") and isinstance(lease.pid, int):
+    try:
+        value = json.loads(data)
+        lease = Lease(**{**value, "trial_ids": tuple(value["trial_ids"])})
+        if lease.run == run and isinstance(lease.pid, int):
             return lease
-    return None
+    except (LookupError, RecursionError, TypeError, ValueError):
+        pass
+    return Lease(run=run, kind=DAMAGED, node="an unknown machine", pid=0, started="", namespace="")
 
 
 def _beat_of(storage: Storage, folder: str, run: str) -> bytes | None:

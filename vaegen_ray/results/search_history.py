@@ -13,7 +13,7 @@ from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, Search, Tried, mean_curve, same
+from vaegen_ray.search.search import BEGUN, COMPLETE, PointKey, Search, Tried, mean_curve, same
 from vaegen_ray.search.search import FAILED as FAILED_POINT
 from vaegen_ray.search.search import STOPPED as STOPPED_POINT
 from vaegen_ray.search.space import Point
@@ -32,11 +32,18 @@ class History:
     """The ELBO on validation of trials, by id and effective epoch."""
     statuses: dict[str, str] = field(default_factory=dict)
     """Of the trials of all these points that are committed, by id."""
+    order: list[PointKey] = field(default_factory=list)
+    """The points in the order in which they were suggested (``same``)."""
+
+    def sorted(self, *more: Tried) -> list[Tried]:
+        """The points that are done, and ``more``, in the order in which they were suggested."""
+        places = {key: place for place, key in enumerate(self.order)}
+        return sorted([*self.done, *more], key=lambda tried: places.get(same(tried.point), len(places)))
 
     @property
     def tried(self) -> list[Tried]:
-        """All points, in the order that ``suggest`` wants."""
-        return self.done + self.begun
+        """All points, in the order in which they were suggested."""
+        return self.sorted(*self.begun)
 
     def todo(self, search: Search, point: Point) -> tuple[TrialSpec, ...]:
         """The seeds of a point that are to be trained."""
@@ -77,6 +84,7 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
     suggested = [point for spec in declared_trials(store) if (point := search.point_of(spec)) is not None]
     order = {same(point): Tried(point=point) for point in suggested if same(point) not in finished}
     known.begun = list((order | begun).values())
+    known.order = list(dict.fromkeys([*map(same, suggested), *(same(tried.point) for tried in known.done), *begun]))
     return known
 
 

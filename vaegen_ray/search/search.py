@@ -98,7 +98,10 @@ class Search:
         return Sweep(name=self.name, trials=self.specs(self.space.corners[0]), figures=self.figures)
 
 
-def same(point: Point) -> tuple[tuple[str, Any], ...]:
+PointKey = tuple[tuple[str, Any], ...]
+
+
+def same(point: Point) -> PointKey:
     """A point as a key."""
     return tuple(sorted(point.items()))
 

@@ -1,4 +1,4 @@
-"""The next point of a search: a pure function of what was tried, in its order, and of what is being tried.
+"""The next point of a search: a pure function of the points so far, in the order in which they were suggested.
 
     what was tried -> an Optuna study, made anew -> ask -> a point that nobody has tried
 
@@ -48,7 +48,7 @@ def suggest(search: Search, tried: Sequence[Tried]) -> Point:
 
     Args:
         search: what is searched.
-        tried: all points so far: those that are done in the order in which they ended, then those that are under way.
+        tried: all points so far, in the order in which they were suggested.
     """
     import optuna
 

@@ -19,7 +19,7 @@ from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, same
 from vaegen_ray.search.space import space_of
 from vaegen_ray.service.driver.search_state import Course
-from vaegen_ray.service.driver.searcher import rule_of
+from vaegen_ray.service.driver.searcher import find_rule
 from vaegen_ray.service.worker.bundle_worker import Worker
 from vaegen_ray.spec.trial import bundle_id
 from vaegen_ray.sweep.defaults import base_spec
@@ -43,7 +43,7 @@ def store_of(folder: Path) -> SweepStore:
 
 
 def course_of(search: Search, store: SweepStore) -> Course:
-    return Course(search, store, rule_of(search.scheduler, 3), {}, "test")
+    return Course(search, store, find_rule(search.scheduler, 3), {}, "test")
 
 
 def worker_of(store: SweepStore, split: Split, **how: float) -> Worker:
@@ -106,6 +106,21 @@ def test_a_kill_between_an_evaluation_and_its_report_changes_no_point(
     assert tried(store, search) == tried(store_of(tmp_path / "whole"), search)
 
 
+@pytest.mark.parametrize("scheduler", ["none", "asha", "median"])
+def test_a_point_that_was_lost_is_judged_as_before(scheduler: str, split: Split, tmp_path: Path) -> None:
+    """It is compared with the points before it, also when those after it are done; and suggests the same next ones."""
+    search = search_of(scheduler=scheduler, points=9)
+    drive(search, store_of(tmp_path / "whole"), split)
+    store = store_of(tmp_path / "lost")
+    drive(search, store, split, 5)
+    for spec in search.specs(history(store, search).tried[0].point):
+        assert spec.trial_id in store.committed()
+    store.forget({spec.trial_id for spec in search.specs(history(store, search).tried[0].point)})
+    drive(search, store, split)
+    ordered = sorted(tried(store_of(tmp_path / "whole"), search))
+    assert sorted(tried(store, search)) == ordered
+
+
 def test_points_of_another_rule_and_of_none_are_judged_and_gone_on_with(split: Split, tmp_path: Path) -> None:
     """They went on after evaluations at which this rule would have stopped them."""
     store = store_of(tmp_path)
@@ -117,14 +132,16 @@ def test_points_of_another_rule_and_of_none_are_judged_and_gone_on_with(split: S
 def test_the_rule_is_told_what_came_with_the_end(split: Split, tmp_path: Path) -> None:
     """Reports that a restarted driver has not heard come with the last one: the next point is judged by them too."""
     search, seen = search_of(scheduler="asha", points=2), []
-    course = Course(search, store_of(tmp_path), lambda *told: bool(seen.append(told[1:])), {}, "test")
+    course = Course(search, store_of(tmp_path), lambda: lambda *asked: bool(seen.append(asked[1:])), {}, "test")
     worker = worker_of(store_of(tmp_path), split)
     worker.start(course.begin("0"))
     while not worker.finished:
         worker.advance(math.inf)
     course.end("0", worker.progress["validation"])
     values = course.known.done[0].curve
-    assert seen == [(0, values[1]), (1, values[3])]
+    second = course.begin("1")
+    course.report("1", [(spec.trial_id, 1, -3.0) for spec in second], whole=True)
+    assert seen == [(0, values[1]), (1, values[3]), (0, -3.0)]
 
 
 def test_points_of_a_network_of_your_own_are_remembered(tmp_path: Path) -> None:
@@ -235,6 +252,7 @@ def test_other_trials_in_the_folder_and_a_damaged_description_are_left_alone(spl
 )
 def test_rules_at_the_first_evaluation(scheduler: str, stopped: list[bool]) -> None:
     """ASHA goes on with the best third of those seen; the median rule knows three before it stops one."""
-    rule = rule_of(scheduler, 3)
-    assert rule is not None and rule_of("none", 3) is None
+    build = find_rule(scheduler, 3)
+    assert build is not None and find_rule("none", 3) is None
+    rule = build()
     assert [rule(name, 0, elbo) for name, elbo in (("a", -20.0), ("b", -30.0), ("c", -10.0), ("d", -40.0))] == stopped

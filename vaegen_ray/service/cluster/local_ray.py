@@ -42,11 +42,13 @@ def start(memory: int, **settings: Any) -> ExitStack:
         settings |= ray_private.build_init_settings(create_folder(stack), max(memory, 1))
         for attempt in range(1, ATTEMPTS + 1):
             before = watch.list_descendants(os.getpid())
+            stop_watching = watch.watch_start(before)
             try:
                 with exit.held_back():
                     ray.init("local", include_dashboard=False, **settings)
                 break
             except Exception as error:
+                stop_watching()
                 ray.shutdown()
                 watch.kill(watch.list_descendants(os.getpid()) - before)
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -59,6 +61,7 @@ def start(memory: int, **settings: Any) -> ExitStack:
         node = ray_private.find_node()
         stack.callback(_end, node)
         stack.callback(watch.watch_local(node, watch.list_descendants(os.getpid()) - before))
+        stop_watching()
         return stack.pop_all()
 
 

@@ -17,6 +17,7 @@ from vaegen_ray.service.cluster import ray_private
 
 POLL_SECONDS = 0.2
 """Longest time between two checks whether Ray lives."""
+SERVERS = ("gcs_server", "raylet")
 AGENTS = 2
 """Agents that a raylet has here, and depends on."""
 
@@ -32,7 +33,7 @@ def watch_local(node: Any, processes: set[Any]) -> Stop:
         processes: all processes of Ray, which are killed where one dies.
     """
     servers = ray_private.list_processes(node)
-    watched = {name: servers[name] for name in ("gcs_server", "raylet")}
+    watched = {name: servers[name] for name in SERVERS}
     agents: dict[str, Any] = {}
     deaths = Deaths(server.pid for server in watched.values())
 
@@ -52,6 +53,37 @@ def watch_local(node: Any, processes: set[Any]) -> Stop:
         return f"{dead[0]} ended during the run (its raylet ends with it)" if dead else None
 
     return _start(find_death, processes)
+
+
+def watch_start(before: set[Any]) -> Stop:
+    """Watches Ray's servers while this process starts Ray, from a thread. When one dies, Ray may end this process
+    without a message, or raise an error, after which another attempt follows; so a death is only reported.
+
+    Args:
+        before: the processes that descend from this one and are not part of this start.
+    """
+    stopped = threading.Event()
+
+    def watch() -> None:
+        servers: dict[Any, str] = {}
+        deaths = Deaths([])
+        while not stopped.is_set():
+            if len(servers) < len(SERVERS):
+                for child in list_descendants(os.getpid()) - before - servers.keys():
+                    with suppress(psutil.Error):
+                        if child.name() in SERVERS:
+                            servers[child] = child.name()
+                            deaths.add([child.pid])
+            deaths.wait(POLL_SECONDS if len(servers) == len(SERVERS) else POLL_SECONDS / 10)
+            dead = [name for server, name in servers.items() if not _is_alive(server)]
+            if dead and not stopped.is_set():
+                exit.say(f"error: Ray's {dead[0]} ended while Ray started; rerun the command to resume")
+                return
+
+    import psutil
+
+    threading.Thread(target=watch, daemon=True).start()
+    return stopped.set
 
 
 def watch_joined() -> Stop:

@@ -97,14 +97,14 @@ def check_config(config: RunConfig) -> None:
 def _search(search: Search, session: Session, known: History, workers: Workers) -> bool:
     """Evaluates the rest of the budget; False when a point was given up."""
     from vaegen_ray.service.driver.search_state import Course
-    from vaegen_ray.service.driver.searcher import queue_of, rule_of
+    from vaegen_ray.service.driver.searcher import find_rule, queue_of
     from vaegen_ray.service.driver.tune import fit
 
     concurrent = session.config.concurrent
     course = Course(
         search,
         session.store,
-        rule_of(search.scheduler, len(search.fields["evaluate_at"])),
+        find_rule(search.scheduler, len(search.fields["evaluate_at"])),
         session.describe(workers.device, workers.count),
         code_version(),
     )

@@ -7,6 +7,7 @@ in ``sweep.json`` before it is trained, so that the next run goes on with it.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from vaegen_ray.bundle.packing import Bundle
@@ -15,13 +16,14 @@ from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.schema import COMPLETED, STOPPED, trial_row
 from vaegen_ray.results.search_history import history, judged
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import Search, Tried, same
+from vaegen_ray.search.search import PointKey, Search, Tried, same
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.service.worker.attempts import Starts
 from vaegen_ray.spec.trial import bundle_id
 
 Rule = Callable[[str, int, float], bool]
-"""Whether a point is to be stopped: its name, the number of the evaluation (0, 1, ...), and its value there."""
+"""Whether a point is to be stopped: its name, the number of the evaluation (0, 1, ...), and its value there. It
+remembers what it was asked."""
 Report = Sequence[tuple[str, int, float]]
 """ELBOs on validation: trial, effective epoch, ELBO."""
 
@@ -32,17 +34,22 @@ class Course:
     Args:
         search: what is searched.
         store: where its rows are.
-        rule: when a point is stopped; None: never.
+        build_rule: builds what stops points; None: nothing does.
         description: what ``sweep.json`` says beside the trials.
         code_version: for the rows of stopped trials.
     """
 
     def __init__(
-        self, search: Search, store: SweepStore, rule: Rule | None, description: dict[str, Any], code_version: str
+        self,
+        search: Search,
+        store: SweepStore,
+        build_rule: Callable[[], Rule] | None,
+        description: dict[str, Any],
+        code_version: str,
     ) -> None:
         self._search = search
         self._store = store
-        self._rule = rule
+        self._build_rule = build_rule
         self._description = description
         self._code_version = code_version
         self.known = history(store, search)
@@ -51,10 +58,8 @@ class Course:
         self._running: dict[str, Tried] = {}
         self._given_up: list[Tried] = []
         """Points that are tried no more in this run, and are not known to be done."""
-        self._judged: dict[str, int] = {}
-        """How many evaluations of a point the rule has seen."""
-        for tried in self.known.done:
-            self._judge(tried)
+        self._judged: dict[PointKey, int] = {}
+        """How many evaluations of a point were judged."""
 
     @property
     def left(self) -> int:
@@ -76,11 +81,11 @@ class Course:
         if self.waiting:
             tried = self.waiting.pop(0)
         else:
-            tried = Tried(point=suggest(self._search, [*self.known.done, *self._given_up, *self._running.values()]))
+            tried = Tried(point=suggest(self._search, self._points()))
+            self.known.order.append(same(tried.point))
         self._running[name] = tried
-        begun = [*self._given_up, *self._running.values(), *self.waiting]
         try:
-            self._store.write_sweep_json({**self._description, **self._search.listed(self.known.done + begun)})
+            self._store.write_sweep_json({**self._description, **self._search.listed(self._points())})
         except StorageError:
             self.waiting.insert(0, self._running.pop(name))
             raise
@@ -107,14 +112,14 @@ class Course:
             self._given_up.append(tried)
             return
         self._take(tried, elbos)
-        self._judge(tried)
         last = self._search.fields["epochs"]
         for spec in self._search.specs(tried.point):
             if last in self.known.elbos.get(spec.trial_id, {}):
                 self.known.statuses.setdefault(spec.trial_id, COMPLETED)
         if self.known.todo(self._search, tried.point):  # a seed failed, or a report was lost: the rows know
             try:
-                self.known = history(self._store, self._search)
+                order, self.known = self.known.order, history(self._store, self._search)
+                self.known.order = order
             except StorageError:  # they will be read by the next run; Tune would take an error here for the worker's
                 self._given_up.append(tried)
         else:
@@ -125,17 +130,29 @@ class Course:
             self.known.elbos.setdefault(trial_id, {})[int(epoch)] = elbo
         tried.curve = judged(self._search, tried.point, self.known).curve
 
+    def _points(self) -> list[Tried]:
+        """All points, in the order in which they were suggested."""
+        return self.known.sorted(*self._given_up, *self._running.values(), *self.waiting)
+
     def _judge(self, tried: Tried) -> bool:
-        """Shows the rule the evaluations that it has not seen, but for the last of a training."""
-        if self._rule is None:
+        """Whether the rule stops a point by the evaluations that were not judged yet, but for the last of a training.
+
+        A point is compared with those that were suggested before it, as far as they are. So the decisions of a search
+        that evaluates one point at a time do not depend on when a driver was killed, or which rows were lost.
+        """
+        if self._build_rule is None:
             return False
-        key = str(same(tried.point))
-        stops = False
-        values = [value for epoch, value in sorted(tried.curve.items()) if epoch < self._search.fields["epochs"]]
-        for number in range(self._judged.get(key, 0), len(values)):
-            stops |= self._rule(key, number, values[number])
-            self._judged[key] = number + 1
-        return stops
+        rule, key = self._build_rule(), same(tried.point)
+        for earlier in takewhile(lambda each: same(each.point) != key, self._points()):
+            for number, value in enumerate(self._values(earlier)):
+                rule(str(same(earlier.point)), number, value)
+        stops = [rule(str(key), number, value) for number, value in enumerate(self._values(tried))]
+        judged, self._judged[key] = self._judged.get(key, 0), len(stops)
+        return any(stops[judged:])
+
+    def _values(self, tried: Tried) -> list[float]:
+        last = self._search.fields["epochs"]
+        return [value for epoch, value in sorted(tried.curve.items()) if epoch < last]
 
     def _stop(self, tried: Tried) -> None:
         """Commits the trials of a point as stopped; their metrics are written already."""

@@ -1,7 +1,9 @@
 """A search as Ray Tune sees it: a searcher that asks for points, a scheduler that stops them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
@@ -94,10 +96,12 @@ class _Named:
     trial_id: str
 
 
-def rule_of(scheduler: str, evaluations: int) -> Rule | None:
-    """The rule ``asha``, ``median`` or ``none`` for points that are evaluated so often."""
-    if scheduler == "none" or evaluations < 2:
-        return None
+def find_rule(scheduler: str, evaluations: int) -> Callable[[], Rule] | None:
+    """What builds the rule ``asha`` or ``median`` for points that are evaluated so often; None for ``none``."""
+    return None if scheduler == "none" or evaluations < 2 else partial(_build_rule, scheduler, evaluations)
+
+
+def _build_rule(scheduler: str, evaluations: int) -> Rule:
     rule: Any  # that it is told of trials of ours, and of no controller, is none of its types' business
     if scheduler == "asha":
         longest = REDUCTION**evaluations
