@@ -181,7 +181,7 @@ def node_frozen(storage: Path, short: bool) -> dict[str, Any]:
 
 def node_added(storage: Path, short: bool) -> dict[str, Any]:
     nodes = Nodes(short, trainers=1)
-    driver = Driver(storage, nodes.address, "saved", 1, "nobody")
+    driver = Driver(storage, nodes.address, "saved", 1, "cluster")
     markers = storage / "markers"
     wait("the first node to wait", (markers / "struck").exists, driver)
     new = nodes.add_trainer()
@@ -195,7 +195,7 @@ def node_added(storage: Path, short: bool) -> dict[str, Any]:
 
 def strike_gcs(storage: Path, nodes: Nodes) -> tuple[Driver, float]:
     """A sweep whose head was struck in the middle, and when."""
-    driver = Driver(storage, nodes.address, "saved", 1, "nobody")
+    driver = Driver(storage, nodes.address, "saved", 1, "cluster")
     wait("the sweep to be in the middle", (storage / "markers" / "struck").exists, driver)
     nodes.kill_gcs()
     return driver, time.time()

@@ -19,8 +19,8 @@ POINT is where a strike may come, of the driver or of a worker:
 
 At the COUNT-th time that any process comes to POINT, it strikes VICTIM: ``worker`` (itself) or ``driver`` get SIGKILL,
 ``raylet`` (the node of the worker) and ``agent`` (of that raylet) too, ``frozen`` is that raylet with SIGSTOP, and
-``nobody`` is struck. Who lives then waits for the file MARKERS/go; the worker of a frozen raylet trains its bundle to
-the end, unasked. Where ``nobody`` is struck, ``--checkpoint-seconds`` counts.
+``nobody`` is struck here, or ``cluster`` by another process. The other processes then wait for the file MARKERS/go; the
+worker of a frozen raylet trains its bundle to the end, unasked. With ``nobody``, ``--checkpoint-seconds`` counts.
 With ``full`` the storage refuses what is written there from then on, as a full disk does; with ``away`` once, as a file
 server does that is away for a moment. ``hungry`` is every worker that comes to POINT with more than COUNT members, as
 out of memory: it gets SIGKILL.
@@ -110,7 +110,7 @@ def strike() -> bool:
     elif VICTIM == "agent":
         agents = [child for child in psutil.Process(raylet).children() if "ray::DashboardAgent" in child.cmdline()[0]]
         agents[0].kill()
-    elif VICTIM != "nobody":
+    elif VICTIM not in ("nobody", "cluster"):
         os.kill({"worker": os.getpid(), "driver": DRIVER, "raylet": raylet}[VICTIM], signal.SIGKILL)
         signal.pause()  # until the node takes its workers along; the driver's death takes them too
     (MARKERS / "struck").touch()
