@@ -74,15 +74,13 @@ def test_the_speed_of_a_run_is_without_what_an_earlier_one_did(watcher: Watcher,
     result = {"fraction": 0.5, "finished_members": 0, "resumed": 0.5, "notes": []}
     watcher.on_trial_result(1, [], tune_trial(0), result)
     watcher.heartbeat()
-    said = SweepStore(Storage.open(tmp_path), "s").read_status()
-    assert (said["fraction"], said["vaes_per_minute"], said["seconds_left"]) == (0.25, 0.0, None)
+    status = SweepStore(Storage.open(tmp_path), "s").read_status()
+    assert (status["fraction"], status["vaes_per_minute"], status["seconds_left"]) == (0.25, 0.0, None)
 
 
 def test_a_storage_that_refuses_notes_ends_no_run_and_is_told_once(
-    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(watcher._progress, "say", said.append)
 
     def refuse(*_: Any) -> None:
         raise StorageError("the disk is full")
@@ -93,14 +91,13 @@ def test_a_storage_that_refuses_notes_ends_no_run_and_is_told_once(
     for _ in range(2):
         watcher.on_trial_error(1, [], tune_trial(0, "OSError"))
         watcher.heartbeat(ended=True)
-    assert len(said) == 1 and "the disk is full" in said[0]
+    (message,) = caplog.messages
+    assert "the disk is full" in message
 
 
 def test_a_storage_that_refuses_for_good_ends_the_run_and_what_was_stopped_is_not_done(
-    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(watcher._progress, "say", said.append)
     refusal = watcher._queue.refusal
 
     def refuse(*_: Any) -> None:
@@ -113,23 +110,22 @@ def test_a_storage_that_refuses_for_good_ends_the_run_and_what_was_stopped_is_no
     watcher.on_trial_complete(1, [], tune_trial(0))
     monkeypatch.setattr(SweepStore, "write_status", refuse)
     watcher.heartbeat(ended=True)
-    assert refusal.stop_all() and refusal.reason == "the disk is full" and said == []
+    assert refusal.stop_all() and refusal.reason == "the disk is full" and caplog.messages == []
     assert refusal("t1", {"refused": "another reason"}) and refusal.reason == "the disk is full", "the first counts"
     watcher.on_trial_complete(2, [], tune_trial(1))
     assert watcher._progress.done == 3
 
 
-def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(watcher._progress, "say", said.append)
+def test_what_ends_a_bundle_for_now_is_told(watcher: Watcher, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     error = tmp_path / "error.pkl"
     for file in (error, None, tmp_path / "absent"):
         error.write_bytes(pickle.dumps(RayTaskError("step", "", StorageError("cannot write x: Input/output error"))))
         trial = tune_trial(0)
         trial.pickled_error_file = file and str(file)
         watcher.on_trial_recover(1, [], trial)
-    assert len(said) == 3 and "met an error (cannot write x: Input/output error)" in said[0]
-    assert all("was lost" in line for line in said[1:])
+    first, *others = caplog.messages
+    assert len(others) == 2 and "met an error (cannot write x: Input/output error)" in first
+    assert all("was lost" in line for line in others)
 
 
 def test_tune_can_pickle_the_callback_whatever_the_display_writes_to(watcher: Watcher) -> None:
