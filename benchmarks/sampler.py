@@ -84,9 +84,10 @@ def pool_rate(connection: Any, samplers: int, shards: int) -> float:
         store.delete(number)
     pool = PoolClient(connection, "benchmark", (samplers, samplers), tuple(range(2 * samplers)))
     _until(pool, store, 2 * samplers)
-    pool.set_goal(tuple(range(2 * samplers + shards)))
-    _until(pool, store, 2 * samplers + shards)
+    more = PoolClient(connection, "more", (samplers, samplers), range(2 * samplers + shards))
+    _until(more, store, 2 * samplers + shards)
     pool.leave()
+    more.leave()
     new = range(2 * samplers, 2 * samplers + shards)
     written = sorted(Path(store.where(number)).stat().st_mtime for number in new)
     middle = written[samplers - 1 : shards - samplers]

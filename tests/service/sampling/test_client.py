@@ -173,10 +173,9 @@ def test_a_killed_sampler_costs_a_line_and_nothing_else(connection: actors.Conne
     wait_until(lambda: numbers(connection) == [0] and pool.state.get("samplers") == 2, [pool])
     for pid in ray.get(connection.find_coordinator().pids.remote(), timeout=SECONDS):
         os.kill(pid, signal.SIGKILL)
-    pool.set_goal(tuple(range(6)))
-    news = wait_until(lambda: len(numbers(connection)) == 6, [pool])
-    pool.set_goal(tuple(range(6)))
-    news += wait_until(lambda: pool.state.get("shards") == 6, [pool])
+    other = PoolClient(connection, "other", (2, 2), range(6))
+    news = wait_until(lambda: pool.state.get("shards") == 6, [pool, other])
+    other.leave()
     assert sum("a sampler was lost" in line for line in news) >= 1
     expected = {number: ShardMaker(STREAM, weights(seed)).shard(number).tobytes() for number in range(6)}
     assert pixels(connection) == expected

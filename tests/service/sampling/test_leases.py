@@ -37,23 +37,41 @@ def make_all(table: LeaseTable, now: float = 0.0) -> list[int]:
 # -- what is made -----------------------------------------------------------------------------------------------------
 
 
-def test_nobody_wants_nothing() -> None:
-    assert build_table().find_due(0.0) is None and build_table(0, 1).list_waited_for() == []
-
-
-@pytest.mark.parametrize("first", [0, 7, 900_000])
-def test_the_window_begins_with_what_is_wanted_and_goes_so_far_ahead(first: int) -> None:
-    table = build_table()
-    table.want("a", first, LONG + first, 0.0)
-    assert leased(table) == [first, first + 1, first + 2, first + 3]
-
-
-@pytest.mark.parametrize(("last", "made"), [(5, [5]), (6, [5, 6]), (8, [5, 6, 7, 8]), (9, [5, 6, 7, 8]), (0, [5])])
-def test_nothing_is_made_that_nobody_will_read(last: int, made: list[int]) -> None:
-    """A last shard below the wanted one is the wanted one."""
-    table = build_table()
-    table.want("a", 5, last, 0.0)
-    assert leased(table) == made
+@pytest.mark.parametrize(
+    ("stored", "wants", "goals", "expected"),
+    [
+        pytest.param({0, 1}, [], [], [], id="nobody wants a shard"),
+        *(pytest.param(set(), [(n, n + LONG)], [], [n, n + 1, n + 2, n + 3], id=f"from {n}") for n in (0, 7, 900_000)),
+        pytest.param(set(), [(5, 6)], [], [5, 6], id="none that nobody will read"),
+        pytest.param(set(), [(5, 0)], [], [5], id="the last one before the wanted one"),
+        pytest.param({0, 2}, [(0, LONG)], [], [1, 3], id="none that is stored"),
+        pytest.param(
+            set(),
+            [(10, LONG), (4, LONG), (20, LONG)],
+            [],
+            [4, 10, 20, 5, 6, 7, 11, 12, 13, 21, 22, 23],
+            id="what readers wait for first, the lowest before others",
+        ),
+        pytest.param({4}, [(4, LONG), (6, 6)], [], [6, 5, 7], id="what is ahead of one and next of another first"),
+        pytest.param(
+            {900_001},
+            [(5, 6)],
+            [(900_000, 900_001, 900_002, 0)],
+            [5, 6, 900_000, 900_002, 0],
+            id="goals in their order",
+        ),
+        pytest.param(set(), [], [(3, 4), (4, 5)], [3, 4, 5], id="two goals"),
+    ],
+)
+def test_shards_are_due_in_this_order(
+    stored: set[int], wants: list[tuple[int, int]], goals: list[tuple[int, ...]], expected: list[int]
+) -> None:
+    table = build_table(*stored)
+    table.goals.update({f"client {i}": goal for i, goal in enumerate(goals)})
+    for i, (number, last) in enumerate(wants):
+        table.want(f"reader {i}", number, last, 0.0)
+    assert leased(table) == expected
+    assert table.find_due(0.0) is None
 
 
 def test_the_pool_rests_until_a_reader_goes_on() -> None:
@@ -66,21 +84,6 @@ def test_the_pool_rests_until_a_reader_goes_on() -> None:
     assert make_all(table) == [4]
     table.want("a", 6, LONG, 3.0)
     assert make_all(table) == [6, 7, 8, 9]  # 5 was skipped
-
-
-def test_what_is_waited_for_goes_first_the_lowest_of_it_before_others() -> None:
-    table = build_table()
-    table.want("a", 10, LONG, 0.0)
-    table.want("b", 4, LONG, 0.0)
-    table.want("c", 20, LONG, 0.0)
-    assert leased(table) == [4, 10, 20, 5, 6, 7, 11, 12, 13, 21, 22, 23]
-
-
-def test_a_shard_that_others_have_ahead_is_first_for_the_one_that_waits() -> None:
-    table = build_table(4)
-    table.want("ahead", 4, LONG, 0.0)
-    table.want("waits", 6, LONG, 0.0)
-    assert table.find_due(0.0) == 6
 
 
 def test_no_shard_is_leased_twice() -> None:
@@ -103,20 +106,6 @@ def test_a_lease_that_was_given_up_is_due_again() -> None:
     table.complete(2)
     table.release("sampler of 2", 2)  # it failed a second time
     assert table.find_due(0.0) is None
-
-
-def test_goals_are_made_before_anybody_reads_and_after_what_is_waited_for() -> None:
-    table = build_table(900_001)
-    table.goals["sweep"] = (900_000, 900_001, 900_002, 0)
-    table.want("a", 5, 6, 0.0)
-    assert leased(table) == [5, 6, 900_000, 900_002, 0]  # a goal in its own order
-    other = build_table()
-    other.goals.update(one=(3, 4), two=(4, 5))
-    assert leased(other) == [3, 4, 5]
-    other.goals.pop("two")
-    for number in (3, 4, 5):
-        other.release(f"sampler of {number}", number)
-    assert leased(other) == [3, 4]
 
 
 # -- readers ----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,13 @@ def close_to_others() -> str | None:
         try:
             _create_token(find_default_path())
         except OSError:  # this user has no home, or one that cannot be written
-            _create_token_in(find_private_folder())
+            path = find_private_folder() / "auth_token"
+            try:
+                _create_token(path)
+            except OSError as error:
+                how = f"name a file with one in {TOKEN_PATH}"
+                raise VaegenError(f"cannot write a token for Ray into {path}: {error.strerror}; {how}") from None
+            os.environ[TOKEN_PATH] = str(path)
     _use_token()
     return None
 
@@ -172,18 +178,6 @@ def _create_token(path: Path) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _create_token_in(folder: Path) -> None:
-    """Creates a token in a private folder, and names it in the environment."""
-    path = folder / "auth_token"
-    try:
-        _create_token(path)
-    except OSError as error:
-        raise VaegenError(
-            f"cannot write a token for Ray into {path}: {error.strerror}; name a file with one in {TOKEN_PATH}"
-        ) from None
-    os.environ[TOKEN_PATH] = str(path)
 
 
 def _use_token() -> None:

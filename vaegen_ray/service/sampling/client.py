@@ -134,11 +134,6 @@ class PoolClient:
                 notes.append(f"the sampler pool does not answer ({self._failures} times): {reason}")
         return notes
 
-    def set_goal(self, goal: Sequence[int]) -> None:
-        """Changes the shards to make before anybody reads; the next ``beat`` sends them at once."""
-        self._goal = goal
-        self._called_at = -1e9
-
     def leave(self) -> list[str]:
         """Leaves the pool at the end of the sweep; waits for the coordinator, but not for long. Returns the last notes
         for the user, unless the storage refuses, which is an error of its own."""
