@@ -27,9 +27,19 @@ class World:
         self.now = 100.0
         self.alive: list[str] = []
         self.killed: list[str] = []
+        self.loaded: list[int] = []
         self.coordinator = ShardCoordinator(
-            SIZE, clock=lambda: self.now, spawn=self.alive.append, kill=self._kill, max_objects=max_objects
+            SIZE,
+            clock=lambda: self.now,
+            spawn=self.alive.append,
+            kill=self._kill,
+            load=self._load,
+            max_objects=max_objects,
         )
+
+    def _load(self, number: int) -> str:
+        self.loaded.append(number)
+        return f"file of {number}"
 
     def _kill(self, name: str) -> None:
         self.alive.remove(name)
@@ -207,30 +217,17 @@ def test_a_success_ends_a_row_of_losses() -> None:
     assert world.fault() is None
 
 
-def test_a_stored_shard_is_loaded_once_and_a_missing_file_is_made_again() -> None:
+def test_a_stored_shard_is_loaded_once_and_made_again_when_readers_cannot_get_it() -> None:
     world = World()
-    world.coordinator.restore([0, 1, 2], {"images_made": 70, "another version": 1})
+    world.coordinator.restore([0, 1], {"images_made": 70, "another version": 1})
     assert world.coordinator.state()["images_made"] == 70
     world.coordinator.want("reader", 0, 1, waited=0.0)
-    assert [world.coordinator.begin_load(number) for number in (0, 0, 1, 2, 3)] == [True, False, True, True, False]
-    world.coordinator.end_load(0, True, "images", ["a note"])
-    world.coordinator.end_load(1, False, None, ["a damaged file"])
-    world.coordinator.end_load(2, None)
-    assert world.coordinator.find(0) == ("object", ["images"])
-    assert world.coordinator.find(1) is None and world.coordinator.find(2) is None
-    assert world.coordinator.begin_load(2), "the load that failed may be tried again"
-    assert world.start() == [("sampler-1", 1)]
-    assert world.join() == ["a note", "a damaged file"]
-
-
-def test_a_lost_object_is_loaded_from_its_file() -> None:
-    world = World()
-    world.coordinator.restore([0], {})
-    world.coordinator.begin_load(0)
-    world.coordinator.end_load(0, True, "images")
-    world.coordinator.drop(0)
-    world.coordinator.drop(0)
-    assert world.coordinator.find(0) is None and world.coordinator.begin_load(0)
+    assert [world.coordinator.find(number) for number in (0, 0)] == [("object", ["file of 0"])] * 2
+    assert world.loaded == [0], "the object stays"
+    world.coordinator.drop(1)
+    assert world.coordinator.find(1) is None and world.start() == [("sampler-1", 1)]
+    world.coordinator.report_fault("full")
+    assert world.coordinator.find(0) == ("object", ["file of 0"])
 
 
 def test_the_objects_used_last_stay() -> None:
@@ -239,7 +236,8 @@ def test_the_objects_used_last_stay() -> None:
         world.coordinator.complete("sampler-1", number, number, 0.0)
     world.coordinator.find(0)
     world.coordinator.complete("sampler-1", 2, 2, 0.0)
-    assert [world.coordinator.find(number) is not None for number in range(3)] == [True, False, True]
+    assert [world.coordinator.find(number) for number in (0, 2)] == [("object", [0]), ("object", [2])]
+    assert world.loaded == [] and world.coordinator.find(1) == ("object", ["file of 1"])
 
 
 def test_every_client_reads_each_note_once_and_none_from_before_it_came() -> None:

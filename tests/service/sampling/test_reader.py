@@ -434,6 +434,13 @@ def test_a_lost_object_is_said_and_asked_for_again(reader_of, pool: FakeConnecti
 
 
 @pytest.mark.usefixtures("inline")
+def test_an_object_of_a_missing_file_is_lost(reader_of, pool: FakeConnection) -> None:
+    pool.answer = lambda call: give(call) if call.lost else ("object", [lambda: None])
+    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
+    assert [(call.number, call.lost) for call in pool.calls] == [(0, False), (0, True)]
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: FakeConnection, tmp_path: Path) -> None:
     path = tmp_path / "samples" / DIGEST / "shard-000000.arrow"
     pool.files.write(0, shard(0), {})

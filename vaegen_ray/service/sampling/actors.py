@@ -21,8 +21,8 @@ from ray.exceptions import RayError, RayTaskError
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.service.cluster import connect, resources
-from vaegen_ray.service.sampling.coordinator import LEASE_SECONDS, LEASES, SILENCE_SECONDS, ShardCoordinator
-from vaegen_ray.service.sampling.sampler import Sampler, build_shard_store, load_shard
+from vaegen_ray.service.sampling.coordinator import LEASES, SILENCE_SECONDS, ShardCoordinator
+from vaegen_ray.service.sampling.sampler import Sampler, build_shard_store, read_whole_shard
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 
 CACHE_FRACTION = 0.3
@@ -70,9 +70,9 @@ class CoordinatorActor:
         self._connection = connection
         stream = connection.stream
         self._store = build_shard_store(connection.storage, stream, connection.digest)
+        load_shard: Any = ray.remote(num_cpus=0)(read_whole_shard)
         object_store_bytes = ray.cluster_resources().get("object_store_memory", 0)
         self._samplers: dict[str, Any] = {}
-        self._load_shard: Any = ray.remote(load_shard).options(num_returns=2, num_cpus=0)
         self._tasks: set[asyncio.Task] = set()
         self._manager: asyncio.Task | None = None
         self._status_at = 0.0
@@ -82,6 +82,7 @@ class CoordinatorActor:
             clock=time.monotonic,
             spawn=self._spawn_sampler,
             kill=lambda name: ray.kill(self._samplers.pop(name)),
+            load=lambda number: load_shard.remote(self._store, number),
             max_objects=max(4, int(CACHE_FRACTION * object_store_bytes / (stream.shard_size * stream.image_bytes))),
             silence_seconds=self.silence_seconds,
         )
@@ -116,7 +117,7 @@ class CoordinatorActor:
             number: the shard.
             position, last, waited: as for ``ShardCoordinator.want``; ``number`` may be after ``position``.
             seconds: how long to wait for the shard here.
-            lost: the object that it got for this shard was lost.
+            lost: the reader got neither the object nor the file of this shard.
 
         Returns:
             As ``ShardCoordinator.find``, or ("later", numbers that rise while the pool works).
@@ -130,8 +131,6 @@ class CoordinatorActor:
         while True:
             if (answer := self._coordinator.find(number)) is not None:
                 return answer
-            if self._coordinator.begin_load(number):
-                self._run(self._load(number))
             try:
                 await asyncio.wait_for(self._news.wait(), max(0.0, end - time.monotonic()))
             except TimeoutError:
@@ -193,17 +192,6 @@ class CoordinatorActor:
             self._coordinator.fail(name, number, error.cause if isinstance(error, RayTaskError) else error)
         else:
             self._coordinator.complete(name, number, images, result["seconds"], result["notes"])
-        self._announce()
-
-    async def _load(self, number: int) -> None:
-        """Brings a shard from its file into the object store."""
-        try:
-            facts, images = self._load_shard.remote(self._store, number)
-            is_stored, notes = await asyncio.wait_for(facts, LEASE_SECONDS)
-        except (RayError, TimeoutError):
-            self._coordinator.end_load(number, None)
-        else:
-            self._coordinator.end_load(number, is_stored, images, notes)
         self._announce()
 
     def _read_status(self) -> dict[str, Any]:

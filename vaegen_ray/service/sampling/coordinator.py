@@ -63,6 +63,8 @@ class ShardCoordinator:
         clock: gives seconds that only rise.
         spawn: starts the sampler of this name; ``start`` or ``lose`` follows.
         kill: ends the sampler of this name.
+        load: starts to read the file of this shard; returns a reference to its images, or to None where it is absent
+            or damaged.
         max_objects: objects to keep.
         silence_seconds: a client that did not join for so long has ended.
 
@@ -77,16 +79,16 @@ class ShardCoordinator:
         clock: Callable[[], float],
         spawn: Callable[[str], None],
         kill: Callable[[str], None],
+        load: Callable[[int], Any],
         max_objects: int,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
-        self._clock, self._spawn, self._kill = clock, spawn, kill
+        self._clock, self._spawn, self._kill, self._load = clock, spawn, kill, load
         self._shard_size = shard_size
         self._max_objects = max_objects
         self._silence_seconds = silence_seconds
         self._leases = LeaseTable(stored=set(), ahead=2)
         self._objects: OrderedDict[int, Any] = OrderedDict()
-        self._loading: set[int] = set()
         self._samplers: dict[str, SamplerState] = {}
         self._spawned = self._losses = 0
         self._clients: dict[str, Client] = {}
@@ -165,6 +167,8 @@ class ShardCoordinator:
     def find(self, number: int) -> tuple[str, Any] | None:
         """("object", [reference to the images]) of a shard, ("fault", reason), ("refused", why the storage refuses for
         good), or None while it is not there."""
+        if number in self._leases.stored and number not in self._objects and self._fault is None:
+            self._keep(number, self._load(number))
         if number in self._objects:
             self._objects.move_to_end(number)
             self._stats.handed_out += 1
@@ -173,32 +177,10 @@ class ShardCoordinator:
             return "refused" if self._fault_is_final else "fault", self._fault
         return None
 
-    def begin_load(self, number: int) -> bool:
-        """Whether a shard is to be loaded from its file now; then ``end_load`` must follow."""
-        if number in self._loading or number not in self._leases.stored:
-            return False
-        self._loading.add(number)
-        return True
-
-    def end_load(self, number: int, is_stored: bool | None, images: Any = None, notes: Sequence[str] = ()) -> None:
-        """Ends the loading of a shard.
-
-        Args:
-            number: the shard.
-            is_stored: whether its file is there and undamaged; None if unknown, so that readers read it themselves.
-            images: a reference to its images.
-            notes: lines for the user.
-        """
-        self._loading.discard(number)
-        self._notes += notes
-        if is_stored:
-            self._keep(number, images)
-        elif is_stored is not None:
-            self._leases.discard(number)
-
     def drop(self, number: int) -> None:
-        """Drops the object of a shard, which a reader could not get."""
+        """Drops a shard of which a reader got neither the object nor the file; it is made again."""
         self._objects.pop(number, None)
+        self._leases.discard(number)
 
     def forget(self, readers: Sequence[str], waited: float) -> None:
         """Removes a reader, which has several names; it waited ``waited`` seconds since its last call."""

@@ -138,8 +138,10 @@ class SampleReader:
                 end, progress = time.monotonic() + PATIENCE_SECONDS, value
             if kind == "object":
                 try:
-                    images: np.ndarray = ray.get(value[0], timeout=ANSWER_SECONDS)
-                    return images
+                    images: np.ndarray | None = ray.get(value[0], timeout=ANSWER_SECONDS)
+                    if images is not None:
+                        return images
+                    lost, reason = True, "its file is missing or damaged"
                 except RayError as error:
                     lost, reason = True, describe_error(error)
             stored, notes = read_shard(self._store, number)

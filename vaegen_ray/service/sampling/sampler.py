@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,11 @@ def read_shard(store: ShardStore, number: int) -> tuple[np.ndarray | None, list[
         return None, [f"{store.set_aside(number, str(error))}; it is made again"]
 
 
-def load_shard(store: ShardStore, number: int) -> tuple[tuple[bool, list[str]], np.ndarray | None]:
-    """As ``read_shard``, in two parts of which one is small: whether there are images, with the notes; the images."""
-    images, notes = read_shard(store, number)
-    return (images is not None, notes), images
+def read_whole_shard(store: ShardStore, number: int) -> np.ndarray | None:
+    """The images of a shard, or None where its file is absent or damaged, which is left where it is."""
+    with suppress(DataFormatError):
+        return store.read(number)
+    return None
 
 
 class Sampler:
