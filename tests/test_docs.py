@@ -30,7 +30,14 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
     assert "GatedEncoder" in tutorial, "the whole file of the example"
     reference = (tmp_path / "reference" / "models.html").read_text(encoding="utf-8")
     assert "register_network" in reference and "may be registered again" in reference
+    listed = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert all(f"vaegen {name}" in listed for name in ("status", "results", "diffusion train", "samples", "doctor"))
+    assert "--checkpoint-seconds" in listed
     assert "name: small letters" not in reference  # sections of docstrings are understood, not printed as they are
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 11_000, "everything else has a page in docs/"
 
 
 @pytest.mark.parametrize(

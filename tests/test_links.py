@@ -15,7 +15,7 @@ CODE = re.compile(r"^```.*?^```|^ {4}.*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 BARE = re.compile(r"\b(?:https?|ftp)://[^\s)>\]\"'`|]+")
 HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
-MADE = {"notebooks/results.md"}
+MADE = {"notebooks/results.md", "reference/commands.md"}
 """Pages that are made from other files when the site is built."""
 
 

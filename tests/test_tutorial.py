@@ -1,4 +1,4 @@
-"""The tutorial, typed by a new user: every command of the page, in order, in a fresh copy with nothing but the copy.
+"""The tutorial and the README, typed by a new user: every command, in order, in a fresh copy with nothing but the copy.
 
 Nothing is downloaded: pip finds what the package needs among the packages of these tests, and checks the versions.
 """
@@ -12,13 +12,18 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from vaegen_ray.results import query
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorial.md"
-COPIED = ("vaegen_ray", "sweeps", "examples", "pyproject.toml", "README.md", "LICENSE", "constraints.txt")
+README = ROOT / "README.md"
+COPIED = ("vaegen_ray", "sweeps", "examples", "Makefile", "pyproject.toml", "README.md", "LICENSE", "constraints.txt")
+ON_A_CLUSTER = (".venv/bin/ray ", ".venv/bin/pip install -c constraints.txt -e '.[cluster]'")
+"""What commands of the README begin with that need a cluster; `tests/cluster/` types them."""
 NOT_LINKED = ("pip", "vaegen", "__editable__")
 """Packages that the user's own environment has; what they are called begins so."""
 SECONDS = 600
@@ -141,3 +146,17 @@ def test_the_whole_tutorial_works_as_it_is_typed(user: User) -> None:
     assert not (user.folder / "my_images.npz").exists() and "large_digits" not in user.type(f"{VAEGEN} datasets")
     assert list((Path(user.environment["HOME"]) / ".cache" / "vaegen_ray" / "data" / "own").iterdir()) == []
     assert len(query.load(results / "large", "double_descent").last()) == 12
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work_as_they_are_typed(user: User) -> None:
+    np.savez(user.folder / "my_images.npz", images=np.kron(load_digits().images, np.ones((2, 2))).astype(np.uint8))
+    said: dict[str, str] = {}
+    for command in commands(README.read_text(encoding="utf-8")):
+        if not command.startswith(ON_A_CLUSTER):
+            said[command] = user.type(command)
+    assert "45/45 VAEs of double_descent" in said["make sweep"]
+    assert said[f"{VAEGEN} results double_descent"].count("\n") >= 15
+    assert "nothing to train: all 45 VAEs" in said[f"{PYTHON} sweeps/double_descent.py"]
+    results = query.load(user.folder / "results", "double_descent")
+    assert len(results.last()) == 90  # the digits, and the images that were added
