@@ -10,7 +10,7 @@ import resource
 import sys
 
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import of_every_trial, whole_numbers
+from vaegen_ray.launch.options import collect_trial_fields, whole_numbers
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, rising_epochs
 from vaegen_ray.sweep.sweep import Sweep
@@ -18,7 +18,7 @@ from vaegen_ray.sweep.sweep import Sweep
 
 def declare(options: argparse.Namespace) -> Sweep:
     """``--seeds`` VAEs for each width, evaluated along the way as those of the double descent are."""
-    base = base_spec(options.dataset or "digits", **{"n_train": 500, "epochs": 50, **of_every_trial(options)})
+    base = base_spec(options.dataset or "digits", **{"n_train": 500, "epochs": 50, **collect_trial_fields(options)})
     evaluate_at = rising_epochs(base["epochs"])
     trials = [
         TrialSpec(**base, nc=nc, seed=seed, evaluate_at=evaluate_at)

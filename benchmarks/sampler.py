@@ -112,14 +112,14 @@ def training_seconds(connection: Any | None, epochs: int) -> tuple[float, float]
     split = catalog.load("digits", levels=2, n_train=1000)
     readers: list[SampleReader] = []
 
-    def stream_of(stream: StreamSpec) -> SampleReader:
+    def open_stream(stream: StreamSpec) -> SampleReader:
         if not readers:
             readers.append(SampleReader(connection, "benchmark", specs[0].samples))
         return readers[0]
 
     torch.set_num_threads(1)
     started = time.monotonic()
-    run = BundleRun(specs, split, stream_of=stream_of)
+    run = BundleRun(specs, split, open_stream=open_stream)
     while not run.finished:
         run.advance(60)
     took = time.monotonic() - started

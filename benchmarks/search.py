@@ -28,7 +28,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.exit import fail
 from vaegen_ray.launch.options import at_least, parser
-from vaegen_ray.search.search import COMPLETE, FAILED, Search, Tried, mean_curve, same
+from vaegen_ray.search.search import COMPLETE, FAILED, PointRecord, Search, mean_curve, point_key
 from vaegen_ray.search.space import Point, point_text
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.service.inputs import load_images
@@ -65,7 +65,7 @@ class Problem:
 
     def train(self, point: Point) -> Trained:
         """The result of a point."""
-        key = same(point)
+        key = point_key(point)
         if key not in self._trained:
             started = time.monotonic()
             specs = self._search.specs(point)
@@ -82,18 +82,18 @@ class Problem:
         return self._trained[key]
 
 
-def searched(problem: Problem, search: Search) -> list[tuple[Tried, Trained]]:
+def searched(problem: Problem, search: Search) -> list[tuple[PointRecord, Trained]]:
     """All points that a search tries, in order."""
-    done: list[tuple[Tried, Trained]] = []
+    done: list[tuple[PointRecord, Trained]] = []
     while len(done) < search.points:
         point = suggest(search, [tried for tried, _ in done])
         trained = problem.train(point)
         status = COMPLETE if search.fields["epochs"] in trained.curve else FAILED
-        done.append((Tried(point=point, status=status, curve=trained.curve), trained))
+        done.append((PointRecord(point=point, status=status, curve=trained.curve), trained))
     return done
 
 
-def best_of(done: list[tuple[Tried, Trained]]) -> tuple[Tried, Trained] | None:
+def find_best(done: list[tuple[PointRecord, Trained]]) -> tuple[PointRecord, Trained] | None:
     """The point that a search gives: the best on validation; None where all failed."""
     complete = (pair for pair in done if pair[0].status == COMPLETE)
     return max(complete, key=lambda pair: pair[0].value, default=None)
@@ -106,7 +106,7 @@ def run(search: Search, split: Split, repetitions: range) -> dict[str, list[tupl
     for repetition in repetitions:
         for side in SIDES:
             done = searched(problem, replace(search, sampler=side, search_seed=repetition))
-            best, half = best_of(done), best_of(done[: len(done) // 2])
+            best, half = find_best(done), find_best(done[: len(done) // 2])
             if best is None:
                 raise VaegenError(f"none of the {len(done)} points of {side} with seed {repetition} could be trained")
             tried, trained = best
@@ -133,7 +133,7 @@ def _interval(values: list[float]) -> str:
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def problem_of(options: argparse.Namespace) -> Search:
+def describe_problem(options: argparse.Namespace) -> Search:
     """The search that both sides are given.
 
     Raises:
@@ -153,7 +153,7 @@ def main() -> None:
     made.add_argument("--repetitions", type=at_least(1), default=5, metavar="N", help="[default: %(default)s]")
     options: argparse.Namespace = made.parse_args()
     torch.set_num_threads(1)
-    search = problem_of(options)
+    search = describe_problem(options)
     print(machine.describe("torch", "optuna"))
     print(f"{search.points} points of {search.seeds} VAEs, {search.space.size:,} points in the space")
     split = load_images(search.sweep, options.data_dir)[data_key(search.sweep.trials[0])]

@@ -15,10 +15,10 @@ import numpy as np
 
 from vaegen_ray.data.registry import register_dataset
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import of_every_trial
+from vaegen_ray.launch.options import collect_trial_fields
 from vaegen_ray.models.layer import Layer
 from vaegen_ray.models.layout import likelihood_channels
-from vaegen_ray.models.networks import OwnPart
+from vaegen_ray.models.networks import NetworkPart
 from vaegen_ray.models.registry import register_network
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, rising_epochs
@@ -48,15 +48,15 @@ register_dataset("patches", patches, title="patches of two photographs, 8x8")
 # -- the network: layers as data, and the way through them, for all members of a bundle at once ------------------------
 
 
-def gated(name: str, n_in: int, n_out: int, touches_z: bool = False) -> tuple[Layer, ...]:
+def gated(name: str, n_in: int, n_out: int, in_theta_z: bool = False) -> tuple[Layer, ...]:
     """Two affine maps: what is said, and how much of it passes."""
     return tuple(
-        Layer(name=f"{name}_{part}", kind="linear", n_in=n_in, n_out=n_out, touches_z=touches_z)
+        Layer(name=f"{name}_{part}", kind="linear", n_in=n_in, n_out=n_out, in_theta_z=in_theta_z)
         for part in ("value", "gate")
     )
 
 
-class GatedNetwork(OwnPart):
+class GatedNetwork(NetworkPart):
     """What both halves share."""
 
     def gate(self, name: str, h):
@@ -68,11 +68,11 @@ class GatedEncoder(GatedNetwork):
     """pixels - nc - nc - 2Z."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         return (
             *gated("first", spec.pixels, spec.nc),
             *gated("second", spec.nc, spec.nc),
-            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, touches_z=True),
+            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, in_theta_z=True),
         )
 
     def forward(self, x):
@@ -84,10 +84,10 @@ class GatedDecoder(GatedNetwork):
     """Z - nc - nc - the parameters of every pixel."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         _, height, width = spec.image_shape
         return (
-            *gated("first", spec.latent_dim, spec.nc, touches_z=True),
+            *gated("first", spec.latent_dim, spec.nc, in_theta_z=True),
             *gated("second", spec.nc, spec.nc),
             Layer(name="out", kind="linear", n_in=spec.nc, n_out=likelihood_channels(spec) * height * width),
         )
@@ -118,7 +118,7 @@ def declare(options: argparse.Namespace) -> Sweep:
             "latent_per_mz": 8,
             "learning_rate": 3e-4,
             **chosen["training"],
-            **of_every_trial(options),
+            **collect_trial_fields(options),
             "architecture": architecture,
         }
         base = base_spec(options.dataset or "patches", **given)

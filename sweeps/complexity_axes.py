@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.launch.main import main
 from vaegen_ray.launch.options import add_stream_options, at_least, whole_numbers
 from vaegen_ray.launch.presets import add_methods, presets, resolve
@@ -44,7 +44,7 @@ def declare(options: argparse.Namespace) -> Sweep:
     ncs, mzs = options.nc or chosen["nc"], options.mz or chosen["mz"]
     turn = options.turn or (setting.fields["nc"] if setting.fields["nc"] in ncs else max(ncs))
     if turn not in ncs:
-        raise SpecError(allowed("--turn", turn, ncs))
+        raise SpecError(not_one_of("--turn", turn, ncs))
     plain, trials = setting.without_measures(), []
     across = [mz for mz in chosen["across"] if mz in mzs] or [min(mzs)]
     for nc, mz in dict.fromkeys([(turn, mz) for mz in mzs] + [(nc, mz) for mz in across for nc in ncs]):

@@ -11,10 +11,10 @@ if __name__ == "__main__":
 import argparse
 import sys
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import add_stream_options, at_least, names_of, of_the_stream, whole_numbers
-from vaegen_ray.launch.presets import base_of
+from vaegen_ray.launch.options import add_stream_options, at_least, collect_stream_fields, parse_names, whole_numbers
+from vaegen_ray.launch.presets import build_base_fields
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_stream, rising_epochs
 from vaegen_ray.sweep.sweep import Sweep, preset
@@ -63,12 +63,14 @@ def declare(options: argparse.Namespace) -> Sweep:
     nc, mz = options.nc or chosen["nc"], options.mz or chosen["mz"]
     turn = options.turn or (chosen["turn"] if chosen["turn"] in nc else max(nc))
     if turn not in nc:
-        raise SpecError(allowed("--turn", turn, nc))
-    base = base_of(options, chosen)
+        raise SpecError(not_one_of("--turn", turn, nc))
+    base = build_base_fields(options, chosen)
     evaluate_at = rising_epochs(base["epochs"])
     sources = {
         "normal": {},
-        "dmaapx": {"stream": base_stream(base["dataset"], options.preset, **of_the_stream(options, base["n_train"]))},
+        "dmaapx": {
+            "stream": base_stream(base["dataset"], options.preset, **collect_stream_fields(options, base["n_train"]))
+        },
     }
     trials = [
         TrialSpec(**base, nc=n, mz=m, seed=seed, evaluate_at=evaluate_at, method=method, **sources[method])
@@ -91,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--methods",
-        type=names_of("methods", ("normal", "dmaapx")),
+        type=parse_names("methods", ("normal", "dmaapx")),
         default=("normal",),
         metavar="LIST",
         help="what VAEs are trained on: normal, dmaapx [default: normal]",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import at_least, of_every_trial
+from vaegen_ray.launch.options import at_least, collect_trial_fields
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_measures, base_spec, smoke_training
 from vaegen_ray.sweep.sweep import Sweep, preset
@@ -52,7 +52,7 @@ def declare(options: argparse.Namespace) -> Sweep:
     for each in images:
         smoke = options.dataset and options.preset == "smoke"
         limits = smoke_training(each["dataset"]) if smoke else {}
-        base = base_spec(**{**chosen["model"], **each, **chosen["training"], **limits, **of_every_trial(options)})
+        base = base_spec(**{**chosen["model"], **each, **chosen["training"], **limits, **collect_trial_fields(options)})
         count, epochs = options.evaluations or chosen["evaluations"], base["epochs"]
         evaluate_at = tuple(sorted({max(1, epochs * (i + 1) // count) for i in range(count)}))
         measures = base_measures(base["dataset"], options.preset, ("inference",))

@@ -16,7 +16,7 @@ from typing import Any
 
 from vaegen_ray.data.catalog import info
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import at_least, names_of, numbers, of_every_trial
+from vaegen_ray.launch.options import at_least, collect_trial_fields, numbers, parse_names
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import (
     base_measures,
@@ -183,7 +183,7 @@ def trials(setting: Setting, chosen: dict[str, Any], options: argparse.Namespace
     smoke = options.preset == "smoke" and info(setting.dataset).bins is None
     limits = {"n_test": smoke_training(setting.dataset).get("n_test", 0)} if smoke else {}
     of_sweep = {"epochs": epochs, "n_train": setting.n_train, "batch_size": batch_size}
-    given = {**vars(setting), **limits, **of_every_trial(options), **of_sweep}
+    given = {**vars(setting), **limits, **collect_trial_fields(options), **of_sweep}
     base = base_spec(**{"levels": levels, "likelihood": "bernoulli", **COMMON, **given})
     nc = options.nc or chosen["widths"][base["architecture"]]
     names = ("information", "neighbours") if setting.regulariser == "rate" else ("information",)
@@ -222,7 +222,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What this sweep has beyond the shared options."""
     parser.add_argument(
         "--parts",
-        type=names_of("parts", PARTS),
+        type=parse_names("parts", PARTS),
         metavar="LIST",
         help=f"what is compared: {', '.join(PARTS)} [default: by preset]",
     )

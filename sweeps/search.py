@@ -15,9 +15,9 @@ import sys
 from vaegen_ray.errors import SpecError
 from vaegen_ray.launch.main import main
 from vaegen_ray.launch.options import MOST_DEVICES, at_least
-from vaegen_ray.launch.presets import base_of
+from vaegen_ray.launch.presets import build_base_fields
 from vaegen_ray.search.search import OBJECTIVES, SAMPLERS, SCHEDULERS, Search
-from vaegen_ray.search.space import space_of
+from vaegen_ray.search.space import parse_space
 from vaegen_ray.spec.diffusion import MOST_SEED
 from vaegen_ray.sweep.sweep import preset
 
@@ -58,8 +58,8 @@ def declare(options: argparse.Namespace) -> Search:
     def held_out(n_train: int) -> int:
         return options.validation or n_train // VALIDATION_PART
 
-    base = base_of(options, chosen, held_out)
-    space = space_of(chosen["space"], options.space or "")
+    base = build_base_fields(options, chosen, held_out)
+    space = parse_space(chosen["space"], options.space or "")
     if options.batch_size and "batch_size" in {dimension.name for dimension in space.dimensions}:
         raise SpecError(
             f"the batch size must be given by --batch-size or --space; got both, {options.batch_size} in one"

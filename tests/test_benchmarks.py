@@ -200,15 +200,15 @@ def search_benchmark():
     return module
 
 
-def problem_of(search_benchmark, *words):
+def describe_problem(search_benchmark, *words):
     options = parser("a benchmark")
     search_benchmark.sweep.add_options(options)
-    return search_benchmark.problem_of(options.parse_args(["--preset", "smoke", *words]))
+    return search_benchmark.describe_problem(options.parse_args(["--preset", "smoke", *words]))
 
 
 def test_both_sides_of_the_search_benchmark_try_as_many_points_and_choose_by_validation(search_benchmark, monkeypatch):
     """Where the test ELBO is the best the validation ELBO is the worst, and every fifth width fails."""
-    search = problem_of(search_benchmark, "--points", "12", "--space", "nc=4:64,augmentation=none")
+    search = describe_problem(search_benchmark, "--points", "12", "--space", "nc=4:64,augmentation=none")
     last = search.fields["epochs"]
 
     def train(self, point):
@@ -227,9 +227,9 @@ def test_both_sides_of_the_search_benchmark_try_as_many_points_and_choose_by_val
         assert [len(set(each)) for each in points] == [12, 12]
         assert points[0][:4] == points[1][:4] and points[0] != points[1]  # TPE begins at random, with a third
         for done in sides:
-            best, trained = search_benchmark.best_of(done)
+            best, trained = search_benchmark.find_best(done)
             assert best.value == max(tried.value for tried, _ in done if tried.value is not None) == -trained.elbo_test
-    assert search_benchmark.best_of([]) is None
+    assert search_benchmark.find_best([]) is None
 
 
 @pytest.mark.parametrize(
@@ -237,4 +237,4 @@ def test_both_sides_of_the_search_benchmark_try_as_many_points_and_choose_by_val
 )
 def test_the_search_benchmark_ignores_no_option(words, search_benchmark):
     with pytest.raises(SpecError, match=words[1]):
-        problem_of(search_benchmark, *words)
+        describe_problem(search_benchmark, *words)

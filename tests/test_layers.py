@@ -14,7 +14,7 @@ import vaegen_ray
 ROOT = Path(vaegen_ray.__file__).parent
 FLOORS = (
     {"errors"},
-    {"allotment", "code_version", "paths", "scratch", "seeds", "serialization", "signals", "text"},
+    {"allotment", "checks", "code_version", "paths", "scratch", "seeds", "serialization", "signals", "text"},
     {"exit"},
     {"spec"},
     {"models"},

@@ -238,9 +238,9 @@ def test_a_damaged_declaration_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "sweep.json").write_text(text)
     if text in ("null",):
-        assert len(figures.tables_of(store, ("last",))[0].last) == 0
+        assert len(figures.load_tables(store, ("last",))[0].last) == 0
         return
-    _, notes = figures.tables_of(store, ("last",))
+    _, notes = figures.load_tables(store, ("last",))
     (note,) = notes
     assert "sweep.json" in note and "all trials of the folder are used" in note and "\n" not in note
 

@@ -83,7 +83,7 @@ def nearest(got: object, choices: Iterable[object]) -> str:
     return f" (did you mean {known[like[0]]!r}?)" if like else ""
 
 
-def allowed(what: str, got: object, choices: object) -> str:
+def not_one_of(what: str, got: object, choices: object) -> str:
     """The usual message: ``what must be one of a, b, c; got x``, and which of them is like x."""
     if not isinstance(choices, (list, tuple, dict, set, frozenset)):
         return f"{what} must be one of {choices}; got {got!r}"

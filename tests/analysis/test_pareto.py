@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaegen_ray.analysis.pareto import front, importances, points_of, searched
+from vaegen_ray.analysis.pareto import find_points, front, importances, searched
 from vaegen_ray.search.space import NAMES
 
 
@@ -19,7 +19,7 @@ def rows(**columns) -> pd.DataFrame:
 
 
 def test_a_point_is_the_mean_of_its_seeds_in_the_order_in_which_they_ended():
-    points = points_of(rows(nc=[8, 16, 8, 16], seed=[0, 0, 1, 1], elbo_validation=[-1.0, -5.0, -3.0, -6.0])[::-1])
+    points = find_points(rows(nc=[8, 16, 8, 16], seed=[0, 0, 1, 1], elbo_validation=[-1.0, -5.0, -3.0, -6.0])[::-1])
     assert list(points["nc"]) == [8, 16] and list(points["elbo_validation"]) == [-2.0, -5.5]
     assert list(points["seeds"]) == [2, 2] and searched(points) == ["nc"]
 
@@ -39,7 +39,7 @@ def test_a_point_without_an_elbo_is_on_no_front():
 def test_every_dimension_of_a_space_tells_points_apart():
     for name in NAMES:
         changed = {"method": ["normal", "aug_tuned"]} if name == "augmentation" else {name: [0.25, 0.5]}
-        assert len(points_of(rows(**changed, elbo_validation=[-1.0, -2.0]))) == 2
+        assert len(find_points(rows(**changed, elbo_validation=[-1.0, -2.0]))) == 2
 
 
 def test_nothing_dominates_a_point_of_the_front_and_something_every_other():
@@ -62,15 +62,15 @@ def test_the_column_that_makes_the_difference_comes_first(matters):
         "method": generator.choice(["normal", "aug_tuned"], 40),
     }
     codes = np.unique(chosen[matters], return_inverse=True)[1].astype(float)
-    weights = importances(points_of(rows(**chosen, elbo_validation=codes + 0.1 * generator.normal(size=40))))
+    weights = importances(find_points(rows(**chosen, elbo_validation=codes + 0.1 * generator.normal(size=40))))
     assert next(iter(weights)) == matters and weights[matters] > 0.7 and sum(weights.values()) == pytest.approx(1)
 
 
 def test_a_few_points_say_nothing():
-    assert importances(points_of(rows(nc=[4, 8], elbo_validation=[-2.0, -1.0]))) == {}
+    assert importances(find_points(rows(nc=[4, 8], elbo_validation=[-2.0, -1.0]))) == {}
 
 
 def test_trials_with_other_settings_are_another_point():
     apart = rows(nc=[8, 8, 8, 8], seed=[0, 1, 2, 3], elbo_validation=[-1.0, -3.0, -7.0, -9.0])
-    points = points_of(apart.assign(epochs=[10, 10, 20, 20]))
+    points = find_points(apart.assign(epochs=[10, 10, 20, 20]))
     assert list(points["elbo_validation"]) == [-2.0, -8.0] and list(points["seeds"]) == [2, 2]

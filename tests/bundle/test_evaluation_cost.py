@@ -17,14 +17,14 @@ from vaegen_ray.bundle.evaluation_cost import (
 from vaegen_ray.bundle.run import BundleRun
 from vaegen_ray.bundle.speed import cpu_core
 from vaegen_ray.data.images import ImageSet, Split
-from vaegen_ray.spec.evaluation import KINDS, Amortization, Measures
+from vaegen_ray.spec.evaluation import KINDS, Amortization, EvaluationSettings
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_measures, base_spec
 
 AT = (2, 4, 8)
 
 
-def trial(measures: Measures | None = None, **fields: Any) -> TrialSpec:
+def trial(measures: EvaluationSettings | None = None, **fields: Any) -> TrialSpec:
     return TrialSpec(**{"nc": 8, "n_train": 100, "epochs": 8, "evaluate_at": AT, "measures": measures, **fields})
 
 
@@ -78,7 +78,7 @@ def test_a_slower_machine_takes_longer() -> None:
 
 
 def test_the_progress_of_a_bundle_counts_evaluations() -> None:
-    measures = Measures(amortization=Amortization(images=50, steps=60, check_every=20))
+    measures = EvaluationSettings(amortization=Amortization(images=50, steps=60, check_every=20))
     specs = (trial(measures),)
     pixels = torch.randint(0, 2, (150, 1, 8, 8), dtype=torch.uint8).numpy()
     run = BundleRun(specs, Split(train=ImageSet(pixels[:100], 2), test=ImageSet(pixels[100:], 2)))

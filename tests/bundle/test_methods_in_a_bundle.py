@@ -13,7 +13,7 @@ from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.evaluation import (
     Amortization,
     Attack,
-    Measures,
+    EvaluationSettings,
     Reconstruction,
     Representation,
     Smoothness,
@@ -23,7 +23,7 @@ from vaegen_ray.spec.trial import TrialSpec
 
 N, TESTED, EPOCHS = 60, 40, 8
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=17), shard_size=100, batch_size=50)
-MEASURES = Measures(
+MEASURES = EvaluationSettings(
     gaps_at=(2, 8),
     amortization=Amortization(images=20, steps=20, check_every=10, check_samples=4),
     robustness=Attack(images=3, restarts=2, steps=4),
@@ -75,7 +75,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def split_of(spec: TrialSpec) -> Split:
+def find_split(spec: TrialSpec) -> Split:
     """Noisy prototypes of four classes, and the test images turned upside down as their only corruption."""
     prototypes = np.random.default_rng(1).random((4, 1, 8, 8))
     kinds = [np.arange(n) % 4 for n in (spec.real_images, TESTED)]
@@ -101,7 +101,7 @@ def finished(run: BundleRun) -> Rows:
 
 
 def started(specs: tuple[TrialSpec, ...], **more: Any) -> BundleRun:
-    return BundleRun(specs, split_of(specs[0]), stream_of=Made, **more)
+    return BundleRun(specs, find_split(specs[0]), open_stream=Made, **more)
 
 
 @pytest.fixture(scope="module", params=BUNDLES)
@@ -169,7 +169,7 @@ def test_a_resumed_bundle_ends_with_the_same_rows(bundle, stop: int) -> None:
 
 
 def test_a_two_sample_test_reads_samples_that_nobody_trains_on() -> None:
-    measures = Measures(two_sample=TwoSample(epochs=1, batch_size=32))
+    measures = EvaluationSettings(two_sample=TwoSample(epochs=1, batch_size=32))
     specs = tuple(replace(trial("dmaapx", seed), measures=measures) for seed in (3, 4))
     rows, _ = finished(started(specs))
     accuracies = [row["two_sample_accuracy"] for row in rows if row["effective_epoch"] == EPOCHS]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from vaegen_ray.bundle.cost import CPU_CORE, H200, Device, bundle_bytes
-from vaegen_ray.bundle.packing import makespan, pack, remaining, seconds_of, smaller_bundles
+from vaegen_ray.bundle.packing import compute_seconds, makespan, pack, remaining, smaller_bundles
 from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import member_bytes
 from vaegen_ray.spec.trial import TrialSpec
@@ -25,7 +25,7 @@ def test_every_trial_once_with_its_own_shape_longest_first(device: Device, devic
     bundles = pack(TRIALS, device, devices, size)
     assert sorted(ids(bundles)) == sorted(spec.trial_id for spec in TRIALS)
     assert all(len({spec.shape_key for spec in bundle}) == 1 for bundle in bundles)
-    seconds = [seconds_of(bundle, device) for bundle in bundles]
+    seconds = [compute_seconds(bundle, device) for bundle in bundles]
     assert seconds == sorted(seconds, reverse=True)
     if size is not None:
         assert max(map(len, bundles)) <= size

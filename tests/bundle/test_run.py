@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaegen_ray.bundle.run import BundleRun, segments_of
+from vaegen_ray.bundle.run import BundleRun, split_epochs
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.serialization import pack, unpack
@@ -27,7 +27,7 @@ def split() -> Split:
     return Split(train=sets[0], test=sets[1])
 
 
-def rows_of(run: BundleRun, seconds: float = 60.0) -> list[dict[str, Any]]:
+def build_rows(run: BundleRun, seconds: float = 60.0) -> list[dict[str, Any]]:
     rows = []
     while not run.finished:
         run.advance(seconds)
@@ -36,7 +36,7 @@ def rows_of(run: BundleRun, seconds: float = 60.0) -> list[dict[str, Any]]:
 
 
 def test_small_slices_of_time_change_nothing(split: Split) -> None:
-    whole, cut = rows_of(BundleRun(SPECS, split)), rows_of(BundleRun(SPECS, split), seconds=0.0)
+    whole, cut = build_rows(BundleRun(SPECS, split)), build_rows(BundleRun(SPECS, split), seconds=0.0)
     assert whole == cut
     assert [(row["trial_id"], row["effective_epoch"]) for row in whole] == [
         (spec.trial_id, epoch) for epoch in (1, 2, 3, 5, 8) for spec in SPECS
@@ -46,14 +46,14 @@ def test_small_slices_of_time_change_nothing(split: Split) -> None:
 @pytest.mark.parametrize("stop", [1, 2, 4, 7, 11])
 def test_a_resumed_run_gives_the_same_rows_and_weights(split: Split, stop: int) -> None:
     reference = BundleRun(SPECS, split)
-    expected = rows_of(reference)
+    expected = build_rows(reference)
     first = BundleRun(SPECS, split)
     got = []
     for _ in range(stop):
         first.advance(0.0)
         got += [row for segment in first.take_segments() for row in segment.rows]
     second = BundleRun(SPECS, split, checkpoint=first.checkpoint())
-    assert rows_of(second) == expected and expected[: len(got)] == got
+    assert build_rows(second) == expected and expected[: len(got)] == got
     for name, tensor in second.trainer.vae.state_dict().items():
         assert torch.equal(tensor, reference.trainer.vae.state_dict()[name]), name
 
@@ -61,8 +61,8 @@ def test_a_resumed_run_gives_the_same_rows_and_weights(split: Split, stop: int) 
 @pytest.mark.parametrize("last", [1, 2, 5, 300])
 def test_segments_hold_every_evaluation_once(last: int) -> None:
     epochs = rising_epochs(last)
-    assert sum(segments_of(epochs), ()) == epochs
-    assert 1 <= len(segments_of(epochs)) <= 4
+    assert sum(split_epochs(epochs), ()) == epochs
+    assert 1 <= len(split_epochs(epochs)) <= 4
 
 
 def test_a_segment_whose_writing_failed_is_handed_out_again(split: Split) -> None:
@@ -84,12 +84,12 @@ def test_a_member_that_becomes_non_finite_fails_with_its_epoch(split: Split) -> 
         run.advance(0.0)
     with torch.no_grad():
         next(run.trainer.vae.parameters())[0] = float("nan")
-    rows = rows_of(run)
+    rows = build_rows(run)
     failed, completed = run.outcomes()
     assert (failed.status, completed.status) == ("failed", "completed")
     assert failed.failed_epoch is not None and failed.failed_epoch >= 4 and "finite" in str(failed.error)
     assert max(row["effective_epoch"] for row in rows if row["trial_id"] == SPECS[0].trial_id) == 3
-    clean = rows_of(BundleRun(SPECS, split))
+    clean = build_rows(BundleRun(SPECS, split))
     other = SPECS[1].trial_id
     assert [row for row in rows if row["trial_id"] == other] == [row for row in clean if row["trial_id"] == other]
 

@@ -11,7 +11,7 @@ import sys
 
 from vaegen_ray.launch.main import main
 from vaegen_ray.launch.options import add_samplers
-from vaegen_ray.spec.evaluation import Measures, Reconstruction
+from vaegen_ray.spec.evaluation import EvaluationSettings, Reconstruction
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec, base_stream
 from vaegen_ray.sweep.sweep import Sweep
@@ -32,7 +32,7 @@ def declare(options: argparse.Namespace) -> Sweep:
             nc=nc,
             seed=seed,
             evaluate_at=tuple(sorted({1, *(epochs * part // 4 for part in (1, 2, 3, 4))})),
-            measures=Measures(reconstruction=Reconstruction(shown=1)),
+            measures=EvaluationSettings(reconstruction=Reconstruction(shown=1)),
         )
         for nc in ((4, 8) if options.samples else (4, 6, 8, 10))
         for source in sources

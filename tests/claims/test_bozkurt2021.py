@@ -126,7 +126,7 @@ DISTANCES = {
 KEY = ("split", "n_train", "hidden_layers", "architecture", "method", "regulariser")
 
 
-def rows_of(world, seeds=4, **fixed):
+def build_rows(world, seeds=4, **fixed):
     """The rows of a world with a little chance, which is the larger from seed to seed."""
     chance, rows = np.random.default_rng(0), []
     for key, columns in WORLDS[world].items():
@@ -146,7 +146,7 @@ def rows_of(world, seeds=4, **fixed):
 @cache
 def world(name, seeds=4):
     """The rows of a world; change copies only."""
-    return rows_of(name, seeds)
+    return build_rows(name, seeds)
 
 
 @cache
@@ -269,7 +269,7 @@ def test_without_memorisation_there_is_no_margin():
 
 
 def test_sizes_networks_and_betas_are_one_experiment_and_data_sets_are_not():
-    other = rows_of(FALSE, dataset="mnist").assign(trial_id=lambda rows: "mnist-" + rows["trial_id"])
+    other = build_rows(FALSE, dataset="mnist").assign(trial_id=lambda rows: "mnist-" + rows["trial_id"])
     frames = Results(pd.concat([world(TRUE), other]), pd.DataFrame(), pd.DataFrame())
     found = experiments(frames, CLAIMS[0].axes)
     assert list(found) == [

@@ -3,7 +3,7 @@
 import pytest
 
 from vaegen_ray.claims import report as reports
-from vaegen_ray.claims.papers import CLAIMS, PAPERS, SWEEPS, claims_of, paper_of
+from vaegen_ray.claims.papers import CLAIMS, PAPERS, SWEEPS, find_claims, find_paper
 from vaegen_ray.reports import claims as verdicts
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -16,7 +16,7 @@ def test_ids_are_unique_and_begin_with_their_sweep():
 
 def test_a_sweep_belongs_to_one_paper():
     for paper, claims in PAPERS.items():
-        assert {paper_of(claim.sweep) for claim in claims} == {paper}
+        assert {find_paper(claim.sweep) for claim in claims} == {paper}
     assert set(SWEEPS) == {claim.sweep for claim in CLAIMS}
 
 
@@ -37,7 +37,7 @@ def test_axes_and_what_experiments_share_are_fields_of_a_trial():
     ],
 )
 def test_papers_that_have_no_sweep_are_not_asked_about(sweeps, papers):
-    assert claims_of(sweeps) == tuple(claim for paper in papers for claim in PAPERS[paper])
+    assert find_claims(sweeps) == tuple(claim for paper in papers for claim in PAPERS[paper])
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -8,7 +8,7 @@ import pytest
 from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW, VERDICTS
 from vaegen_ray.claims import papers
 from vaegen_ray.claims.claim import Results
-from vaegen_ray.claims.report import as_markdown, as_text, experiments, report, settings_of
+from vaegen_ray.claims.report import as_markdown, as_text, describe_settings, experiments, report
 from vaegen_ray.claims.xiao2024 import CLAIMS
 from vaegen_ray.errors import SpecError
 
@@ -115,11 +115,14 @@ def test_an_experiment_has_the_curves_and_details_of_its_own_trials():
 
 def test_settings_say_what_is_there():
     sizes = pd.DataFrame({"n_train": [1000.0, 200.0], "epochs": [20, 100], "precision": [None, None]})
-    assert settings_of(sizes, differ=["precision"]) == (
+    assert describe_settings(sizes, differ=["precision"]) == (
         "200 to 1,000 training images, 20 to 100 epochs, precision None"
     )
-    assert settings_of(pd.DataFrame({"mz": [1, 8], "seed": [0, 1]})) == "mz 1 to 8"
-    assert settings_of(pd.DataFrame({"dataset": ["a"], "sigma": [0.1]}), differ=["sigma", "dataset"]) == "a, sigma 0.1"
+    assert describe_settings(pd.DataFrame({"mz": [1, 8], "seed": [0, 1]})) == "mz 1 to 8"
+    assert (
+        describe_settings(pd.DataFrame({"dataset": ["a"], "sigma": [0.1]}), differ=["sigma", "dataset"])
+        == "a, sigma 0.1"
+    )
 
 
 def test_several_trials_of_one_seed_are_named_and_not_averaged():

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from vaegen_ray.analysis.statistics import FAILS, HOLDS, TOO_FEW, NotEnoughRuns
-from vaegen_ray.claims.axes import turn_of
-from vaegen_ray.claims.mixtures import of_mixtures
+from vaegen_ray.claims.axes import find_turn
+from vaegen_ray.claims.mixtures import select_mixtures
 from vaegen_ray.claims.report import report
-from vaegen_ray.claims.subsets import of_subsets
+from vaegen_ray.claims.subsets import select_subsets
 from vaegen_ray.claims.xiao2024 import CLAIMS
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
@@ -92,7 +92,7 @@ def test_the_largest_budget_is_endless_where_there_is_one(sweeps, with_last):
 
 
 def test_the_ends_of_a_mixture_go_by_their_methods_and_not_by_the_neutral_percent(sweeps):
-    found = of_mixtures(sweeps("true")["real_synthetic_mix"].last)
+    found = select_mixtures(sweeps("true")["real_synthetic_mix"].last)
     by_name = {(row.method, row.real_percent): (row.percent, row.augmented) for row in found.itertuples()}
     assert by_name[("dmaapx", 50)] == (0, False) and by_name[("normal", 50)] == (100, False)
     assert by_name[("dmaapx+aug_tuned", 50)] == (0, True) and by_name[("aug_tuned", 50)] == (100, True)
@@ -100,11 +100,11 @@ def test_the_ends_of_a_mixture_go_by_their_methods_and_not_by_the_neutral_percen
 
 
 def test_the_part_of_the_data_is_read_from_the_stream(sweeps):
-    found = of_subsets(sweeps("true")["diffusion_subsets"].last)
+    found = select_subsets(sweeps("true")["diffusion_subsets"].last)
     assert sorted(found["percent"].unique()) == [10, 30, 50, 70, 90, 100]
-    assert of_subsets(found.assign(stream="no JSON"))["percent"].isna().all()
+    assert select_subsets(found.assign(stream="no JSON"))["percent"].isna().all()
     with pytest.raises(NotEnoughRuns, match="stream"):
-        of_subsets(found.drop(columns="stream"))
+        select_subsets(found.drop(columns="stream"))
 
 
 def test_a_missing_part_of_the_data_is_said(with_last):
@@ -172,7 +172,7 @@ def test_best_means_better_than_the_best_other_method(sweeps):
 def test_the_turn_of_a_full_grid_leaves_a_larger_width():
     grid = pd.DataFrame([(nc, mz) for nc in (4, 8, 16) for mz in (1, 2)], columns=["nc", "mz"])
     rows = grid.assign(method="normal", seed=0, elbo_test=-1.0)
-    assert turn_of(rows) == 8
-    assert turn_of(rows[rows["nc"] == 16]) == 16
+    assert find_turn(rows) == 8
+    assert find_turn(rows[rows["nc"] == 16]) == 16
     with pytest.raises(NotEnoughRuns, match="no nc has two values of mz"):
-        turn_of(rows[rows["mz"] == 1])
+        find_turn(rows[rows["mz"] == 1])

@@ -10,7 +10,7 @@ from vaegen_ray import figures
 from vaegen_ray.dashboard import drawn, watch
 from vaegen_ray.dashboard.sweeps import Sweeps, WatchedSweep
 from vaegen_ray.figures.style import to_bytes
-from vaegen_ray.reports.figures import tables_of
+from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results.store import SweepStore
 
 from .conftest import SWEEP
@@ -32,7 +32,7 @@ def declare(store: SweepStore, *names: str) -> WatchedSweep:
 
 def at_the_end(store: SweepStore, name: str) -> dict[str, bytes]:
     """The pictures of a figure as a run draws them."""
-    made = figures.draw(name, tables_of(store, figures.FIGURES[name].reads)[0])
+    made = figures.draw(name, load_tables(store, figures.FIGURES[name].reads)[0])
     return {stem: to_bytes(part, "png") for stem, part in made.items() if not isinstance(part, str)}
 
 

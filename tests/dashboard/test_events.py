@@ -13,7 +13,7 @@ import pytest
 
 from vaegen_ray.cli import main
 from vaegen_ray.dashboard.events import EventFiles
-from vaegen_ray.launch.sidecar import beside
+from vaegen_ray.launch.sidecar import run_sidecars
 from vaegen_ray.results import query
 from vaegen_ray.results.arriving import SCALARS
 from vaegen_ray.results.schema import FAILED, trial_row
@@ -33,11 +33,11 @@ def runs(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((folder / SWEEP).iterdir()):
         events = reading.EventAccumulator(str(path), size_guidance={reading.SCALARS: 0}, purge_orphaned_data=False)
-        found[settings_of(events.Reload())["trial"]] = events
+        found[describe_settings(events.Reload())["trial"]] = events
     return found
 
 
-def settings_of(events: Any) -> dict[str, Any]:
+def describe_settings(events: Any) -> dict[str, Any]:
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     values = hparams.parse_session_start_info_plugin_data(content).hparams
     return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
@@ -80,7 +80,7 @@ def test_every_evaluation_is_there_once_and_settings_are_hyperparameters(trained
     assert set(found) == {spec.trial_id for spec in SPECS}
     for spec in SPECS:
         expected = {"trial": spec.trial_id, "nc": spec.nc, "seed": spec.seed}
-        assert settings_of(found[spec.trial_id]) == expected
+        assert describe_settings(found[spec.trial_id]) == expected
         assert status_of(found[spec.trial_id]) == "STATUS_SUCCESS"
         assert (tmp_path / SWEEP / f"nc={spec.nc},seed={spec.seed},{spec.trial_id[:8]}").is_dir()
 
@@ -176,7 +176,7 @@ def test_a_search_declares_its_points_one_by_one(growing: Any, tmp_path: Path) -
         events.catch_up()
     found = runs(tmp_path / "runs")
     assert scalars(tmp_path / "runs") == evaluations(store.storage)
-    assert [settings_of(found[spec.trial_id]).get("nc") for spec in SPECS[:4]] == [None, None, 2, 2]
+    assert [describe_settings(found[spec.trial_id]).get("nc") for spec in SPECS[:4]] == [None, None, 2, 2]
 
 
 def test_names_of_folders_hold_nothing_that_leads_elsewhere(growing: Any, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_they_are_written_beside_a_sweep_to_its_last_evaluation(
     store, add = growing
     folder = tmp_path / "runs"
     options = argparse.Namespace(dashboard=False, tensorboard=str(folder), dry_run=False, storage=str(tmp_path))
-    with beside(SWEEP, options):
+    with run_sidecars(SWEEP, options):
         add(0)
         add(1)  # whoever is beside may see this only after the end
     assert scalars(folder) == evaluations(store.storage) != []

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from vaegen_ray.dashboard import watch
-from vaegen_ray.dashboard.watch import Heard, Kept
+from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
 
 
 class Slow:
@@ -28,7 +28,7 @@ def test_a_slow_reading_holds_up_the_first_answer_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(watch, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.0)
     slow = Slow()
-    kept = Kept(slow)
+    kept = CachedRead(slow)
     assert kept.known(kept.begin()) is None
     slow.go.release()
     assert kept.get() == 1
@@ -51,7 +51,7 @@ def test_a_slow_reading_holds_up_the_first_answer_alone(monkeypatch: pytest.Monk
 def test_what_was_just_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EVERY_SECONDS", 1e9)
     numbers = iter(range(9))
-    kept = Kept(lambda: next(numbers))
+    kept = CachedRead(lambda: next(numbers))
     assert [kept.get() for _ in range(3)] == [0, 0, 0]
 
 
@@ -59,10 +59,14 @@ def test_a_heartbeat_is_young_by_both_clocks_or_since_it_changed(monkeypatch: py
     now = [1000.0]
     monkeypatch.setattr("time.time", lambda: 1e6)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    heard = Heard()
+    heard = HeartbeatMonitor()
     assert not heard.lately(None, 30.0)
-    assert heard.lately(1e6 - 29, 30.0) and not Heard().lately(1e6 - 31, 30.0) and not Heard().lately(1e6 + 31, 30.0)
-    other = Heard()
+    assert (
+        heard.lately(1e6 - 29, 30.0)
+        and not HeartbeatMonitor().lately(1e6 - 31, 30.0)
+        and not HeartbeatMonitor().lately(1e6 + 31, 30.0)
+    )
+    other = HeartbeatMonitor()
     assert not other.lately(5.0, 30.0)
     assert other.lately(10.0, 30.0)
     now[0] += 29

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vaegen_ray.data import catalog, corruptions
-from vaegen_ray.data.corruptions import CIFAR10_C, OWN, corrupted, corruptions_of, load_corrupted
+from vaegen_ray.data.corruptions import CIFAR10_C, OWN, corrupted, list_corruptions, load_corrupted
 from vaegen_ray.data.images import ImageSet
 from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError
 
@@ -22,11 +22,11 @@ def digits(levels: int) -> ImageSet:
 
 
 def test_which_corruptions_a_data_set_has():
-    assert len(corruptions_of("cifar10")) == len(set(CIFAR10_C)) == 19
+    assert len(list_corruptions("cifar10")) == len(set(CIFAR10_C)) == 19
     for name in set(catalog.CATALOG) - {"cifar10"}:
-        assert corruptions_of(name) == tuple(OWN)
+        assert list_corruptions(name) == tuple(OWN)
     with pytest.raises(SpecError, match="got 'imagenet'"):
-        corruptions_of("imagenet")
+        list_corruptions("imagenet")
 
 
 @pytest.mark.parametrize("levels", [2, 17])

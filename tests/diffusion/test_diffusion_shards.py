@@ -45,7 +45,7 @@ def initial(spec: DiffusionSpec) -> dict[str, Tensor]:
     return {name: p.detach() + 0.1 * torch.randn(p.shape, generator=draw) for name, p in named}
 
 
-def stream_of(spec: DiffusionSpec = DIGITS, **changes) -> StreamSpec:
+def open_stream(spec: DiffusionSpec = DIGITS, **changes) -> StreamSpec:
     return StreamSpec(**{"diffusion": spec, "sampler": QUICK, "shard_size": 12, "batch_size": 4, **changes})
 
 
@@ -73,12 +73,12 @@ def test_values_outside_are_cut_and_midpoints_have_a_neighbour_of_theirs(levels:
 @pytest.mark.parametrize("spec", [DIGITS, UNET], ids=["mlp", "unet"])
 def test_every_maker_makes_the_same_bytes_in_any_order(spec: DiffusionSpec) -> None:
     weights = initial(spec)
-    first, second = ShardMaker(stream_of(spec), weights), ShardMaker(stream_of(spec), weights)
+    first, second = ShardMaker(open_stream(spec), weights), ShardMaker(open_stream(spec), weights)
     forward = [first.shard(number) for number in (0, 1, 7)]
     torch.manual_seed(99)  # neither sampling nor dropout hears of it
     backward = [second.shard(number) for number in (7, 1, 0)][::-1]
     for a, b in zip(forward, backward, strict=True):
-        assert a.shape == stream_of(spec).shard_shape and a.dtype == np.uint8
+        assert a.shape == open_stream(spec).shard_shape and a.dtype == np.uint8
         assert a.max() < spec.levels
         assert a.tobytes() == b.tobytes()
     assert len({shard.tobytes() for shard in forward}) == 3
@@ -96,7 +96,7 @@ def test_the_number_of_threads_does_not_matter_and_is_left_as_it_was(monkeypatch
         return images
 
     monkeypatch.setattr(sampling_module, "sample", overheard)
-    maker = ShardMaker(stream_of(UNET, shard_size=4), initial(UNET))
+    maker = ShardMaker(open_stream(UNET, shard_size=4), initial(UNET))
     alone = maker.shard(0)
     torch.set_num_threads(2)
     try:
@@ -129,7 +129,7 @@ def test_a_shard_is_made_of_the_seeds_that_it_numbers(number: int, monkeypatch: 
         asked.append(list(seeds))
         return sample(model, seeds, *args, **options)
 
-    maker = ShardMaker(stream_of(), initial(DIGITS))
+    maker = ShardMaker(open_stream(), initial(DIGITS))
     images = np.concatenate([maker.images(range(12 * number + 4 * i, 12 * number + 4 * i + 4)) for i in range(3)])
     monkeypatch.setattr(sampling_module, "sample", overheard)
     assert maker.shard(number).tobytes() == images.tobytes()
@@ -142,7 +142,7 @@ def test_samples_of_an_untrained_model_are_their_own_noise() -> None:
     it; so sample i is half of the standard normal image of its own seed."""
     spec = DiffusionSpec(levels=256)
     untrained = {name: parameter.detach() for name, parameter in build_denoiser(spec).named_parameters()}
-    maker = ShardMaker(stream_of(spec, sampler=Sampler(steps=100)), untrained)
+    maker = ShardMaker(open_stream(spec, sampler=Sampler(steps=100)), untrained)
     got = maker.shard(2)
     for i, image in enumerate(got):
         noise = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(stream_seed(24 + i, "sample")))
@@ -152,8 +152,8 @@ def test_samples_of_an_untrained_model_are_their_own_noise() -> None:
 
 def test_shards_may_be_cut_otherwise_and_hold_the_same_samples(weights: dict[str, Tensor]) -> None:
     """Up to rounding, which now and then moves a pixel to the next of its 17 values."""
-    large = ShardMaker(stream_of(shard_size=24, batch_size=24), weights).shard(0)
-    small = ShardMaker(stream_of(shard_size=6, batch_size=3), weights)
+    large = ShardMaker(open_stream(shard_size=24, batch_size=24), weights).shard(0)
+    small = ShardMaker(open_stream(shard_size=6, batch_size=3), weights)
     cut = np.concatenate([small.shard(number) for number in range(4)])
     assert np.abs(large.astype(int) - cut).max() <= 1
     assert (large != cut).mean() < 0.01
@@ -161,7 +161,7 @@ def test_shards_may_be_cut_otherwise_and_hold_the_same_samples(weights: dict[str
 
 def test_a_short_training_already_draws_digits(weights: dict[str, Tensor], digits: np.ndarray) -> None:
     """The mean of the samples is like the mean digit, they differ as digits do, and each seed has its own."""
-    maker = ShardMaker(stream_of(sampler=Sampler(), shard_size=100, batch_size=100), weights)
+    maker = ShardMaker(open_stream(sampler=Sampler(), shard_size=100, batch_size=100), weights)
     samples = maker.shard(0)
     assert len({image.tobytes() for image in samples}) == 100
     assert not np.array_equal(samples, maker.shard(1))
@@ -172,7 +172,7 @@ def test_a_short_training_already_draws_digits(weights: dict[str, Tensor], digit
 
 def test_bf16_is_near_float32_and_tf32_is_float32_on_a_cpu(weights: dict[str, Tensor]) -> None:
     made = {
-        precision: ShardMaker(stream_of(precision=precision, shard_size=100, batch_size=100), weights).shard(0)
+        precision: ShardMaker(open_stream(precision=precision, shard_size=100, batch_size=100), weights).shard(0)
         for precision in ("float32", "tf32", "bf16")
     }
     assert np.array_equal(made["float32"], made["tf32"])
@@ -188,7 +188,7 @@ def test_samples_that_are_not_finite_are_an_error_and_no_black_images(value: flo
     weights = initial(DIGITS)
     weights["network.last.bias"][5] = value
     with pytest.raises(VaegenError, match="not finite"):
-        ShardMaker(stream_of(), weights).shard(0)
+        ShardMaker(open_stream(), weights).shard(0)
 
 
 def test_weights_are_copied() -> None:
@@ -223,11 +223,11 @@ def test_the_first_difference_of_other_weights_is_named(changes: dict[str, Tenso
     assert str(error.value) == f"w.safetensors does not fit the declared network: {message}"
     assert all(torch.equal(parameter, before[name]) for name, parameter in denoiser.named_parameters())
     with pytest.raises(DataFormatError, match=re.escape(message)):
-        ShardMaker(stream_of(), weights)
+        ShardMaker(open_stream(), weights)
 
 
 def test_churned_samples_are_repeatable_too(weights: dict[str, Tensor]) -> None:
-    stream = stream_of(sampler=Sampler(steps=4, churn=2.0))
+    stream = open_stream(sampler=Sampler(steps=4, churn=2.0))
     shard = ShardMaker(stream, weights).shard(1)
     assert np.array_equal(shard, ShardMaker(stream, weights).shard(1))
-    assert not np.array_equal(shard, ShardMaker(stream_of(), weights).shard(1))
+    assert not np.array_equal(shard, ShardMaker(open_stream(), weights).shard(1))

@@ -83,8 +83,8 @@ def finished(run: BundleRun) -> list[dict[str, Any]]:
     return rows
 
 
-def rows_of(specs: tuple[TrialSpec, ...], split: Split) -> list[dict[str, Any]]:
-    return finished(BundleRun(specs, split, stream_of=Made))
+def build_rows(specs: tuple[TrialSpec, ...], split: Split) -> list[dict[str, Any]]:
+    return finished(BundleRun(specs, split, open_stream=Made))
 
 
 def last(rows: list[dict[str, Any]], spec: TrialSpec) -> dict[str, Any]:
@@ -101,11 +101,11 @@ def fresh(stream: StreamSpec = STREAM) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def alone(split: Split) -> dict[str, list[dict[str, Any]]]:
     """Rows of every member of ``MIXED`` trained on its own."""
-    return {spec.trial_id: rows_of((spec,), split) for spec in MIXED}
+    return {spec.trial_id: build_rows((spec,), split) for spec in MIXED}
 
 
 def test_the_elbo_of_a_member_on_samples_is_that_on_samples_nobody_trains_on(split: Split) -> None:
-    run = BundleRun(MIXED, split, stream_of=Made)
+    run = BundleRun(MIXED, split, open_stream=Made)
     rows = finished(run)
     rates, distortions = rate_and_distortion(run.trainer.vae, list(MIXED), fresh(), stream=ON_SAMPLES)
     for member, spec in enumerate(MIXED[1:], start=1):
@@ -120,7 +120,7 @@ def test_the_elbo_of_a_member_on_samples_is_that_on_samples_nobody_trains_on(spl
 def test_a_vae_trained_on_samples_models_them_better_than_other_images(split: Split) -> None:
     """The training set here is coin tosses; the samples have something to learn."""
     spec = trial(method="dmaapx", stream=STREAM, epochs=40, evaluate_at=(1, EPOCHS, 40), learning_rate=3e-3)
-    first, _, end = rows_of((spec,), split)
+    first, _, end = build_rows((spec,), split)
     assert end["elbo_source"] > first["elbo_source"] + 5
     assert end["elbo_source"] > end["elbo_train"] + 5 and end["elbo_source"] > end["elbo_test"] + 5
 
@@ -151,7 +151,7 @@ def test_samples_have_noise_of_their_own() -> None:
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3), (2, 0), (3, 1)], ids=["all", "two", "budgets"])
 def test_members_of_a_mixed_bundle_equal_the_members_alone(split: Split, alone, chosen: tuple[int, ...]) -> None:
     specs = tuple(MIXED[i] for i in chosen)
-    rows = rows_of(specs, split)
+    rows = build_rows(specs, split)
     for spec in specs:
         mine = [row for row in rows if row["trial_id"] == spec.trial_id]
         assert [row["effective_epoch"] for row in mine] == list(spec.evaluate_at)
@@ -171,7 +171,7 @@ def test_a_budget_of_all_that_is_seen_is_no_budget(split: Split, alone) -> None:
     names = ("trial_id", "bundle_id")
     got, expected = (
         [{k: v for k, v in row.items() if k not in names} for row in rows]
-        for rows in (rows_of((whole,), split), alone[ENDLESS.trial_id])
+        for rows in (build_rows((whole,), split), alone[ENDLESS.trial_id])
     )
     assert got == expected
     assert whole.trial_id != ENDLESS.trial_id
@@ -187,7 +187,7 @@ def test_a_budget_matters_from_its_end_on(split: Split, alone) -> None:
 def test_training_and_evaluation_read_the_samples_that_are_theirs(split: Split) -> None:
     """All members read one stream, evaluation reads once however often it comes, and never what is trained on."""
     made = Made()
-    finished(BundleRun(MIXED, split, stream_of=lambda stream: made))
+    finished(BundleRun(MIXED, split, open_stream=lambda stream: made))
     first = STREAM.training_samples
     assert made.evaluated_on == [(first, first + TESTED)]
     assert max(stop for _, stop in made.trained_on) == max(spec.samples for spec in MIXED) == EPOCHS * N
@@ -201,7 +201,7 @@ def test_a_stream_is_not_opened_for_normal_training(split: Split) -> None:
 
 def test_the_trainer_sees_the_samples_in_the_order_of_the_source(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch by batch, against the definition: first pass in order, later ones permuted by (seed, pass)."""
-    run = BundleRun((ONCE,), split, stream_of=Made)
+    run = BundleRun((ONCE,), split, open_stream=Made)
     seen: list[torch.Tensor] = []
     update = run.trainer._update
 
@@ -220,16 +220,16 @@ def test_the_trainer_sees_the_samples_in_the_order_of_the_source(split: Split, m
 @pytest.mark.parametrize("stop", [1, 4, 7, 13])
 def test_a_resumed_run_gives_the_same_rows_and_weights(split: Split, stop: int) -> None:
     """Stopped in the first pass, after it, and among later ones; the second run opens the stream anew."""
-    reference = BundleRun(MIXED, split, stream_of=Made)
+    reference = BundleRun(MIXED, split, open_stream=Made)
     expected = finished(reference)
-    first = BundleRun(MIXED, split, stream_of=Made)
+    first = BundleRun(MIXED, split, open_stream=Made)
     got = []
     for _ in range(stop):
         first.advance(0.0)
         got += [row for segment in first.take_segments() for row in segment.rows]
     assert 0 < first.trainer.step < first.spec.steps
     made = Made()
-    second = BundleRun(MIXED, split, checkpoint=first.checkpoint(), stream_of=lambda stream: made)
+    second = BundleRun(MIXED, split, checkpoint=first.checkpoint(), open_stream=lambda stream: made)
     assert finished(second) == expected and expected[: len(got)] == got
     assert len(made.evaluated_on) == 1
     for name, tensor in second.trainer.vae.state_dict().items():
@@ -237,7 +237,7 @@ def test_a_resumed_run_gives_the_same_rows_and_weights(split: Split, stop: int) 
 
 
 def test_a_member_that_fails_leaves_the_others_as_they_are(split: Split, alone) -> None:
-    run = BundleRun((ONCE, THRICE), split, stream_of=Made)
+    run = BundleRun((ONCE, THRICE), split, open_stream=Made)
     while run.trainer.epoch < 2:
         run.advance(0.0)
     with torch.no_grad():

@@ -66,7 +66,7 @@ def bundle(options: dict, seeds: tuple[int, ...] = (0, 1)) -> tuple[VAE, list[Tr
     return VAE(specs), specs
 
 
-def same(vae: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
+def point_key(vae: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())
 
 
@@ -139,7 +139,7 @@ def test_the_vae_is_left_as_it_was(options, training):
     before, numbers = state(vae), torch.get_rng_state()
     with torch.no_grad():
         inference(vae, specs, binary(30), binary(25, 1), QUICK)
-    assert same(vae, before)
+    assert point_key(vae, before)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in vae.parameters())
     assert all(part.training is training for part in vae.modules())
     assert torch.equal(torch.get_rng_state(), numbers)
@@ -149,7 +149,7 @@ def test_the_vae_is_left_as_it_was(options, training):
 def test_only_the_encoder_is_trained(options):
     vae, specs = bundle(options)
     trained = train_encoder(vae, Mixture(specs, binary(30), 50, SELF_CONSISTENT), 3, 1e-2)
-    assert same(trained.decoder, state(vae.decoder))
+    assert point_key(trained.decoder, state(vae.decoder))
     assert all(parameter.grad is None for parameter in trained.decoder.parameters())  # costs no time either
     for name, tensor in trained.encoder.state_dict().items():
         assert not torch.equal(tensor, vae.encoder.state_dict()[name]), name

@@ -31,7 +31,7 @@ def rows_for(points, methods=("normal",), seeds=SEEDS):
     return pd.DataFrame(rows, columns=varied).assign(**same, status="completed", epochs=300, n_train=500)
 
 
-def points_of(frame):
+def find_points(frame):
     return list(zip(frame["nc"].tolist(), frame["mz"].tolist(), strict=True))
 
 
@@ -69,16 +69,16 @@ def pictures():
 
 def test_path_order_of_shuffled_points():
     shuffled = pd.DataFrame(PATH, columns=["nc", "mz"]).sample(frac=1, random_state=1)
-    assert points_of(path_order(shuffled)) == PATH
+    assert find_points(path_order(shuffled)) == PATH
 
 
 def test_path_through_a_full_grid_turns_where_the_path_of_the_paper_turns():
     full = list(product((64, 128, 256, 512), (1, 8, 64)))
     expected = [(64, 1), (128, 1), (256, 1), (256, 8), (256, 64), (512, 64)]
-    assert points_of(path_order(pd.DataFrame(full, columns=["nc", "mz"]))) == expected
+    assert find_points(path_order(pd.DataFrame(full, columns=["nc", "mz"]))) == expected
     finer_at_128 = pd.DataFrame([*full, (128, 2)], columns=["nc", "mz"])
     expected = [(64, 1), (128, 1), (128, 2), (128, 8), (128, 64), (256, 64), (512, 64)]
-    assert points_of(path_order(finer_at_128)) == expected
+    assert find_points(path_order(finer_at_128)) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_path_through_a_full_grid_turns_where_the_path_of_the_paper_turns():
     ],
 )
 def test_path_order_of_an_unfinished_sweep(there, expected):
-    assert points_of(path_order(pd.DataFrame(there[::-1], columns=["nc", "mz"]))) == expected
+    assert find_points(path_order(pd.DataFrame(there[::-1], columns=["nc", "mz"]))) == expected
 
 
 def test_runs_share_the_turning_points_and_leave_gaps_unlinked():
     frame = pd.DataFrame(PATH, columns=["nc", "mz"])
-    runs = [(axis, points_of(run)) for axis, run in path_runs(frame)]
+    runs = [(axis, find_points(run)) for axis, run in path_runs(frame)]
     assert runs == [("nc", PATH[:9]), ("mz", PATH[8:14]), ("nc", PATH[13:])]
-    broken = [(axis, points_of(run)) for axis, run in path_runs(frame.drop(index=8))]
+    broken = [(axis, find_points(run)) for axis, run in path_runs(frame.drop(index=8))]
     assert broken == [("nc", PATH[:8]), ("mz", PATH[9:14]), ("nc", PATH[13:])]
 
 

@@ -55,7 +55,7 @@ def top_of(axes):
     return top
 
 
-def names_of(axes):
+def parse_names(axes):
     return [label.get_text() for label in axes.get_xticklabels()]
 
 
@@ -73,7 +73,7 @@ def test_finite_budgets_stand_at_k_on_a_log_axis_and_endless_after_a_gap(full):
     places = axes.get_xticks()
     assert axes.get_xscale() == "log"
     assert places[:-1].tolist() == [1, 2, 5, 10, 50]
-    assert names_of(axes) == ["1", "2", "5", "10", "50", "∞"]
+    assert parse_names(axes) == ["1", "2", "5", "10", "50", "∞"]
     (separator,) = lines_named(axes, "separator")
     assert places[-2] * 1.3 < separator.get_xdata()[0] < places[-1] / 1.3
 
@@ -127,7 +127,7 @@ def test_grey_bars_reach_from_test_to_train_and_their_lengths_stand_above(full):
     np.testing.assert_allclose(bars, np.column_stack([list(places.values()), means[list(REAL)]]))
     top = top_of(axes)
     assert top.get_xticks().tolist() == axes.get_xticks().tolist()
-    assert names_of(top) == [f"{gap:.2f}" for gap in means["generalization_gap"]]
+    assert parse_names(top) == [f"{gap:.2f}" for gap in means["generalization_gap"]]
 
 
 def test_normal_training_is_a_dashed_line_at_its_mean_in_a_band_over_its_seeds(full):

@@ -10,7 +10,7 @@ import pytest
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.launch.main import main
-from vaegen_ray.launch.options import at_least, of_every_trial, parser, whole_numbers
+from vaegen_ray.launch.options import at_least, collect_trial_fields, parser, whole_numbers
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.sweep.sweep import Sweep
@@ -54,7 +54,7 @@ def test_a_wrong_option_is_one_line(options: list[str], said: str) -> None:
 
 def test_warnings_of_a_declaration_are_one_line_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def declare(options: argparse.Namespace) -> Sweep:
-        shared = of_every_trial(options)
+        shared = collect_trial_fields(options)
         specs = [TrialSpec(**base_spec("digits", **shared), seed=seed, evaluate_at=(300,)) for seed in range(3)]
         return Sweep(name="s", trials=tuple(specs))
 

@@ -17,7 +17,7 @@ from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.launch.main import main
 from vaegen_ray.launch.plugins import import_files
 from vaegen_ray.models import registry
-from vaegen_ray.models.networks import OwnPart
+from vaegen_ray.models.networks import NetworkPart
 from vaegen_ray.models.registry import register_network
 from vaegen_ray.results.changes import changes
 from vaegen_ray.results.storage import Storage
@@ -28,19 +28,19 @@ from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.sweep.sweep import Sweep
 
 NETWORK = """
-from vaegen_ray.models.networks import OwnPart
+from vaegen_ray.models.networks import NetworkPart
 from vaegen_ray.models.registry import register_network
 {imports}
 
-class Part(OwnPart):
+class Part(NetworkPart):
     @staticmethod
-    def layers_of(spec):
+    def build_layers(spec):
         return ({value},)
 
 register_network("{name}", Part, Part)
 """
 UNPACK = "import sys; from vaegen_ray.service.worker.code_shipping import unpack; unpack(sys.stdin.buffer.read())"
-LAYERS = "; from vaegen_ray.models import registry; print(registry._REGISTERED['mine'].encoder.layers_of(None))"
+LAYERS = "; from vaegen_ray.models import registry; print(registry._REGISTERED['mine'].encoder.build_layers(None))"
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_a_package_that_a_worker_lacks_is_named(tmp_path):
 def test_what_cannot_leave_its_process_is_said():
     lock = threading.Lock()
 
-    class Part(OwnPart):
+    class Part(NetworkPart):
         held = lock
 
     register_network("mine", Part, Part)
@@ -210,7 +210,7 @@ def test_a_relative_path_is_meant_from_the_current_folder(tmp_path, monkeypatch)
     write(tmp_path / "files" / "net_c.py")
     monkeypatch.chdir(tmp_path)
     import_files(["--import", "files/net_c.py"])
-    assert registry.version_of("mine") == 1
+    assert registry.find_version("mine") == 1
     monkeypatch.chdir(tmp_path / "files")
     import_files(["--import=net_c.py"])  # the same file, by another name
     with pytest.raises(
@@ -230,7 +230,7 @@ def test_a_wrong_import_or_network_of_a_script_is_one_line(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     assert "invalid choice: 'mine'" in lines[1]
-    assert "layers_of of mine must return a tuple of Layers, each with a name of its own; got (7,)" in lines[2]
+    assert "build_layers of mine must return a tuple of Layers, each with a name of its own; got (7,)" in lines[2]
 
 
 def declared(images: np.ndarray) -> Sweep:

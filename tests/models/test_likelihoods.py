@@ -11,7 +11,7 @@ from vaegen_ray.models.likelihoods import (
     DiscretisedLogistic,
     DiscretisedLogisticMixture,
     Gaussian,
-    likelihood_of,
+    build_likelihood,
 )
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -220,8 +220,8 @@ def test_scales_span_the_range(levels):
 
 def test_the_likelihood_of_a_trial_has_its_options():
     grey = {"levels": 17, "sigma": 0.5, "mixture_components": 3}
-    assert likelihood_of(TrialSpec(likelihood="bernoulli", **grey)) == Bernoulli(levels=17)
-    assert likelihood_of(TrialSpec(likelihood="gaussian", **grey)) == Gaussian(levels=17, sigma=0.5)
-    assert likelihood_of(TrialSpec(likelihood="logistic", **grey)) == DiscretisedLogistic(levels=17)
+    assert build_likelihood(TrialSpec(likelihood="bernoulli", **grey)) == Bernoulli(levels=17)
+    assert build_likelihood(TrialSpec(likelihood="gaussian", **grey)) == Gaussian(levels=17, sigma=0.5)
+    assert build_likelihood(TrialSpec(likelihood="logistic", **grey)) == DiscretisedLogistic(levels=17)
     mixture = DiscretisedLogisticMixture(levels=17, components=3)
-    assert likelihood_of(TrialSpec(likelihood="logistic_mixture", **grey)) == mixture
+    assert build_likelihood(TrialSpec(likelihood="logistic_mixture", **grey)) == mixture

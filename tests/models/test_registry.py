@@ -15,7 +15,7 @@ from vaegen_ray.models import registry
 from vaegen_ray.models.conformance import check_network
 from vaegen_ray.models.layer import Layer
 from vaegen_ray.models.layout import flops_per_image, likelihood_channels, params_total, params_z
-from vaegen_ray.models.networks import ConvolutionalNetwork, OwnPart
+from vaegen_ray.models.networks import ConvolutionalNetwork, NetworkPart
 from vaegen_ray.models.registry import register_network
 from vaegen_ray.service.inputs import check_networks
 from vaegen_ray.spec.trial import TrialSpec
@@ -30,14 +30,14 @@ def _networks_as_before() -> Iterator[None]:
         yield
 
 
-class Encoder(OwnPart):
+class Encoder(NetworkPart):
     """pixels - nc - 2Z with a hyperbolic tangent."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         return (
             Layer(name="in", kind="linear", n_in=spec.pixels, n_out=spec.nc),
-            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, touches_z=True),
+            Layer(name="posterior", kind="linear", n_in=spec.nc, n_out=2 * spec.latent_dim, in_theta_z=True),
         )
 
     def hidden(self, x: Tensor) -> Tensor:
@@ -47,14 +47,14 @@ class Encoder(OwnPart):
         return self.layers["posterior"](self.hidden(x))
 
 
-class Decoder(OwnPart):
+class Decoder(NetworkPart):
     """Z - nc - K*H*W."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         _, height, width = spec.image_shape
         return (
-            Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=spec.nc, touches_z=True),
+            Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=spec.nc, in_theta_z=True),
             Layer(name="out", kind="linear", n_in=spec.nc, n_out=likelihood_channels(spec) * height * width),
         )
 
@@ -63,16 +63,16 @@ class Decoder(OwnPart):
         return self.layers["out"](h).unflatten(2, (-1, *self.spec.image_shape[1:]))
 
 
-class ConvolutionalEncoder(OwnPart, ConvolutionalNetwork):
+class ConvolutionalEncoder(NetworkPart, ConvolutionalNetwork):
     """One strided convolution with BatchNorm, and an affine map."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         colours, height, width = spec.image_shape
         cells = height * width // 4
         return (
             Layer(name="down", kind="conv", n_in=colours, n_out=spec.nc, kernel=4, stride=2, cells=cells, norm=True),
-            Layer(name="posterior", kind="linear", n_in=spec.nc * cells, n_out=2 * spec.latent_dim, touches_z=True),
+            Layer(name="posterior", kind="linear", n_in=spec.nc * cells, n_out=2 * spec.latent_dim, in_theta_z=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -229,8 +229,8 @@ class GlobalSeed(Encoder):
 
 class TouchesNothing(Encoder):
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
-        return tuple(replace(layer, touches_z=False) for layer in Encoder.layers_of(spec))
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
+        return tuple(replace(layer, in_theta_z=False) for layer in Encoder.build_layers(spec))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ class TouchesNothing(Encoder):
         ),
         (
             OtherConstructor,
-            "mine must be built by OwnPart's constructor from layers_of; got an error: TypeError: .*init",
+            "mine must be built by NetworkPart's constructor from build_layers; got an error: TypeError: .*init",
         ),
         (NotFinite, "the encoder of mine must give finite numbers at the start"),
         (
@@ -273,7 +273,7 @@ class TouchesNothing(Encoder):
             GlobalSeed,
             "weights of a member of mine must be drawn from its own seed alone; got others in a bundle, layers",
         ),
-        (TouchesNothing, "the last encoder layer of mine and the first of its decoder must have touches_z=True"),
+        (TouchesNothing, "the last encoder layer of mine and the first of its decoder must have in_theta_z=True"),
     ],
 )
 def test_what_breaks_the_contract_is_said_in_one_line(encoder, said):
@@ -317,11 +317,13 @@ def test_its_own_check_is_asked_about_every_size():
 
 
 def test_code_that_fails_for_one_size_is_named(monkeypatch):
-    layers_of = Encoder.layers_of
-    monkeypatch.setattr(Encoder, "layers_of", staticmethod(lambda spec: layers_of(spec) if spec.nc < 16 else 1 / 0))
+    build_layers = Encoder.build_layers
+    monkeypatch.setattr(
+        Encoder, "build_layers", staticmethod(lambda spec: build_layers(spec) if spec.nc < 16 else 1 / 0)
+    )
     register_network("mine", Encoder, Decoder)
     with pytest.raises(
-        SpecError, match="layers_of of mine must return .*; got an error: ZeroDivisionError: .*test_registry"
+        SpecError, match="build_layers of mine must return .*; got an error: ZeroDivisionError: .*test_registry"
     ):
         check_networks(Sweep(name="s", trials=(spec_of("mine"), spec_of("mine", nc=16))))
 
@@ -337,9 +339,9 @@ def test_code_that_fails_for_one_size_is_named(monkeypatch):
         (
             ("mine", Encoder, lambda spec: None),
             {},
-            "the decoder of mine must be a subclass of .*OwnPart; got <function",
+            "the decoder of mine must be a subclass of .*NetworkPart; got <function",
         ),
-        (("mine", nn.Linear, Decoder), {}, "the encoder of mine must be a subclass of .*OwnPart; got <class"),
+        (("mine", nn.Linear, Decoder), {}, "the encoder of mine must be a subclass of .*NetworkPart; got <class"),
         (("mine", Encoder, Decoder), {"version": 0}, "version of the network mine must be a whole number >= 1; got 0"),
     ],
 )
@@ -359,7 +361,7 @@ def test_a_name_belongs_to_one_network_of_a_version():
     assert first.trial_id != second.trial_id and first.shape_key != second.shape_key
     with pytest.raises(SpecError, match="'mine', version 1, must be registered .*; it is registered here as version 2"):
         Sweep(name="s", trials=(first,))
-    assert Sweep(name="s", trials=(second,)).networks == (registry.network_of(second),)
+    assert Sweep(name="s", trials=(second,)).networks == (registry.find_network(second),)
 
 
 def test_a_trial_can_be_read_where_its_network_is_unknown():

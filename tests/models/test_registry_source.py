@@ -4,18 +4,18 @@ import importlib
 
 import pytest
 
-from vaegen_ray.models.registry import OwnNetwork
+from vaegen_ray.models.registry import CustomNetwork
 
 HELPED = """
-from vaegen_ray.models.networks import OwnPart
+from vaegen_ray.models.networks import NetworkPart
 import {module}
 
 def width():
     return {width}
 
-class Base(OwnPart):
+class Base(NetworkPart):
     @staticmethod
-    def layers_of(spec):
+    def build_layers(spec):
         return width(), {module}.depth()
 
 class Part(Base):
@@ -40,5 +40,5 @@ def test_the_source_names_what_the_classes_use_and_nothing_else(change, differs,
         text = text.replace(f"beside_{change[0]}{i}.depth", "beside.depth")
         (tmp_path / f"helped_{change[0]}{i}.py").write_text(text)
         part = importlib.import_module(f"helped_{change[0]}{i}").Part
-        sources.append(OwnNetwork(name="mine", encoder=part, decoder=part).source)
+        sources.append(CustomNetwork(name="mine", encoder=part, decoder=part).source)
     assert all(sources) and (sources[0] != sources[1]) == differs

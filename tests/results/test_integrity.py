@@ -13,7 +13,7 @@ from vaegen_ray.results import query
 from vaegen_ray.results.cleanup import quarantine
 from vaegen_ray.results.integrity import FOLDERS, find_faults
 from vaegen_ray.results.live import LiveSweep
-from vaegen_ray.results.manifest import FileFact, manifest_of
+from vaegen_ray.results.manifest import FileFact, read_manifest
 from vaegen_ray.results.parquet import CorruptFileError, decode
 from vaegen_ray.results.schema import METRICS, VERSION_KEY, trials_schema
 from vaegen_ray.results.storage import Storage
@@ -50,8 +50,8 @@ def fill(trial: Callable, metric: Callable) -> Callable[[SweepStore], None]:
 def test_the_commit_row_names_all_files_with_their_digests(store: SweepStore, fill: Callable) -> None:
     fill(store)
     table = decode(store.storage.read("s/trials/b0.parquet"), trials_schema(), "b0")
-    manifest = manifest_of(table)
-    assert manifest == store.files_of("b0")
+    manifest = read_manifest(table)
+    assert manifest == store.list_files("b0")
     assert set(manifest) == {"metrics/b0-000002-000002.parquet", f"metrics/{LAST}", "models/b0.safetensors"}
     for path, fact in manifest.items():
         assert fact == FileFact.of(store.storage.read(f"s/{path}"))

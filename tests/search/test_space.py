@@ -6,13 +6,13 @@ from itertools import pairwise, product
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.search.space import NAMES, point_text, space_of
+from vaegen_ray.search.space import NAMES, parse_space, point_text
 
 AUGMENTED = "augmentation=none|tuned,augment_probability=0.1:1:0.1,augment_strength=0.5:1.5:0.5"
 
 
 def test_the_rows_of_values():
-    space = space_of(
+    space = parse_space(
         "nc=4:64:log,mz=1:4,learning_rate=3e-4:1e-2:log,beta=0.5|1|2,augment_probability=0.5:1:0.25,"
         "augmentation=none|naive"
     )
@@ -28,18 +28,18 @@ def test_the_rows_of_values():
 
 def test_spaces_that_overlap_share_the_points_of_the_overlap():
     wide, narrow = (
-        space_of(f"learning_rate={ends}:log")["learning_rate"].values for ends in ("1e-4:1e-1", "3e-4:2e-2")
+        parse_space(f"learning_rate={ends}:log")["learning_rate"].values for ends in ("1e-4:1e-1", "3e-4:2e-2")
     )
     assert set(narrow[1:-1]) <= set(wide)
 
 
 def test_a_change_replaces_one_dimension():
-    space = space_of("nc=4:64:log,mz=1:4", "mz=2")
+    space = parse_space("nc=4:64:log,mz=1:4", "mz=2")
     assert space["mz"].values == (2,) and [each.name for each in space.searched] == ["nc"]
 
 
 def test_the_size_is_the_number_of_points_and_each_is_held():
-    space = space_of(f"nc=2|4,mz=1:3,{AUGMENTED}")
+    space = parse_space(f"nc=2|4,mz=1:3,{AUGMENTED}")
     points = [{"nc": nc, "mz": mz, "augmentation": "none"} for nc, mz in product((2, 4), (1, 2, 3))]
     points += [
         {"nc": nc, "mz": mz, "augment_probability": b, "augment_strength": s, "augmentation": "tuned"}
@@ -54,14 +54,14 @@ def test_the_size_is_the_number_of_points_and_each_is_held():
 
 
 def test_corners_are_points_with_every_augmentation():
-    space = space_of(f"nc=2:4,{AUGMENTED}")
+    space = parse_space(f"nc=2:4,{AUGMENTED}")
     assert all(space.holds(point) for point in space.corners) and len(space.corners) == 4
     assert space.corners[-1] == {"nc": 4, "augment_probability": 1.0, "augment_strength": 1.5, "augmentation": "tuned"}
-    assert space_of("nc=2:4,mz=3").corners == [{"nc": 2, "mz": 3}, {"nc": 4, "mz": 3}]
+    assert parse_space("nc=2:4,mz=3").corners == [{"nc": 2, "mz": 3}, {"nc": 4, "mz": 3}]
 
 
 def test_what_is_not_a_point_of_the_space():
-    space = space_of(f"nc=2|4,{AUGMENTED}")
+    space = parse_space(f"nc=2|4,{AUGMENTED}")
     assert not space.holds({"nc": 3, "augmentation": "none"}) and not space.holds({"nc": 2})
     assert not space.holds({"nc": 2, "augmentation": "tuned"})
     assert not space.holds({"nc": 2, "augmentation": "none", "augment_probability": 0.1})
@@ -94,5 +94,5 @@ def test_a_point_in_words():
 )
 def test_what_cannot_be_is_said_in_one_line(text, message):
     with pytest.raises(SpecError, match=f"^{message}".replace("|", r"\|")) as error:
-        space_of(text)
+        parse_space(text)
     assert "\n" not in str(error.value)

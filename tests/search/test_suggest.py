@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tried, mean_curve, same
-from vaegen_ray.search.space import Point, space_of
+from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, PointRecord, Search, mean_curve, point_key
+from vaegen_ray.search.space import Point, parse_space
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.sweep.defaults import base_spec
 
@@ -19,7 +19,7 @@ SPACE = (
 
 def search_of(**fields) -> Search:
     base = base_spec("digits", n_train=200, epochs=9)
-    made = {"space": space_of(SPACE), "points": 30, "seeds": 2, **fields}
+    made = {"space": parse_space(SPACE), "points": 30, "seeds": 2, **fields}
     return Search(name="search", fields={**base, "validation": 50, "evaluate_at": (3, 9)}, **made)
 
 
@@ -29,12 +29,12 @@ def goodness(point: Point) -> float:
     return -sum(abs(math.log(ratio)) for ratio in off) - (2 - point.get("augment_strength", 0))
 
 
-def tried(point: Point, status: str = COMPLETE) -> Tried:
-    return Tried(point=point, status=status, curve={3: goodness(point) - 1, 9: goodness(point)})
+def tried(point: Point, status: str = COMPLETE) -> PointRecord:
+    return PointRecord(point=point, status=status, curve={3: goodness(point) - 1, 9: goodness(point)})
 
 
-def searched(search: Search, points: int | None = None) -> list[Tried]:
-    done: list[Tried] = []
+def searched(search: Search, points: int | None = None) -> list[PointRecord]:
+    done: list[PointRecord] = []
     while len(done) < (points or search.points):
         done.append(tried(suggest(search, done)))
     return done
@@ -44,9 +44,11 @@ def searched(search: Search, points: int | None = None) -> list[Tried]:
 def test_it_goes_on_from_any_beginning_as_if_it_had_not_stopped(sampler):
     search = search_of(sampler=sampler)
     done = searched(search)
-    assert len({same(each.point) for each in done}) == len(done)
+    assert len({point_key(each.point) for each in done}) == len(done)
     for known in (0, 7, 29):
-        again = [Tried(point=dict(each.point), status=each.status, curve=dict(each.curve)) for each in done[:known]]
+        again = [
+            PointRecord(point=dict(each.point), status=each.status, curve=dict(each.curve)) for each in done[:known]
+        ]
         assert suggest(search, again) == done[known].point
 
 
@@ -54,23 +56,23 @@ def test_seeds_differ_and_what_runs_counts():
     done = searched(search_of(), 12)
     following = suggest(search_of(), done)
     assert suggest(search_of(search_seed=1), done) != following
-    assert suggest(search_of(), [*done, Tried(point=following, status=BEGUN)]) != following
+    assert suggest(search_of(), [*done, PointRecord(point=following, status=BEGUN)]) != following
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
 def test_a_small_space_is_tried_to_its_last_point(sampler):
     search = search_of(
-        space=space_of("nc=2|4|8,augmentation=none|tuned,augment_strength=1|2"), points=9, sampler=sampler
+        space=parse_space("nc=2|4|8,augmentation=none|tuned,augment_strength=1|2"), points=9, sampler=sampler
     )
     assert search.space.size == 9
-    assert len({same(each.point) for each in searched_plain(search)}) == 9
+    assert len({point_key(each.point) for each in searched_plain(search)}) == 9
 
 
-def searched_plain(search: Search) -> list[Tried]:
-    done: list[Tried] = []
+def searched_plain(search: Search) -> list[PointRecord]:
+    done: list[PointRecord] = []
     while len(done) < search.points:
         point = suggest(search, done)
-        done.append(Tried(point=point, status=COMPLETE, curve={9: float(point["nc"])}))
+        done.append(PointRecord(point=point, status=COMPLETE, curve={9: float(point["nc"])}))
     return done
 
 
@@ -86,12 +88,12 @@ def test_points_that_fail_or_are_stopped_keep_tpe_away():
     """Everything with a learning rate above 3e-3 fails, or is stopped: later points are mostly below."""
     for status in (FAILED, STOPPED):
         search = search_of(search_seed=3)
-        done: list[Tried] = []
+        done: list[PointRecord] = []
         for _ in range(30):
             point = suggest(search, done)
             bad = point["learning_rate"] > 3e-3
             curve = {} if bad and status == FAILED else {3: -50.0} if bad else {3: -11.0, 9: -10.0}
-            done.append(Tried(point=point, status=status if bad else COMPLETE, curve=curve))
+            done.append(PointRecord(point=point, status=status if bad else COMPLETE, curve=curve))
         late = [each.status == status for each in done[15:]]
         assert sum(late) < len(late) / 4, status
 
@@ -99,12 +101,12 @@ def test_points_that_fail_or_are_stopped_keep_tpe_away():
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_two_objectives(sampler):
     """Both ends of the front are looked at: small networks though they are worse, large ones though they are large."""
-    search = search_of(sampler=sampler, objectives="elbo,parameters", space=space_of("nc=4:64:log,beta=0.1:4:log"))
-    done: list[Tried] = []
+    search = search_of(sampler=sampler, objectives="elbo,parameters", space=parse_space("nc=4:64:log,beta=0.1:4:log"))
+    done: list[PointRecord] = []
     for _ in range(30):
         point = suggest(search, done)
         elbo = math.log(point["nc"]) - abs(math.log(point["beta"]))
-        done.append(Tried(point=point, status=COMPLETE, curve={9: elbo}))
+        done.append(PointRecord(point=point, status=COMPLETE, curve={9: elbo}))
     late = [each.point["nc"] for each in done[10:]]
     assert min(late) <= 6 and max(late) >= 38
 
@@ -114,10 +116,10 @@ def test_a_point_is_a_trial_a_seed_and_back():
     point = suggest(search, [])
     specs = search.specs(point)
     assert [spec.seed for spec in specs] == [0, 1] and {spec.shape_key for spec in specs} == {specs[0].shape_key}
-    assert all(search.point_of(spec) == point for spec in specs)
-    assert search.point_of(replace(specs[0], seed=2)) is None
-    assert search.point_of(replace(specs[0], nc=5, epochs=8, evaluate_at=(8,))) is None
-    assert search.point_of(replace(specs[0], sigma=0.5)) is None
+    assert all(search.find_point(spec) == point for spec in specs)
+    assert search.find_point(replace(specs[0], seed=2)) is None
+    assert search.find_point(replace(specs[0], nc=5, epochs=8, evaluate_at=(8,))) is None
+    assert search.find_point(replace(specs[0], sigma=0.5)) is None
 
 
 def test_a_curve_has_the_epochs_that_all_seeds_have():
@@ -131,10 +133,10 @@ def test_a_curve_has_the_epochs_that_all_seeds_have():
         ({"sampler": "cma"}, "sampler must be one of tpe, random, nsga2; got 'cma'"),
         ({"scheduler": "pbt"}, "scheduler must be one of asha, median, none; got 'pbt'"),
         ({"objectives": "elbo,parameters", "scheduler": "asha"}, "several objectives go without early stopping .*"),
-        ({"points": 10, "space": space_of("nc=2|4")}, "points must be at most those of the space, 2; got 10"),
-        ({"points": 2, "space": space_of("batch_size=50|300")}, "batch_size must be <= n_train .200.; got 300"),
+        ({"points": 10, "space": parse_space("nc=2|4")}, "points must be at most those of the space, 2; got 10"),
+        ({"points": 2, "space": parse_space("batch_size=50|300")}, "batch_size must be <= n_train .200.; got 300"),
         (
-            {"points": 2, "space": space_of("augmentation=tuned|none,augment_probability=0.1|5")},
+            {"points": 2, "space": parse_space("augmentation=tuned|none,augment_probability=0.1|5")},
             "augment_probability must be <= 1; got 5.0",
         ),
     ],

@@ -5,26 +5,28 @@ import pytest
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.spec import evaluation
-from vaegen_ray.spec.evaluation import KINDS, Amortization, Attack, Measures, TwoSample
+from vaegen_ray.spec.evaluation import KINDS, Amortization, Attack, EvaluationSettings, TwoSample
 
-ALL = Measures(gaps_at=(1, 4), **{name: kind() for name, kind in KINDS.items()})
+ALL = EvaluationSettings(gaps_at=(1, 4), **{name: kind() for name, kind in KINDS.items()})
 
 
-@pytest.mark.parametrize("given", [Measures(), ALL, Measures(robustness=Attack(radius=0.05), gaps_at=[3])])
+@pytest.mark.parametrize(
+    "given", [EvaluationSettings(), ALL, EvaluationSettings(robustness=Attack(radius=0.05), gaps_at=[3])]
+)
 def test_round_trip_through_json(given):
-    again = Measures.from_dict(json.loads(json.dumps(given.as_dict())))
+    again = EvaluationSettings.from_dict(json.loads(json.dumps(given.as_dict())))
     assert again == given and hash(again) == hash(given)
 
 
 def test_what_is_not_measured_is_not_written():
-    assert Measures(amortization=Amortization()).as_dict().keys() == {"amortization", "gaps_at"}
+    assert EvaluationSettings(amortization=Amortization()).as_dict().keys() == {"amortization", "gaps_at"}
     assert set(ALL.as_dict()) == {"gaps_at", *KINDS}
 
 
 def test_a_setting_that_is_added_later_leaves_trials_without_it_as_they_are(monkeypatch):
     monkeypatch.setitem(evaluation.ADDED, "robustness", {"restarts": 10})
-    assert "restarts" not in ALL.as_dict()["robustness"] and Measures.from_dict(ALL.as_dict()) == ALL
-    more = Measures(robustness=Attack(restarts=11))
+    assert "restarts" not in ALL.as_dict()["robustness"] and EvaluationSettings.from_dict(ALL.as_dict()) == ALL
+    more = EvaluationSettings(robustness=Attack(restarts=11))
     assert more.as_dict()["robustness"]["restarts"] == 11
 
 
@@ -34,7 +36,7 @@ def test_a_setting_that_is_added_later_leaves_trials_without_it_as_they_are(monk
 )
 def test_unknown_fields_are_named(values, unknown):
     with pytest.raises(SpecError, match=f"unknown fields of the measures: {unknown}; got "):
-        Measures.from_dict(values)
+        EvaluationSettings.from_dict(values)
 
 
 BAD = [
@@ -83,15 +85,15 @@ def test_every_evaluation_has_a_bad_value_above():
 
 def test_settings_are_dictionaries():
     with pytest.raises(SpecError, match="amortization of the measures must be a dictionary; got None"):
-        Measures.from_dict({"amortization": None})
+        EvaluationSettings.from_dict({"amortization": None})
 
 
 @pytest.mark.parametrize("at", [(2, 1), (1, 1), 3, (1.0,), "ab"])
 def test_epochs_of_the_gaps_are_rising_whole_numbers(at):
     with pytest.raises(SpecError, match="^gaps_at must be .*; got "):
-        Measures(gaps_at=at)
+        EvaluationSettings(gaps_at=at)
 
 
 def test_settings_of_another_evaluation_are_refused():
     with pytest.raises(SpecError, match=r"robustness of the measures must be Attack or None; got TwoSample\("):
-        Measures(robustness=TwoSample())
+        EvaluationSettings(robustness=TwoSample())

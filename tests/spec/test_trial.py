@@ -7,7 +7,7 @@ import pytest
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
-from vaegen_ray.spec.evaluation import Amortization, Information, Measures, TwoSample
+from vaegen_ray.spec.evaluation import Amortization, EvaluationSettings, Information, TwoSample
 from vaegen_ray.spec.method import real_before
 from vaegen_ray.spec.trial import ADDED, MEMBER_FIELDS, TrialSpec, bundle_id
 from vaegen_ray.sweep.defaults import rising_epochs
@@ -47,7 +47,7 @@ CHANGES = {
     "asleep_percent": None,
     "asleep_samples": None,
     "validation_percent": None,
-    "measures": Measures(amortization=Amortization()),
+    "measures": EvaluationSettings(amortization=Amortization()),
     "split": "checkerboard",
     "hidden_layers": None,  # the residual network has no choice
     "regulariser": "marginal_kl",
@@ -224,7 +224,7 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ({**RESIDUAL, "hidden_layers": 1}, "hidden_layers of the residual network must be 2; got 1"),
         ({"regulariser": "marginal_kl", "batch_size": 1}, "regulariser 'marginal_kl' needs batch_size >= 2; got 1"),
         (
-            {"measures": Measures(information=Information()), "n_train": 1, "batch_size": 1},
+            {"measures": EvaluationSettings(information=Information()), "n_train": 1, "batch_size": 1},
             "information needs n_train >= 2; got 1",
         ),
         ({"real_percent": 20}, "real_percent is for methods with mix; got 20 with 'normal'"),
@@ -257,9 +257,9 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ({"validation": 10, "method": "dmaapx", "stream": STREAM}, "validation is for .*; got 10 with 'dmaapx'"),
         ({"augment_strength": 2}, "augment_strength is for methods with augmentation; got 2.0 with 'normal'"),
         ({"measures": "all"}, "measures of a trial must be Measures or None; got 'all'"),
-        ({"measures": Measures(gaps_at=(7,))}, r"gaps_at must be out of evaluate_at \(300,\); got \(7,\)"),
+        ({"measures": EvaluationSettings(gaps_at=(7,))}, r"gaps_at must be out of evaluate_at \(300,\); got \(7,\)"),
         (
-            {"measures": Measures(two_sample=TwoSample())},
+            {"measures": EvaluationSettings(two_sample=TwoSample())},
             "a two-sample test needs dmaapx without augmentation; got 'normal'",
         ),
     ],

@@ -16,7 +16,7 @@ from vaegen_ray.bundle.packing import pack
 from vaegen_ray.bundle.plan import describe
 from vaegen_ray.errors import SpecError, VaegenWarning
 from vaegen_ray.launch import options as shared
-from vaegen_ray.launch.presets import methods_of, presets, spread
+from vaegen_ray.launch.presets import parse_methods, presets, spread
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.sweep import PRESETS, Sweep
 
@@ -272,4 +272,4 @@ def test_presets_say_what_is_usual_then_what_holds_for_all_then_their_own() -> N
 
 
 def test_names_of_methods_are_split_at_commas() -> None:
-    assert methods_of("normal,mix+aug_tuned") == ("normal", "mix+aug_tuned")
+    assert parse_methods("normal,mix+aug_tuned") == ("normal", "mix+aug_tuned")

@@ -15,7 +15,7 @@ from vaegen_ray.training.augmentation import (
     Augmentation,
     Augmented,
     Transforms,
-    augmentation_of,
+    build_augmentation,
     draw,
     stronger,
     transformed,
@@ -79,8 +79,8 @@ def equal_images(a, b):
 def test_it_does_not_matter_how_the_range_is_cut(shape, size):
     images = noise(60, shape)
     start, stop = (BLOCK - 30, BLOCK + 30) if size < 10 else (0, 2 * BLOCK + 300)
-    whole = augmented(images, augmentation_of("naive", shape), 0.5).images(start, stop)
-    source = augmented(images, augmentation_of("naive", shape), 0.5)
+    whole = augmented(images, build_augmentation("naive", shape), 0.5).images(start, stop)
+    source = augmented(images, build_augmentation("naive", shape), 0.5)
     parts = [source.images(low, min(low + size, stop)) for low in range(start, stop, size)]
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(source.images(start + 40, start + 45), whole[40:45])  # and not where it was before
@@ -119,7 +119,7 @@ def test_fresh_images_are_made_of_those_that_no_training_sees():
 def test_images_keep_shape_type_and_levels(kind, shape, levels):
     images = noise(300, shape, levels)
     before = images.clone()
-    result = augmented(images, augmentation_of(kind, shape), 1.0, levels).images(0, 300)
+    result = augmented(images, build_augmentation(kind, shape), 1.0, levels).images(0, 300)
     assert result.shape == images.shape and result.dtype == torch.uint8
     assert result.max() <= levels - 1
     assert torch.equal(images, before)
@@ -381,22 +381,22 @@ def off_diagonal(rows):
 
 
 def test_the_tables_by_kind_and_channels():
-    assert augmentation_of("naive", (1, 28, 28)) == augmentation_of("naive", (3, 32, 32)) == NAIVE
-    assert augmentation_of("tuned", (1, 28, 28)) == augmentation_of("tuned", (1, 32, 32)) == TUNED_GREY
-    assert augmentation_of("tuned", (3, 32, 32)) == TUNED_COLOUR
-    grey = augmentation_of("tuned", (1, 28, 28))
+    assert build_augmentation("naive", (1, 28, 28)) == build_augmentation("naive", (3, 32, 32)) == NAIVE
+    assert build_augmentation("tuned", (1, 28, 28)) == build_augmentation("tuned", (1, 32, 32)) == TUNED_GREY
+    assert build_augmentation("tuned", (3, 32, 32)) == TUNED_COLOUR
+    grey = build_augmentation("tuned", (1, 28, 28))
     assert not (grey.horizontal_flip or grey.vertical_flip or grey.brightness or grey.contrast)
-    colour = augmentation_of("tuned", (3, 32, 32))
+    colour = build_augmentation("tuned", (3, 32, 32))
     assert colour.translation == 0 and colour.horizontal_flip and colour.vertical_flip
     with pytest.raises(SpecError, match="augmentation must be one of naive, tuned; got 'mollify'"):
-        augmentation_of("mollify", (1, 28, 28))
+        build_augmentation("mollify", (1, 28, 28))
 
 
 @pytest.mark.parametrize("side, pixels", [(4, 0), (8, 1), (16, 2), (28, 3), (32, 3), (64, 6)])
 def test_translations_shrink_with_the_side(side, pixels):
-    assert augmentation_of("tuned", (1, side, side)).translation == pixels
-    assert augmentation_of("naive", (3, side, side + 40)).translation == pixels
-    assert augmentation_of("naive", (3, side + 40, side)).translation == pixels
+    assert build_augmentation("tuned", (1, side, side)).translation == pixels
+    assert build_augmentation("naive", (3, side, side + 40)).translation == pixels
+    assert build_augmentation("naive", (3, side + 40, side)).translation == pixels
 
 
 def test_strength_scales_ranges_and_leaves_flips_and_probabilities():

@@ -8,7 +8,7 @@ from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training import trainer as trainer_module
 from vaegen_ray.training.objectives import negative_beta_elbo
-from vaegen_ray.training.sources import Repetitions
+from vaegen_ray.training.sources import ShuffledEpochs
 from vaegen_ray.training.trainer import Trainer, steps_per_block
 
 MEMBERS = [(7, 1.0), (7, 4.0), (1, 0.0), (2, 0.1), (3, 1.0), (4, 20.0), (5, 1.0), (6, 0.5)]
@@ -101,7 +101,7 @@ def test_the_loop_equals_a_plain_one(spec_of, train_images):
     trainer.train(25)
     vae = VAE([spec])
     optimizer = torch.optim.Adam(vae.parameters(), lr=spec.learning_rate, fused=False, foreach=False)
-    source = Repetitions(train_images, 5)
+    source = ShuffledEpochs(train_images, 5)
     for step in range(25):
         pixels = source.images(20 * step, 20 * step + 20)
         rate, distortion = vae.rate_and_distortion(pixels.float()[None], recorder.noise[step])

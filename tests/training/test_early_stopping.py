@@ -9,7 +9,7 @@ from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.evaluation.elbo import ON_TEST, ON_VALIDATION, rate_and_distortion
 from vaegen_ray.serialization import unpack
 from vaegen_ray.spec.trial import TrialSpec
-from vaegen_ray.training.early_stopping import EarlyStopping, looks_of
+from vaegen_ray.training.early_stopping import EarlyStopping, find_validation_checks
 
 EPOCHS = (1, 4, 10, 20, 40, 80, 120)
 
@@ -60,10 +60,14 @@ def test_the_validation_elbo_never_falls_and_says_its_epoch(stopped) -> None:
 def test_the_best_epoch_is_looked_for_between_the_evaluations(stopped) -> None:
     """Fifty looks, whenever the trial is evaluated: a sweep with few evaluations stops no later than one with many."""
     run, rows = stopped
-    assert looks_of(120)[:3] == (3, 5, 8) and looks_of(120)[-1] == 120 and len(looks_of(120)) == 50
-    assert looks_of(7) == (1, 2, 3, 4, 5, 6, 7)
+    assert (
+        find_validation_checks(120)[:3] == (3, 5, 8)
+        and find_validation_checks(120)[-1] == 120
+        and len(find_validation_checks(120)) == 50
+    )
+    assert find_validation_checks(7) == (1, 2, 3, 4, 5, 6, 7)
     best = [of(rows, spec)[-1]["best_epoch"] for spec in run.specs]
-    assert set(best) <= set(looks_of(120)) and not set(best) <= set(EPOCHS)
+    assert set(best) <= set(find_validation_checks(120)) and not set(best) <= set(EPOCHS)
 
 
 def test_rows_after_the_best_epoch_are_all_the_same(stopped) -> None:

@@ -7,9 +7,9 @@ import torch
 
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
-from vaegen_ray.training.build_sources import source_of
+from vaegen_ray.training.build_sources import build_source
 from vaegen_ray.training.mollification import Mollified
-from vaegen_ray.training.sources import Mixture, Repetitions
+from vaegen_ray.training.sources import Mixture, ShuffledEpochs
 
 N = 20
 
@@ -74,14 +74,14 @@ def first_pixels(images: torch.Tensor) -> list[int]:
 
 def test_more_real_images_are_repeated_as_a_whole():
     spec = TrialSpec(method="more_real", budget=3, n_train=N, batch_size=5, levels=256)
-    source = source_of(spec, numbered(3 * N))
+    source = build_source(spec, numbered(3 * N))
     assert sorted(first_pixels(source.images(0, 3 * N))) == list(range(3 * N))
     assert first_pixels(source.images(0, N)) != list(range(N))
 
 
 def test_the_validation_part_is_not_trained_on():
     spec = TrialSpec(method="early_stopping", validation_percent=20, n_train=N, batch_size=5, levels=256)
-    assert set(first_pixels(source_of(spec, numbered(N)).images(0, 10 * N))) == set(range(16))
+    assert set(first_pixels(build_source(spec, numbered(N)).images(0, 10 * N))) == set(range(16))
 
 
 def test_a_trial_opens_what_its_method_names():
@@ -92,7 +92,7 @@ def test_a_trial_opens_what_its_method_names():
             return torch.full((stop - start, 1, 8, 8), 200, dtype=torch.uint8).numpy()
 
     spec = TrialSpec(method="mix+mollify", stream=stream, real_percent=50, n_train=N, batch_size=5, levels=256)
-    source = source_of(spec, numbered(N), lambda asked: Bright())
+    source = build_source(spec, numbered(N), lambda asked: Bright())
     assert isinstance(source, Mollified)
     late = first_pixels(source.images(spec.steps * 5 // 2, spec.steps * 5 // 2 + 20))  # the noise is gone
     assert late.count(200) == 10 and len({value for value in late if value != 200}) >= 5
@@ -103,7 +103,7 @@ LENGTH, STD, LEVELS = 8000, 0.3, 256
 
 def mollified(levels: int = LEVELS, seed: int = 4, std: float = STD) -> Mollified:
     grey = torch.full((10, 1, 8, 8), levels // 2, dtype=torch.uint8)
-    return Mollified(Repetitions(grey, 0), levels=levels, std=std, positions=LENGTH, seed=seed)
+    return Mollified(ShuffledEpochs(grey, 0), levels=levels, std=std, positions=LENGTH, seed=seed)
 
 
 def test_the_variance_falls_evenly_to_zero_at_half_of_the_training():
@@ -133,7 +133,7 @@ def test_seeds_and_positions_have_noise_of_their_own():
 
 def test_binary_images_are_flipped_at_random_as_often_as_the_noise_crosses_the_middle():
     ones = torch.ones(10, 1, 8, 8, dtype=torch.uint8)
-    source = Mollified(Repetitions(ones, 0), levels=2, std=0.5, positions=10**9, seed=0)
+    source = Mollified(ShuffledEpochs(ones, 0), levels=2, std=0.5, positions=10**9, seed=0)
     images = source.images(0, 3000)
     assert set(images.flatten().tolist()) == {0, 1}
     assert images.double().mean() == pytest.approx(0.5 * (1 + math.erf(1 / math.sqrt(2))), abs=0.003)
@@ -141,5 +141,5 @@ def test_binary_images_are_flipped_at_random_as_often_as_the_noise_crosses_the_m
 
 def test_noise_leaves_the_training_set_alone():
     train = numbered(10)
-    Mollified(Repetitions(train, 0), levels=256, std=1.0, positions=100, seed=0).images(0, 10)
+    Mollified(ShuffledEpochs(train, 0), levels=256, std=1.0, positions=100, seed=0).images(0, 10)
     assert torch.equal(train, numbered(10))

@@ -15,11 +15,11 @@ from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import (
     Objective,
+    build_objective,
     log_densities,
     marginal_kl,
     mutual_information,
     negative_beta_elbo,
-    objective_of,
     overlap,
 )
 from vaegen_ray.training.trainer import Trainer
@@ -206,7 +206,7 @@ class ByWeights(torch.nn.Module):
 @pytest.mark.parametrize("regulariser", PARTS)
 def test_gradients_of_a_whole_objective_are_those_of_finite_differences(regulariser):
     """With respect to encoder and decoder; so nothing between the two is held constant."""
-    objective = objective_of(TrialSpec(regulariser=regulariser, n_train=60, batch_size=6))
+    objective = build_objective(TrialSpec(regulariser=regulariser, n_train=60, batch_size=6))
     module = ByWeights(Affine(), objective)
     x, noise, beta = normal(2, 6, 1, 1, 3, seed=2), normal(2, 6, 2, seed=3), torch.tensor([0.5, 3.0]).double()
 
@@ -227,14 +227,14 @@ def bundle(regulariser: str, betas: tuple[float, ...] = (0.1, 4.0)) -> tuple[VAE
 
 
 def test_the_rate_is_weighed_as_ever():
-    assert objective_of(TrialSpec()) is negative_beta_elbo
-    assert objective_of(TrialSpec(beta=0.1, regulariser="rate")) is negative_beta_elbo
+    assert build_objective(TrialSpec()) is negative_beta_elbo
+    assert build_objective(TrialSpec(beta=0.1, regulariser="rate")) is negative_beta_elbo
 
 
 @pytest.mark.parametrize("regulariser", PARTS)
 def test_an_objective_is_the_distortion_and_beta_times_its_part(regulariser):
     vae, specs, x, noise = bundle(regulariser)
-    objective, beta = objective_of(specs[0]), torch.tensor([spec.beta for spec in specs])
+    objective, beta = build_objective(specs[0]), torch.tensor([spec.beta for spec in specs])
     _, distortion = vae.rate_and_distortion(x, noise)
     posterior = vae.encode(x)
     z = posterior.sample(noise)
@@ -252,7 +252,7 @@ def test_an_objective_is_the_distortion_and_beta_times_its_part(regulariser):
 @pytest.mark.parametrize("regulariser", PARTS)
 def test_a_member_is_trained_by_its_own_images_alone(regulariser):
     vae, specs, x, noise = bundle(regulariser)
-    objective, beta = objective_of(specs[0]), torch.tensor([spec.beta for spec in specs])
+    objective, beta = build_objective(specs[0]), torch.tensor([spec.beta for spec in specs])
     together = objective(vae, x, noise, beta)
     for gradient in torch.autograd.grad(together[0], list(vae.parameters()), retain_graph=True):
         assert not gradient[1].any()
@@ -277,7 +277,7 @@ def test_the_part_that_is_removed_grows(train_images):
     for regulariser in PARTS:
         shape = {"nc": 16, "latent_per_mz": 4, "n_train": 90, "batch_size": 45, "learning_rate": 1e-2}
         specs = [TrialSpec(seed=s, epochs=150, evaluate_at=(150,), regulariser=regulariser, **shape) for s in (0, 1)]
-        trainer = Trainer(specs, train_images, objective=objective_of(specs[0]))
+        trainer = Trainer(specs, train_images, objective=build_objective(specs[0]))
         trainer.train(trainer.spec.steps)
         assert not trainer.failed
         with torch.no_grad():

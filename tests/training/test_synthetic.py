@@ -11,8 +11,8 @@ from vaegen_ray.data.images import ImageSet
 from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training import sources
-from vaegen_ray.training.build_sources import source_of
-from vaegen_ray.training.sources import Repetitions, Synthetic, permutation
+from vaegen_ray.training.build_sources import build_source
+from vaegen_ray.training.sources import ShuffledEpochs, Synthetic, permutation
 
 N = 13
 STREAM = StreamSpec(diffusion=DiffusionSpec(levels=256, image_shape=(1, 2, 2)), shard_size=20, batch_size=10)
@@ -187,7 +187,7 @@ def test_fresh_samples_are_those_after_the_samples_for_training() -> None:
         spec = TrialSpec(
             method="dmaapx", stream=STREAM, budget=budget, levels=256, image_shape=(1, 2, 2), n_train=N, batch_size=1
         )
-        source = source_of(spec, train, lambda stream: Numbered())
+        source = build_source(spec, train, lambda stream: Numbered())
         assert numbers(source.fresh(5)) == list(range(first, first + 5))
 
 
@@ -202,14 +202,17 @@ def test_a_trial_opens_its_own_stream_and_reads_as_much_as_its_budget() -> None:
     spec = TrialSpec(
         method="dmaapx", stream=STREAM, budget=2, levels=256, image_shape=(1, 2, 2), n_train=N, batch_size=1, seed=4
     )
-    budgeted, endless = source_of(spec, train, open_stream), source_of(replace(spec, budget=0), train, open_stream)
+    budgeted, endless = (
+        build_source(spec, train, open_stream),
+        build_source(replace(spec, budget=0), train, open_stream),
+    )
     assert opened == [STREAM, STREAM]
     assert numbers(budgeted.images(0, 6 * N)) == numbers(synthetic(2 * N).images(0, 6 * N))
     assert numbers(endless.images(0, 6 * N)) == list(range(6 * N))
-    assert isinstance(source_of(TrialSpec(), train, open_stream), Repetitions) and len(opened) == 2
+    assert isinstance(build_source(TrialSpec(), train, open_stream), ShuffledEpochs) and len(opened) == 2
 
 
 def test_samples_of_more_levels_are_rounded_for_a_trial_of_two() -> None:
     spec = TrialSpec(method="dmaapx", stream=STREAM, levels=2, image_shape=(1, 2, 2))
-    images = source_of(spec, torch.zeros(1, 1, 2, 2, dtype=torch.uint8), lambda stream: Numbered()).images(126, 131)
+    images = build_source(spec, torch.zeros(1, 1, 2, 2, dtype=torch.uint8), lambda stream: Numbered()).images(126, 131)
     assert images[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 1]  # the lowest byte of 126 .. 130

@@ -15,7 +15,7 @@ from vaegen_ray.spec.trial import TrialSpec
 KEPT = 15
 
 
-def split_of(change: str = "") -> Split:
+def find_split(change: str = "") -> Split:
     """Sixty training images; the last 15, or the one before them, or all test images, differ by ``change``."""
     train, test = (np.random.default_rng(n).integers(0, 2, (n, 1, 8, 8), dtype=np.uint8) for n in (60, 50))
     where = {"validation": train[-KEPT:], "training": train[-KEPT - 1 : -KEPT], "test": test, "": train[:0]}[change]
@@ -28,7 +28,7 @@ def trial(**fields) -> TrialSpec:
     return TrialSpec(**{**made, "validation": KEPT, **fields})
 
 
-def rows_of(split: Split, *specs: TrialSpec) -> tuple[BundleRun, list[dict]]:
+def build_rows(split: Split, *specs: TrialSpec) -> tuple[BundleRun, list[dict]]:
     run, rows = BundleRun(specs, split), []
     while not run.finished:
         run.advance(math.inf)
@@ -39,7 +39,7 @@ def rows_of(split: Split, *specs: TrialSpec) -> tuple[BundleRun, list[dict]]:
 @pytest.mark.parametrize("method", ["normal", "aug_tuned", "rha", "mollify"])
 def test_no_weight_depends_on_the_images_that_are_kept(method: str) -> None:
     usual, kept, trained = (
-        rows_of(split_of(change), trial(method=method)) for change in ("", "validation", "training")
+        build_rows(find_split(change), trial(method=method)) for change in ("", "validation", "training")
     )
     assert [row["elbo_test"] for row in kept[1]] == [row["elbo_test"] for row in usual[1]]
     assert all(a["elbo_validation"] != b["elbo_validation"] for a, b in zip(kept[1], usual[1], strict=True))
@@ -47,14 +47,14 @@ def test_no_weight_depends_on_the_images_that_are_kept(method: str) -> None:
 
 
 def test_nothing_but_test_columns_depends_on_the_test_images() -> None:
-    (_, usual), (_, other) = rows_of(split_of(), trial()), rows_of(split_of("test"), trial())
+    (_, usual), (_, other) = build_rows(find_split(), trial()), build_rows(find_split("test"), trial())
     assert [row["elbo_validation"] for row in usual] == [row["elbo_validation"] for row in other]
     assert [row["elbo_test"] for row in usual] != [row["elbo_test"] for row in other]
 
 
 def test_it_is_the_elbo_at_beta_one_of_every_member_at_every_evaluation() -> None:
-    split, specs = split_of(), [trial(), trial(seed=1, beta=2.0)]
-    run, rows = rows_of(split, *specs)
+    split, specs = find_split(), [trial(), trial(seed=1, beta=2.0)]
+    run, rows = build_rows(split, *specs)
     images = torch.from_numpy(split.train.images[-KEPT:])
     rate, distortion = rate_and_distortion(run.trainer.vae, specs, images, stream=ON_VALIDATION)
     for member, spec in enumerate(specs):
@@ -66,11 +66,11 @@ def test_it_is_the_elbo_at_beta_one_of_every_member_at_every_evaluation() -> Non
 
 
 def test_the_run_halts_after_every_evaluation_and_each_is_a_segment() -> None:
-    run, seen = BundleRun((trial(),), split_of()), []
+    run, seen = BundleRun((trial(),), find_split()), []
     while not run.finished:
         run.advance(math.inf)
         seen.append([(segment.first_epoch, segment.last_epoch) for segment in run.take_segments()])
     assert seen == [[(epoch, epoch)] for epoch in (1, 2, 4, 5, 6)]
-    plain = BundleRun((replace(trial(), validation=0),), split_of())
+    plain = BundleRun((replace(trial(), validation=0),), find_split())
     plain.advance(math.inf)
     assert plain.finished and plain.validation == [] and len(list(plain.take_segments())) == 4

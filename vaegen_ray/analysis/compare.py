@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from vaegen_ray.analysis.over_seeds import POINT
-from vaegen_ray.analysis.statistics import POSITIVE, NotEnoughRuns, by_seed, difference, interval_of
+from vaegen_ray.analysis.statistics import POSITIVE, NotEnoughRuns, by_seed, compute_interval, difference
 from vaegen_ray.errors import DataFormatError, SpecError
-from vaegen_ray.results.groups import VERSIONS, mixed, values_of, with_versions
+from vaegen_ray.results.groups import VERSIONS, find_values, mixed, with_versions
 from vaegen_ray.spec.trial import ADDED, TrialSpec
 
 OF_TRIAL = ("status", "failed_epoch", "params_z", "params_rest", "samples_digest")
@@ -74,7 +74,7 @@ def compare_rows(a: Side, b: Side, measured: Sequence[str], tolerance: float = 0
     found = [_differences(trials, name, name, tolerance) for name in OF_TRIAL]
     found += [_differences(metrics, name, name, tolerance) for name in measured]
     found += [_differences(part, "values", str(name), tolerance) for name, part in details.groupby("quantity")]
-    found += [_of_one_side(table, what) for table, what in ((metrics, "evaluation"), (details, "series"))]
+    found += [_count_one_side(table, what) for table, what in ((metrics, "evaluation"), (details, "series"))]
     return Rows(
         both=tuple(sorted(both)),
         only_a=tuple(sorted(ids_a - both)),
@@ -138,7 +138,7 @@ def _joined(
     return kept[0].merge(kept[1], on=list(keys), how="outer", suffixes=("_a", "_b"), indicator="side")
 
 
-def _of_one_side(joined: pd.DataFrame, what: str) -> dict[str, Any] | None:
+def _count_one_side(joined: pd.DataFrame, what: str) -> dict[str, Any] | None:
     """Rows that only one side has."""
     lone = joined[joined["side"] != "both"]
     if lone.empty:
@@ -152,7 +152,7 @@ def _differences(joined: pd.DataFrame, column: str, name: str, tolerance: float)
     rows = joined[joined["side"] == "both"]
     a, b = rows[f"{column}_a"], rows[f"{column}_b"]
     if column == "values":
-        found = [_of_series(x, y, tolerance) for x, y in zip(a, b, strict=True)]
+        found = [_compare_series(x, y, tolerance) for x, y in zip(a, b, strict=True)]
         differ = np.array([each is not None for each in found], dtype=bool)
         gaps, sizes = np.array([each or (0.0, 0.0) for each in found], dtype=float).reshape(-1, 2).T
     elif pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
@@ -187,7 +187,7 @@ def _unequal(x: np.ndarray, y: np.ndarray, tolerance: float) -> tuple[np.ndarray
     return ~same, gaps, sizes
 
 
-def _of_series(a: Any, b: Any, tolerance: float) -> tuple[float, float] | None:
+def _compare_series(a: Any, b: Any, tolerance: float) -> tuple[float, float] | None:
     """The largest difference between the places of two series that differ, and the larger of the numbers there; NaN
     where they cannot be compared, None where no place differs."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
@@ -220,7 +220,7 @@ def _check_alike(letter: str, points: dict[tuple, pd.DataFrame]) -> None:
     """Refuses points whose trials on one side differ in more than the seed: fields to ignore, or versions."""
     for rows in points.values():
         if fields := mixed(rows, ()):
-            differ = " and ".join(f"{name} ({values_of(rows, name)})" for name in fields)
+            differ = " and ".join(f"{name} ({find_values(rows, name)})" for name in fields)
             ignored = [name for name in fields if name not in VERSIONS]
             hint = f"ignore less than {', '.join(ignored)}" if ignored else "no telling which are to be compared"
             raise SpecError(
@@ -242,7 +242,7 @@ def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str) -> dict[str, Any]:
     mean_a, mean_b = float(of_a.mean()), float(of_b.mean())
     found |= {f"{name}_a": mean_a, f"{name}_b": mean_b, f"{name}_difference": mean_b - mean_a}
     with suppress(NotEnoughRuns):
-        found[f"{name}_difference"], found[f"{name}_low"], found[f"{name}_high"] = interval_of(statistic)
+        found[f"{name}_difference"], found[f"{name}_low"], found[f"{name}_high"] = compute_interval(statistic)
     return found
 
 

@@ -14,7 +14,7 @@ FEWEST = 10
 TREES = 300
 
 
-def points_of(rows: pd.DataFrame) -> pd.DataFrame:
+def find_points(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a point, in the order in which they ended: its columns, ``params_total``, the means over its seeds of
     ``elbo_validation`` and ``elbo_test``, and how many ``seeds`` it has.
 

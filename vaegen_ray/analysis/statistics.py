@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-from vaegen_ray.results.groups import mixed, values_of
+from vaegen_ray.results.groups import find_values, mixed
 
 LEVEL = 0.95
 """Probability that an interval covers the mean, if values of seeds are normal."""
@@ -133,7 +133,7 @@ def difference_interval(values: Sequence[float], against: Sequence[float]) -> In
     return _interval(float(x.mean() - y.mean()), both, freedom)
 
 
-def interval_of(statistic: Statistic) -> Interval:
+def compute_interval(statistic: Statistic) -> Interval:
     """The interval of a statistic: of the mean over seeds, or of the difference of two means.
 
     Raises:
@@ -151,7 +151,7 @@ def judge(statistic: Statistic) -> Judgement:
     Raises:
         NotEnoughRuns: fewer than two seeds.
     """
-    interval, claimed = interval_of(statistic), statistic.claimed
+    interval, claimed = compute_interval(statistic), statistic.claimed
     if claimed.low < interval.low and interval.high < claimed.high:
         return Judgement(HOLDS, f"the whole interval is {claimed}", interval)
     crossed = [end for end in (claimed.low, claimed.high) if interval.low <= end <= interval.high]
@@ -189,7 +189,7 @@ def by_seed(rows: pd.DataFrame, column: str, *axes: str, **where: object) -> pd.
         raise NotEnoughRuns(f"no finite {column} of {said}")
     places = rows.loc[wanted, keys]
     if fields := mixed(rows[wanted], axes):
-        differ = " and ".join(f"{name} ({values_of(rows[wanted], name)})" for name in fields)
+        differ = " and ".join(f"{name} ({find_values(rows[wanted], name)})" for name in fields)
         raise NotEnoughRuns(f"trials with {said} differ in {differ}, and no telling which are meant (see --where)")
     if places.duplicated().any():
         raise NotEnoughRuns(f"several trials of one seed with {said}, and no telling which is meant")

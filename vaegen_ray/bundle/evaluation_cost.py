@@ -10,7 +10,7 @@ from collections.abc import Callable
 from vaegen_ray.bundle.cost import Device, tested_images
 from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.models.layout import layers
-from vaegen_ray.spec.evaluation import Measures
+from vaegen_ray.spec.evaluation import EvaluationSettings
 from vaegen_ray.spec.trial import TrialSpec
 
 USUAL_STEPS = 400
@@ -30,7 +30,7 @@ LAUNCHES_BACK = 0.7
 
 
 def evaluation_seconds(bundle: Bundle, device: Device, epoch: int) -> dict[str, float]:
-    """Expected seconds of what is evaluated at an effective epoch, by name; ``elbo`` and the names of ``Measures``."""
+    """Expected seconds of the evaluations at an effective epoch, by name: ``elbo`` and the fields of the settings."""
     spec, members = bundle[0], len(bundle)
     tests = tested_images(spec)
     images = spec.n_train + tests + spec.validation + (tests if any(each.stream for each in bundle) else 0)
@@ -72,7 +72,7 @@ def _launches(spec: TrialSpec, device: Device, passes: float) -> float:
     return passes * LAUNCHES_BACK * len(layers(spec)) * device.layer_cost(spec).launch_seconds
 
 
-def _amortization(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _amortization(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.amortization
     assert settings is not None
     images, steps = min(settings.images, tested_images(spec)), min(settings.steps, USUAL_STEPS)
@@ -81,7 +81,7 @@ def _amortization(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return len(bundle) * images * passes * device.pass_seconds(spec) + _launches(spec, device, steps)
 
 
-def _robustness(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _robustness(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.robustness
     assert settings is not None
     attacks = min(settings.images, tested_images(spec)) * settings.restarts
@@ -89,7 +89,7 @@ def _robustness(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return len(bundle) * attacks * passes * device.pass_seconds(spec) + _launches(spec, device, passes)
 
 
-def _inference(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _inference(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.inference
     assert settings is not None
     mixtures = len(settings.self_consistent)
@@ -98,7 +98,7 @@ def _inference(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return trained + (1 + mixtures) * len(bundle) * tested_images(spec) * device.pass_seconds(spec)
 
 
-def _information(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _information(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.information
     assert settings is not None
     count = min(settings.images, spec.n_train)
@@ -109,7 +109,7 @@ def _information(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return len(bundle) * (pairs * pair_seconds + passes * device.pass_seconds(spec))
 
 
-def _representation(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _representation(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.representation
     assert settings is not None
     images = min(settings.images, tested_images(spec))
@@ -118,23 +118,23 @@ def _representation(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return len(bundle) * sets * each
 
 
-def _reconstruction(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _reconstruction(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     return len(bundle) * tested_images(bundle[0]) * device.pass_seconds(bundle[0])
 
 
-def _sample_quality(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _sample_quality(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     settings = wanted.sample_quality
     assert settings is not None
     return (len(bundle) + 1) * settings.images * INCEPTION_FLOPS / device.conv.flops_per_second
 
 
-def _smoothness(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _smoothness(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     settings = wanted.smoothness
     assert settings is not None
     return len(bundle) * settings.pairs * settings.points * device.pass_seconds(bundle[0])
 
 
-def _two_sample(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _two_sample(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.two_sample
     assert settings is not None
     seeds = len({each.seed for each in bundle})
@@ -143,14 +143,14 @@ def _two_sample(bundle: Bundle, device: Device, wanted: Measures) -> float:
     return seeds * passes * RESNET_FLOPS * pixels / device.conv.flops_per_second
 
 
-def _neighbours(bundle: Bundle, device: Device, wanted: Measures) -> float:
+def _neighbours(bundle: Bundle, device: Device, wanted: EvaluationSettings) -> float:
     spec, settings = bundle[0], wanted.neighbours
     assert settings is not None
     flops = 2 * min(settings.images, tested_images(spec)) * spec.n_train * spec.pixels
     return 2 * flops / device.linear.flops_per_second  # in float64, once for all members
 
 
-ESTIMATORS: dict[str, Callable[[Bundle, Device, Measures], float]] = {
+ESTIMATORS: dict[str, Callable[[Bundle, Device, EvaluationSettings], float]] = {
     "amortization": _amortization,
     "robustness": _robustness,
     "representation": _representation,
@@ -162,4 +162,4 @@ ESTIMATORS: dict[str, Callable[[Bundle, Device, Measures], float]] = {
     "inference": _inference,
     "neighbours": _neighbours,
 }
-"""Expected seconds of every evaluation of ``Measures``."""
+"""Expected seconds of every evaluation of ``EvaluationSettings``."""

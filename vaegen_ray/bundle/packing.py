@@ -89,10 +89,10 @@ def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] =
 
 def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
     """Expected seconds until the last of ``devices`` devices is done when the longest bundles start first."""
-    return last_end([seconds_of(bundle, device) for bundle in bundles], devices)
+    return last_end([compute_seconds(bundle, device) for bundle in bundles], devices)
 
 
-def seconds_of(bundle: Bundle, device: Device) -> float:
+def compute_seconds(bundle: Bundle, device: Device) -> float:
     """Expected seconds of a bundle's training."""
     return device.training_seconds(bundle[0], len(bundle))
 
@@ -157,4 +157,4 @@ def _split(groups: list[Bundle], parts: list[int]) -> list[Bundle]:
 
 
 def _order(bundle: Bundle, device: Device) -> tuple[float, str]:
-    return -seconds_of(bundle, device), bundle[0].trial_id
+    return -compute_seconds(bundle, device), bundle[0].trial_id

@@ -22,12 +22,12 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.evaluation.elbo import ON_VALIDATION, evaluate_elbo, rate_and_distortion
 from vaegen_ray.evaluation.evaluate import Data, measure
-from vaegen_ray.evaluation.result import Measured
+from vaegen_ray.evaluation.result import EvaluationResult
 from vaegen_ray.serialization import pack, unpack
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import TrialSpec, bundle_id
 from vaegen_ray.training.early_stopping import EarlyStopping
-from vaegen_ray.training.sources import StreamOf
+from vaegen_ray.training.sources import OpenStream
 from vaegen_ray.training.trainer import Trainer
 
 SEGMENTS = 4
@@ -57,7 +57,7 @@ class Outcome:
     failed_epoch: int | None
 
 
-def segments_of(epochs: tuple[int, ...], *, each: bool = False) -> list[tuple[int, ...]]:
+def split_epochs(epochs: tuple[int, ...], *, each: bool = False) -> list[tuple[int, ...]]:
     """Groups evaluation epochs into at most ``SEGMENTS`` runs of nearly equal length, or each by itself."""
     parts = len(epochs) if each else min(SEGMENTS, len(epochs))
     ends = [len(epochs) * i // parts for i in range(parts + 1)]
@@ -77,7 +77,7 @@ class BundleRun:
         split: training and test images.
         device: where to train.
         checkpoint: the bytes of ``checkpoint()`` of an earlier run of the same bundle, to go on from.
-        stream_of: opens the stream of members that train on samples.
+        open_stream: opens the stream of members that train on samples.
         save_every: keep the weights at evaluations whose epoch is a multiple of this; None: at the end alone.
 
     Raises:
@@ -91,14 +91,14 @@ class BundleRun:
         *,
         device: torch.device | str = "cpu",
         checkpoint: bytes | None = None,
-        stream_of: StreamOf | None = None,
+        open_stream: OpenStream | None = None,
         save_every: int | None = None,
     ) -> None:
         self.specs = list(specs)
         self.spec = specs[0]
         self.bundle_id = bundle_id(specs)
         real, test = (torch.from_numpy(part.images).to(device) for part in (split.train, split.test))
-        self.trainer = Trainer(self.specs, real, device=device, stream_of=stream_of)
+        self.trainer = Trainer(self.specs, real, device=device, open_stream=open_stream)
         self._data = Data(
             train=real[: self.spec.n_train],
             test=test,
@@ -189,7 +189,7 @@ class BundleRun:
 
         A segment counts as handed out when the next one is asked for: one whose writing failed is handed out again.
         """
-        groups = segments_of(self.spec.evaluate_at, each=self.spec.validation > 0)
+        groups = split_epochs(self.spec.evaluate_at, each=self.spec.validation > 0)
         while self._segments_taken < len(groups):
             epochs = groups[self._segments_taken]
             if epochs[-1] in self._due():
@@ -293,7 +293,7 @@ class BundleRun:
         self.evaluating = False
         self.evaluation_seconds += time.monotonic() - started
 
-    def _measured(self, epoch: int) -> tuple[list[dict[str, float]], list[Measured]]:
+    def _measured(self, epoch: int) -> tuple[list[dict[str, float]], list[EvaluationResult]]:
         """The ELBOs of each member, and what else is measured."""
         vae, data = self.trainer.vae, self._data
         elbos = evaluate_elbo(vae, self.specs, data.train, data.test, self._fresh_images())
@@ -303,7 +303,7 @@ class BundleRun:
                 row["elbo_validation"] = elbo
         return elbos, measure(vae, self.specs, data, epoch, self.trainer.sources, self.notes.append)
 
-    def _keep(self, member: int, epoch: int, elbos: dict[str, float], further: Measured) -> None:
+    def _keep(self, member: int, epoch: int, elbos: dict[str, float], further: EvaluationResult) -> None:
         keys = {"trial_id": self.specs[member].trial_id, "bundle_id": self.bundle_id, "effective_epoch": epoch}
         early = self._early_stopping.row(member)
         finite = {name: value for name, value in further.row.items() if math.isfinite(value)}

@@ -15,24 +15,24 @@ from vaegen_ray.claims.claim import MARGIN, Sides
 # Places
 
 
-def points_of(rows: pd.DataFrame, column: str, method: str) -> pd.DataFrame:
+def find_points(rows: pd.DataFrame, column: str, method: str) -> pd.DataFrame:
     """The pairs (nc, mz) at which a method has the column."""
     found = by_seed(rows, column, "nc", "mz", method=method)
     return found.index.to_frame(index=False)[["nc", "mz"]].drop_duplicates()
 
 
-def turn_of(rows: pd.DataFrame) -> float:
+def find_turn(rows: pd.DataFrame) -> float:
     """The nc at which mz grows: the one with the most mz; among equals the largest that leaves a larger nc."""
-    heights = points_of(rows, "elbo_test", "normal").groupby("nc").size()
+    heights = find_points(rows, "elbo_test", "normal").groupby("nc").size()
     if heights.max() < 2:
         raise NotEnoughRuns("no nc has two values of mz")
     turns = heights.index[heights == heights.max()]
     return float(max(turns[turns < heights.index.max()], default=turns.max()))
 
 
-def baseline_of(rows: pd.DataFrame) -> dict[str, object]:
+def find_baseline(rows: pd.DataFrame) -> dict[str, object]:
     """Where margins of the axes are from: the turn at the smallest mz (nc = 256, mz = 1 in the paper)."""
-    return {"nc": turn_of(rows), "mz": over_mz(rows, "elbo_test").columns.min()}
+    return {"nc": find_turn(rows), "mz": over_mz(rows, "elbo_test").columns.min()}
 
 
 # Tables: a row a seed, a column a place
@@ -40,12 +40,12 @@ def baseline_of(rows: pd.DataFrame) -> dict[str, object]:
 
 def over_mz(rows: pd.DataFrame, column: str, method: str = "normal") -> pd.DataFrame:
     """The values of a method at the turn, a column an mz."""
-    return table(rows, column, "mz", method=method, nc=turn_of(rows))
+    return table(rows, column, "mz", method=method, nc=find_turn(rows))
 
 
 def over_nc(rows: pd.DataFrame, column: str, method: str = "normal", *, widest: bool = False) -> pd.DataFrame:
     """The values of a method at the smallest mz, or the largest (``widest``), that has two nc; a column an nc."""
-    widths = points_of(rows, column, method).groupby("mz").size()
+    widths = find_points(rows, column, method).groupby("mz").size()
     with_two = widths.index[widths >= 2]
     if with_two.empty or (widest and len(with_two) < 2):
         raise NotEnoughRuns(f"two values of nc are needed at {'a larger and ' * widest}a small mz of {method}")
@@ -54,7 +54,7 @@ def over_nc(rows: pd.DataFrame, column: str, method: str = "normal", *, widest: 
 
 def first_stretch(rows: pd.DataFrame) -> pd.DataFrame:
     """Test ELBO along the first stretch of Figure 8's path: nc up to the turn, at the smallest mz."""
-    turn = turn_of(rows)
+    turn = find_turn(rows)
     return over_nc(rows[rows["nc"] <= turn], "elbo_test")
 
 

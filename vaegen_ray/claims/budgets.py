@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vaegen_ray.analysis.statistics import POSITIVE, NotEnoughRuns, by_seed
-from vaegen_ray.claims.claim import NATS, Claim, Results, Sides, same
+from vaegen_ray.claims.claim import NATS, Claim, Results, Sides, point_key
 
 ENDLESS = 0
 """The budget of samples that never come twice."""
@@ -47,7 +47,7 @@ def real_minus_synthetic(results: Results) -> Sides:
 _claim = partial(Claim, section="5.4, Figure 4 right", sweep="synthetic_budget", unit=NATS)
 SYNTHETIC_BUDGET = (
     _claim(
-        id="synthetic_budget/one", values=budget_one, claimed=same,
+        id="synthetic_budget/one", values=budget_one, claimed=point_key,
         statement="As many synthetic as real images (k = 1) match normal training in test ELBO.",
         statistic="test ELBO, DMaaPx with k = 1 minus normal training",
     ),
@@ -57,7 +57,7 @@ SYNTHETIC_BUDGET = (
         statistic="test ELBO of DMaaPx, largest k minus k = 1",
     ),
     _claim(
-        id="synthetic_budget/plateau", values=largest_budget(10), claimed=same, paper="k of about 10 suffices",
+        id="synthetic_budget/plateau", values=largest_budget(10), claimed=point_key, paper="k of about 10 suffices",
         statement="Ten times as many synthetic as real images suffice: from k = 10 on the test ELBO is on a plateau.",
         statistic="test ELBO of DMaaPx, largest k minus k = 10",
     ),

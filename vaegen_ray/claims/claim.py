@@ -99,7 +99,7 @@ class Claim:
         return Statistic(name=self.statistic, unit=self.unit, values=values, claimed=claimed, note=note)
 
 
-def margin_of(rows: pd.DataFrame, column: str = "generalization_gap", **where: object) -> float:
+def compute_margin(rows: pd.DataFrame, column: str = "generalization_gap", **where: object) -> float:
     """``MARGIN`` of the mean of normal training, of the trials with ``where``: column = value.
 
     Raises:
@@ -111,17 +111,17 @@ def margin_of(rows: pd.DataFrame, column: str = "generalization_gap", **where: o
     return MARGIN * mean
 
 
-def same(rows: pd.DataFrame, column: str = "generalization_gap", **where: object) -> Range:
+def point_key(rows: pd.DataFrame, column: str = "generalization_gap", **where: object) -> Range:
     """Within the margin on either side."""
-    margin = margin_of(rows, column, **where)
+    margin = compute_margin(rows, column, **where)
     return Range(-margin, margin, f"a tenth of normal training's {QUANTITIES[column].name}")
 
 
 def no_more(rows: pd.DataFrame, **where: Any) -> Range:
     """Below the margin, however far."""
-    return same(rows, **where)._replace(low=-math.inf)
+    return point_key(rows, **where)._replace(low=-math.inf)
 
 
 def no_less(rows: pd.DataFrame, **where: Any) -> Range:
     """Above the margin with a minus sign, however far."""
-    return same(rows, **where)._replace(high=math.inf)
+    return point_key(rows, **where)._replace(high=math.inf)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, Range, best_minus, by_seed, mean_interval, table
-from vaegen_ray.claims.claim import GAPS, NATS, QUANTITIES, Claim, Results, Sides, no_more, same
+from vaegen_ray.claims.claim import GAPS, NATS, QUANTITIES, Claim, Results, Sides, no_more, point_key
 from vaegen_ray.spec.method import method_name
 
 AUGMENTATIONS = ("aug_naive", "aug_tuned")
@@ -143,7 +143,7 @@ LATENT_SMOOTHNESS = (
 _mollified = partial(versus, sweep="mollification", section="B.6, Figure 14")
 MOLLIFICATION = (
     _mollified(
-        "elbo_test", "mollify", "normal", same, id="mollification/elbo_test/same",
+        "elbo_test", "mollify", "normal", point_key, id="mollification/elbo_test/same",
         statement="Aug.Mollify has a test ELBO like that of normal training.",
     ),
     _mollified(
@@ -155,7 +155,7 @@ MOLLIFICATION = (
         statement="Aug.Mollify has a smaller generalization gap than normal training.",
     ),
     _mollified(
-        "generalization_gap", "mollify", "dmaapx", same,
+        "generalization_gap", "mollify", "dmaapx", point_key,
         statement="Aug.Mollify and DMaaPx have similarly small generalization gaps.",
     ),
     _mollified(

@@ -17,7 +17,7 @@ MIXED = {"mix": False, "mix+aug_tuned": True}
 """Methods between them: whether they are augmented."""
 
 
-def of_mixtures(rows: pd.DataFrame) -> pd.DataFrame:
+def select_mixtures(rows: pd.DataFrame) -> pd.DataFrame:
     """The trials of mixtures, with ``percent`` of real data and ``augmented``."""
     if not {"method", "real_percent"} <= set(rows):
         raise NotEnoughRuns("the results have no column method or real_percent")
@@ -29,14 +29,14 @@ def of_mixtures(rows: pd.DataFrame) -> pd.DataFrame:
 
 def trend(column: str) -> Callable[[Results], Sides]:
     """Slope over the part of real data, for all of it, without augmentation."""
-    return lambda results: Sides(100 * slope(table(of_mixtures(results.last), column, "percent", augmented=False)))
+    return lambda results: Sides(100 * slope(table(select_mixtures(results.last), column, "percent", augmented=False)))
 
 
 def augmentation(column: str) -> Callable[[Results], Sides]:
     """With augmentation minus without, averaged over the percents that both have."""
 
     def values(results: Results) -> Sides:
-        rows = of_mixtures(results.last)
+        rows = select_mixtures(results.last)
         with_it, without = (table(rows, column, "percent", augmented=augmented) for augmented in (True, False))
         return Sides(minus(with_it, without).mean(axis=1))
 
@@ -47,7 +47,7 @@ def lead_of_dmaapx(column: str, sign: int) -> Callable[[Results], Sides]:
     """By how much DMaaPx alone is better than the best of all other mixtures; ``sign`` 1 where more is better."""
 
     def values(results: Results) -> Sides:
-        found = sign * by_seed(of_mixtures(results.last), column, "augmented", "percent")
+        found = sign * by_seed(select_mixtures(results.last), column, "augmented", "percent")
         wide = found.unstack(["augmented", "percent"]).dropna()
         if (False, 0) not in wide or wide.shape[1] < 2:
             raise NotEnoughRuns(f"{column} is needed of DMaaPx and of a mixture")

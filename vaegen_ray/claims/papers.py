@@ -18,12 +18,12 @@ SWEEPS: tuple[str, ...] = tuple(_PAPER_OF)
 """The sweeps that claims are judged by."""
 
 
-def paper_of(sweep: str) -> str:
+def find_paper(sweep: str) -> str:
     """The paper whose claims are judged by a sweep; ``ours`` for one that no paper has."""
     return _PAPER_OF.get(sweep, "ours")
 
 
-def claims_of(sweeps: Collection[str]) -> tuple[Claim, ...]:
+def find_claims(sweeps: Collection[str]) -> tuple[Claim, ...]:
     """All claims of the papers that have at least one of these sweeps: the others were not asked about."""
-    papers = {paper_of(sweep) for sweep in sweeps}
+    papers = {find_paper(sweep) for sweep in sweeps}
     return tuple(claim for paper in PAPERS if paper in papers for claim in PAPERS[paper])

@@ -13,7 +13,6 @@ from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, Range
 from vaegen_ray.claims.axes import (
     a_doubling,
     at_largest_mz,
-    baseline_of,
     below_largest_gap,
     benefit,
     benefit_everywhere,
@@ -21,6 +20,7 @@ from vaegen_ray.claims.axes import (
     best_minus_last,
     both_axes,
     fall,
+    find_baseline,
     first_stretch,
     largest_gap,
     over_mz,
@@ -28,7 +28,7 @@ from vaegen_ray.claims.axes import (
     rise,
     saturated,
 )
-from vaegen_ray.claims.claim import NATS, QUANTITIES, Claim, Sides, no_less, no_more, same
+from vaegen_ray.claims.claim import NATS, QUANTITIES, Claim, Sides, no_less, no_more, point_key
 
 NATS_DOUBLING = "nats an image a doubling"
 
@@ -37,10 +37,10 @@ def along(
     values: Callable[[pd.DataFrame], Sides], name: str, claimed: Range | Callable[..., Range], unit: str = NATS,
     sweep: str = "complexity_axes", **said: Any,
 ) -> Claim:  # fmt: skip
-    """A claim about a sweep over nc and mz, whose margin is taken at ``baseline_of``; ``said`` are further fields."""
+    """A claim about a sweep over nc and mz, whose margin is taken at ``find_baseline``; ``said`` are further fields."""
     return Claim(
         sweep=sweep, axes=("nc", "mz"), statistic=name, unit=unit, values=lambda results: values(results.last),
-        claimed=claimed if isinstance(claimed, Range) else lambda rows: claimed(rows, **baseline_of(rows)), **said,
+        claimed=claimed if isinstance(claimed, Range) else lambda rows: claimed(rows, **find_baseline(rows)), **said,
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ COMPLEXITY_AXES = (
     larger_mz("amortization_gap", FALLS + "generalization gap"),
     larger_mz("robustness_gap", "0.32 -> 0.04"),
     along(
-        saturated, "test ELBO of normal training, largest mz minus mz 16", same,
+        saturated, "test ELBO of normal training, largest mz minus mz 16", point_key,
         id="complexity_axes/elbo_test/saturated", section="5.5, Figure 7a",
         statement="From mz = 16 on the test ELBO of normal training stays at the same level.",
     ),
@@ -73,7 +73,7 @@ COMPLEXITY_AXES = (
         statement="What DMaaPx adds to the test ELBO shrinks as mz grows.",
     ),
     along(
-        at_largest_mz, "test ELBO at the largest mz, DMaaPx minus normal training", same,
+        at_largest_mz, "test ELBO at the largest mz, DMaaPx minus normal training", point_key,
         id="complexity_axes/benefit/gone", section="5.5, Figure 7a", paper="from mz = 16 on similar",
         statement="At the largest mz, DMaaPx and normal training have the same test ELBO.",
     ),

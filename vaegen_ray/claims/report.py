@@ -20,8 +20,8 @@ import pandas as pd
 
 from vaegen_ray.analysis.statistics import FAILS, TOO_FEW, VERDICTS, Interval, NotEnoughRuns, Statistic, judge
 from vaegen_ray.claims.claim import Claim, Results
-from vaegen_ray.claims.papers import CLAIMS, paper_of
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.claims.papers import CLAIMS, find_paper
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.results import groups
 from vaegen_ray.spec.method import OF_METHOD
 
@@ -116,18 +116,20 @@ def experiments(results: Results, axes: tuple[str, ...] = ()) -> dict[str, Resul
     differ = [name for name in groups.differing(last) if name in EXPERIMENT and name not in axes]
     parts = [part for _, part in last.groupby(differ, dropna=False)] if differ else [last]
     return {
-        settings_of(part, differ): Results(part, _of_trials(results.curves, part), _of_trials(results.details, part))
+        describe_settings(part, differ): Results(
+            part, _select_trials(results.curves, part), _select_trials(results.details, part)
+        )
         for part in parts
     }
 
 
-def _of_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def _select_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     if "trial_id" not in rows or "trial_id" not in trials:
         return rows.iloc[:0]
     return rows[rows["trial_id"].isin(trials["trial_id"])]
 
 
-def settings_of(rows: pd.DataFrame, differ: Sequence[str] = ()) -> str:
+def describe_settings(rows: pd.DataFrame, differ: Sequence[str] = ()) -> str:
     """What the trials of an experiment have in common, in words.
 
     Args:
@@ -155,7 +157,7 @@ def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of one experiment under a line that names it, in the order in which the experiments come first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        title = f"{row.claim.sweep}: {row.settings or 'no results'} ({paper_of(row.claim.sweep)})"
+        title = f"{row.claim.sweep}: {row.settings or 'no results'} ({find_paper(row.claim.sweep)})"
         groups.setdefault(title, []).append(row)
     return groups
 
@@ -199,7 +201,7 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], reasons: Mapping[
     reasons = reasons or {}
     ids = sorted({claim.id for claim in (*CLAIMS, *(row.claim for row in rows))})
     for unknown in sorted(set(reasons) - set(ids)):
-        raise SpecError(allowed("id of a claim with a reason", unknown, ids))
+        raise SpecError(not_one_of("id of a claim with a reason", unknown, ids))
     lines = ["# Claims", "", HEAD, "", *(f"- {name}: {value}" for name, value in facts.items()), "", _count(rows) + "."]
     for title, members in _groups(rows).items():
         lines += ["", f"## {no_tags(title)}", "", *TABLE_HEAD]

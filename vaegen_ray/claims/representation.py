@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, Range, by_seed, table
-from vaegen_ray.claims.claim import POINTS, Claim, Results, Sides, same
+from vaegen_ray.claims.claim import POINTS, Claim, Results, Sides, point_key
 from vaegen_ray.claims.methods import AUGMENTATIONS, versus
 from vaegen_ray.spec.method import method_name
 
@@ -102,7 +102,7 @@ DOWNSTREAM = (
         paper="16.087 -> 16.370 dB, with overlapping standard deviations",
     ),
     _table_11(
-        "fid", "dmaapx", "normal", partial(same, column="fid"),
+        "fid", "dmaapx", "normal", partial(point_key, column="fid"),
         statement="DMaaPx and normal training have samples of the same quality, measured by FID.",
         paper="219.256 -> 219.081",
     ),

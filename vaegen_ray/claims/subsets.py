@@ -8,13 +8,13 @@ from functools import partial
 import pandas as pd
 
 from vaegen_ray.analysis.statistics import NEGATIVE, POSITIVE, NotEnoughRuns, by_seed, slope, table
-from vaegen_ray.claims.claim import NATS, NATS_ALL, POINTS, Claim, Results, Sides, same
+from vaegen_ray.claims.claim import NATS, NATS_ALL, POINTS, Claim, Results, Sides, point_key
 
 CHANCE = 50.0
 """Two-sample accuracy, in percent, where real and synthetic images look alike."""
 
 
-def of_subsets(rows: pd.DataFrame) -> pd.DataFrame:
+def select_subsets(rows: pd.DataFrame) -> pd.DataFrame:
     """The DMaaPx trials, with the ``percent`` of D_train that their diffusion model was trained on."""
     if not {"method", "stream", "n_train"} <= set(rows):
         raise NotEnoughRuns("the results have no column method, stream or n_train")
@@ -34,7 +34,7 @@ def subset(column: str, percent: int | None) -> Callable[[Results], Sides]:
     """DMaaPx with a diffusion model of this percent of D_train, None for the largest, and normal training."""
 
     def values(results: Results) -> Sides:
-        found = by_seed(of_subsets(results.last), column, "percent").unstack()
+        found = by_seed(select_subsets(results.last), column, "percent").unstack()
         at = found.columns.max() if percent is None else percent
         if at not in found:
             there = ", ".join(f"{p:g}" for p in found)
@@ -47,12 +47,12 @@ def subset(column: str, percent: int | None) -> Callable[[Results], Sides]:
 def trend(column: str) -> Callable[[Results], Sides]:
     """Slope over the part of D_train, for all of it."""
     scale = 100 if column.endswith("accuracy") else 1  # accuracies in percent
-    return lambda results: Sides(100 * scale * slope(table(of_subsets(results.last), column, "percent")))
+    return lambda results: Sides(100 * scale * slope(table(select_subsets(results.last), column, "percent")))
 
 
 def diminishing(results: Results) -> Sides:
     """Rise of the test ELBO for each further percent of D_train, from 30 to 70 % minus from 70 % to the largest."""
-    found = table(of_subsets(results.last), "elbo_test", "percent")
+    found = table(select_subsets(results.last), "elbo_test", "percent")
     top = found.columns.max()
     if not {30, 70} <= set(found) or top <= 70:
         there = ", ".join(f"{p:g}" for p in found)
@@ -62,7 +62,7 @@ def diminishing(results: Results) -> Sides:
 
 def above_chance(results: Results) -> Sides:
     """The lowest two-sample accuracy over all diffusion models, minus 50 %."""
-    found = 100 * by_seed(of_subsets(results.last), "two_sample_accuracy", "percent").unstack().dropna()
+    found = 100 * by_seed(select_subsets(results.last), "two_sample_accuracy", "percent").unstack().dropna()
     return Sides(found.min(axis=1) - CHANCE)
 
 
@@ -72,7 +72,7 @@ DIFFUSION_SUBSETS = (
         id="diffusion_subsets/elbo_test/30",
         statement="With a diffusion model of 30 % of the data, DMaaPx matches normal training on all of it.",
         statistic="test ELBO, DMaaPx with 30 % minus normal training", unit=NATS,
-        values=subset("elbo_test", 30), claimed=same,
+        values=subset("elbo_test", 30), claimed=point_key,
     ),
     _claim(
         id="diffusion_subsets/generalization_gap/30",

@@ -67,14 +67,14 @@ def decline_of_optimal(results: Results, part: float) -> Sides:
     return Sides(ours - part * theirs, note=f"means {ours.mean():.4g} and {theirs.mean():.4g}")
 
 
-def claim_of(values: Callable[[Results], Sides], name: str, claimed: Any = POSITIVE, **said: Any) -> Claim:
+def build_claim(values: Callable[[Results], Sides], name: str, claimed: Any = POSITIVE, **said: Any) -> Claim:
     """A claim of this paper; ``said`` are further fields of it."""
     return Claim(sweep="inference_gap", statistic=name, unit=NATS, values=values, claimed=claimed, **said)
 
 
 def at_end(ours: str, theirs: str, **said: Any) -> Claim:
     """One way to infer has a higher test ELBO than another at the end."""
-    return claim_of(
+    return build_claim(
         lambda results: Sides(*(by_seed(results.last, column, method="normal") for column in (ours, theirs))),
         f"test ELBO at the last epoch, {NAMES[ours]} minus {NAMES[theirs]}", **said,
     )  # fmt: skip
@@ -82,25 +82,25 @@ def at_end(ours: str, theirs: str, **said: Any) -> Claim:
 
 def always(ours: str, theirs: str, **said: Any) -> Claim:
     """One way to infer has a higher test ELBO than another at every epoch."""
-    return claim_of(
+    return build_claim(
         lambda results: Sides(minus(*over_epochs(results, ours, theirs)).min(axis=1)),
         f"test ELBO, {NAMES[ours]} minus {NAMES[theirs]}, at the epoch where that is least", **said,
     )  # fmt: skip
 
 
 OVERFITTING = (
-    claim_of(
+    build_claim(
         lambda results: Sides(largest_rise(-over_epochs(results, "elbo_train")[0])),
         "training ELBO, largest fall from an epoch to a later one", no_more,
         id="inference_gap/train/throughout", section="2.2, Figure 1a",
         statement="The training BPD falls throughout the training,",
     ),
-    claim_of(
+    build_claim(
         train_while_test_falls, "training ELBO, last epoch minus the epoch with the best test ELBO",
         id="inference_gap/train/late", section="2.2, Figure 1a",
         statement="also after the epoch with the best test BPD.",
     ),
-    claim_of(
+    build_claim(
         lambda results: Sides(decline(over_epochs(results, AMORTIZED)[0])),
         "test ELBO, amortized inference, best epoch minus last epoch",
         id="inference_gap/amortized/overfits", section="2.2, Figure 1a",
@@ -114,13 +114,13 @@ OVERFITTING = (
         OPTIMAL, AMORTIZED, id="inference_gap/optimal/always", section="2.2, Figure 1b",
         statement="and at every epoch.",
     ),
-    claim_of(
+    build_claim(
         lambda results: decline_of_optimal(results, MARGIN),
         "test ELBO, best epoch minus last epoch, optimal inference minus a tenth of amortized inference", NEGATIVE,
         id="inference_gap/optimal/stable", section="2.2, Figure 1b",
         statement="With optimal inference the test BPD is stable: overfitting of the model itself is negligible.",
     ),
-    claim_of(
+    build_claim(
         lambda results: decline_of_optimal(results, HALF),
         "test ELBO, best epoch minus last epoch, optimal inference minus half of amortized inference", NEGATIVE,
         id="inference_gap/optimal/dominates", section="2.2, 5",

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.reasons and not options.markdown:
         raise SpecError("--reasons are for the page that --markdown writes (see --help)")
-    results, notes = claims.results_of(Storage.open(options.storage, create=False), options.where)
+    results, notes = claims.load_results(Storage.open(options.storage, create=False), options.where)
     for note in notes:
         print(note, file=sys.stderr)
     if not options.markdown:

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{letter}       {side.where}: {len(side.trials)} trials, {len(side.metrics)} evaluations")
     print(f"trials  {len(rows.both)} in both, {len(rows.only_a)} in A alone, {len(rows.only_b)} in B alone")
     if rows.both:
-        print(_of_rows(rows, options.tolerance))
+        print(_compare_rows(rows, options.tolerance))
     if rows.equal:
         return EQUAL
     if empty := [letter for letter, side in (("A", a), ("B", b)) if side.last.empty]:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         apart = ", ".join(separating(a, b)) or "no field alone"
         print(f"points  none that both have; A and B have nothing in common in {apart} (see --ignore)")
     else:
-        print(_of_points(points, fields, metrics))
+        print(_compare_points(points, fields, metrics))
     return DIFFERENT
 
 
@@ -101,7 +101,7 @@ def _side(location: str, name: str) -> "Side":
     return Side(storage.where(sweep), results.trials, results.metrics, details, results.last())
 
 
-def _of_rows(rows: "Rows", tolerance: float) -> str:
+def _compare_rows(rows: "Rows", tolerance: float) -> str:
     how = f"within {tolerance:g} of the larger number" if tolerance else "to the bit"
     if rows.differences.empty:
         return f"rows    of the trials in both are equal, {how} ({rows.evaluations} evaluations)"
@@ -115,9 +115,9 @@ def _of_rows(rows: "Rows", tolerance: float) -> str:
     return f"rows    of the trials in both differ (compared {how}):\n{fitted(lines)}"
 
 
-def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, ...]") -> str:
+def _compare_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, ...]") -> str:
     """What is apart at the points that both have, and how often B is higher."""
-    from vaegen_ray.cli.shown import columns_of, plus_minus, rows_of
+    from vaegen_ray.cli.shown import build_rows, find_columns, plus_minus
 
     gaps = points[[f"{name}_difference" for name in metrics]].set_axis(list(metrics), axis=1)
     lacking = [name for name in metrics if gaps[name].isna().all()]
@@ -128,7 +128,7 @@ def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, .
         means = ", with equal means of the same seeds" if metrics else ""
         return "\n".join([f"points  {len(points)} that both have{means}", *notes])
     said = [f"points  {len(points)} that both have, {int(apart.sum())} with means that differ"]
-    specifications = columns_of(points, fields)
+    specifications = find_columns(points, fields)
     points = points[apart]
     columns = {
         name: [word for word, shown in zip(words, apart, strict=True) if shown]
@@ -149,7 +149,7 @@ def _of_points(points: "pd.DataFrame", fields: list[str], metrics: "tuple[str, .
         undecided = int(gaps.notna().sum()) - int(higher.sum()) - int(lower.sum())
         said.append(f"{name}: B is higher at {higher.sum()}, lower at {lower.sum()}, undecided at {undecided}")
     said.insert(1, "B - A, mean ± half of its 95 % interval over seeds; *: without 0")
-    return "\n".join([*said[:2], fitted(rows_of(columns)), *said[2:], *notes])
+    return "\n".join([*said[:2], fitted(build_rows(columns)), *said[2:], *notes])
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from vaegen_ray.cli.completers import figure_names, sweep_names
 from vaegen_ray.cli.parts import Commands, add_results_storage, add_where, command, completes
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 
 
 def add(commands: Commands) -> None:
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.figures import FIGURES
 
     if options.name not in FIGURES:
-        raise SpecError(allowed("figure", options.name, sorted(FIGURES)))
+        raise SpecError(not_one_of("figure", options.name, sorted(FIGURES)))
     from vaegen_ray.reports.figures import draw_figures
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import SweepStore

@@ -77,17 +77,17 @@ def run(options: argparse.Namespace) -> int:
     from vaegen_ray.results.storage import Storage
     from vaegen_ray.results.store import safe_name
 
-    kind = _format(options, export.format_of)
+    kind = _format(options, export.find_format)
     storage = Storage.open(options.storage, create=False)
     sweep = safe_name("the name of a sweep", options.sweep)
     if options.sql is None:
-        _put(options, kind, *_of_groups(options, storage, sweep))
+        _put(options, kind, *_show_groups(options, storage, sweep))
         return 0
     from vaegen_ray.cli import shown
     from vaegen_ray.results import sql
 
     with sql.asked(options.sql, *_tables(storage, sweep), options.sql_memory) as rows:
-        _put(options, kind, rows, lambda: shown.of_query(rows))
+        _put(options, kind, rows, lambda: shown.show_query(rows))
     return 0
 
 
@@ -101,7 +101,7 @@ def _tables(storage: "Storage", sweep: str) -> "tuple[Results, pd.DataFrame]":
     return results, details
 
 
-def _of_groups(options: argparse.Namespace, storage: "Storage", sweep: str) -> "tuple[Rows, Callable[[], Shown]]":
+def _show_groups(options: argparse.Namespace, storage: "Storage", sweep: str) -> "tuple[Rows, Callable[[], Shown]]":
     """The groups of trials, as rows and as they are shown."""
     from vaegen_ray.results import export, query
     from vaegen_ray.results.groups import none_selected, selected
@@ -121,7 +121,7 @@ def _of_groups(options: argparse.Namespace, storage: "Storage", sweep: str) -> "
         raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
     frame, words, more = _groups(options, results.lean())
     _say([*notes, *more])
-    return export.of_frame(frame), lambda: words
+    return export.stream_frame(frame), lambda: words
 
 
 def _put(options: argparse.Namespace, kind: str, rows: "Rows", words: "Callable[[], Shown]") -> None:
@@ -171,13 +171,13 @@ def _groups(options: argparse.Namespace, results: "Results") -> "tuple[pd.DataFr
     _check_columns("--by", keys, rows)
     if not options.by and not options.metrics:
         groups = over_seeds.extremes(rows, keys)
-        return groups, shown.of_extremes(groups, keys), notes
+        return groups, shown.show_extremes(groups, keys), notes
     metrics = list(options.metrics or over_seeds.METRICS)
     _check_columns("--metrics", metrics, rows, numbers=True)
     if both := [name for name in metrics if name in keys]:
         raise SpecError(f"--metrics must be other columns than those of --by; got {', '.join(both)} in both")
     groups = over_seeds.intervals(rows, keys, metrics)
-    return groups, shown.of_intervals(groups, keys, metrics), notes + shown.notes_of(groups, rows, keys, metrics)
+    return groups, shown.show_intervals(groups, keys, metrics), notes + shown.build_notes(groups, rows, keys, metrics)
 
 
 def _evaluations(results: "Results", epoch: str | float) -> "tuple[pd.DataFrame, list[str]]":

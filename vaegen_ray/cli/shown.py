@@ -43,19 +43,19 @@ class Shown:
         return above + "\n".join(lines) + "\n"
 
 
-def of_extremes(groups: pd.DataFrame, keys: Sequence[str]) -> Shown:
+def show_extremes(groups: pd.DataFrame, keys: Sequence[str]) -> Shown:
     """Groups with means and ranges (``over_seeds.extremes``)."""
-    columns = columns_of(groups, keys)
+    columns = find_columns(groups, keys)
     for name in groups.columns.drop(list(keys)):
         form = {"seeds": "{}", "params_total": "{:,.0f}"}.get(name, "{:.2f}")
         columns[name] = ["-" if pd.isna(value) else form.format(value) for value in groups[name]]
-    return Shown(rows_of(columns))
+    return Shown(build_rows(columns))
 
 
-def of_intervals(groups: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Shown:
+def show_intervals(groups: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Shown:
     """Groups with intervals (``over_seeds.intervals``), as mean ± half of the interval. A metric that not all seeds of
     a group have says how many: (2)."""
-    columns = columns_of(groups, keys)
+    columns = find_columns(groups, keys)
     same = [name for name, words in columns.items() if len(groups) > 1 and len(set(words)) == 1]
     above = tuple(f"{name} {columns.pop(name)[0]}" for name in same)
     if "epochs" in columns and not groups[[name for name in keys if name != "evaluate_at"]].duplicated().any():
@@ -69,10 +69,10 @@ def of_intervals(groups: pd.DataFrame, keys: Sequence[str], metrics: Sequence[st
         counts = zip(groups[f"{name}_seeds"], groups["seeds"], strict=True)
         said = [f" ({n})" if 0 < n < of else "" for n, of in counts]
         columns[name] = [cell + count for cell, count in zip(cells, said, strict=True)]
-    return Shown(rows_of(columns), above)
+    return Shown(build_rows(columns), above)
 
 
-def notes_of(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> list[str]:
+def build_notes(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> list[str]:
     """What must be known to read groups with intervals."""
     seeds = groups[[f"{name}_seeds" for name in metrics]].set_axis(list(metrics), axis=1)
     notes = ["mean ± half of its 95 % interval over seeds (Student's t)"] if (seeds > 1).any(axis=None) else []
@@ -88,7 +88,7 @@ def notes_of(groups: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str], metr
     return notes
 
 
-def of_query(rows: Any) -> Shown:
+def show_query(rows: Any) -> Shown:
     """The rows of a query (``results.export.Rows``).
 
     Raises:
@@ -119,11 +119,11 @@ def plus_minus(means: Sequence[float], halves: Sequence[float]) -> list[str]:
     return cells
 
 
-def rows_of(columns: dict[str, list[str]]) -> list[list[str]]:
+def build_rows(columns: dict[str, list[str]]) -> list[list[str]]:
     return [list(columns), *map(list, zip(*columns.values(), strict=True))]
 
 
-def columns_of(groups: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[str]]:
+def find_columns(groups: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[str]]:
     """Words of the columns that tell groups apart. Of a specification in JSON the parts that differ."""
     columns: dict[str, list[str]] = {}
     for name in keys:

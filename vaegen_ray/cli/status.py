@@ -57,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _look(options: argparse.Namespace, storage: "Storage", before: str) -> None:
     """Reads the files and says what they say, and below it what could not be read."""
-    from vaegen_ray.results.status import status_of, statuses
+    from vaegen_ray.results.status import load_status, statuses
 
-    found = [status_of(storage, options.sweep)] if options.sweep else statuses(storage)
+    found = [load_status(storage, options.sweep)] if options.sweep else statuses(storage)
     print(f"{before}{_said(options, found, storage)}", flush=True)
     for note in (note for each in found for note in each.notes):
         print(printable(note), file=sys.stderr)

@@ -66,7 +66,7 @@ def _say(error: Exception) -> None:
     set_props("problem", {"children": said})
 
 
-def of_address(pathname: str | None) -> tuple[str, str]:
+def parse_address(pathname: str | None) -> tuple[str, str]:
     """The sweep and the view of an address; two empty words for all others."""
     match = ADDRESS.fullmatch(_path(pathname))
     return (unquote(match[1]), match[2] or "") if match else ("", "")
@@ -78,7 +78,7 @@ def _path(pathname: str | None) -> str:
 
 
 def _seen(sweeps: Sweeps, pathname: str) -> Seen:
-    return sweeps[of_address(pathname)[0]].seen()
+    return sweeps[parse_address(pathname)[0]].seen()
 
 
 def _pages(app: Dash, sweeps: Sweeps, streams: pools.Pools) -> None:
@@ -89,7 +89,7 @@ def _pages(app: Dash, sweeps: Sweeps, streams: pools.Pools) -> None:
         State("chosen", "data"),
     )
     def page(pathname: str, chosen: list[str] | None) -> tuple[Any, str]:
-        name, view = of_address(pathname)
+        name, view = parse_address(pathname)
         if name:
             watched = sweeps[name]
             seen = watched.seen()
@@ -167,7 +167,7 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
         State("paper-shown", "data"),
     )
     def paper(_: int, pathname: str, shown: str | None) -> tuple[Any, Any]:
-        watched = sweeps[of_address(pathname)[0]]
+        watched = sweeps[parse_address(pathname)[0]]
         try:
             watched.figures.get()
             made = views.paper(watched, watched.seen())
@@ -202,7 +202,7 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
         prevent_initial_call=True,
     )
     def curves(_: str, text: str | None, quantity: str, chosen: list[str], pathname: str) -> tuple[Any, Any, str]:
-        watched = sweeps[of_address(pathname)[0]]
+        watched = sweeps[parse_address(pathname)[0]]
         try:
             return views.curves(watched, watched.seen(), text or "", quantity, chosen)
         except SpecError as error:
@@ -286,7 +286,9 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
         if not clicks:
             return no_update
         data = views.csv(_seen(sweeps, pathname), text or "", (sort[0], sort[1]))
-        return no_update if data is None else dcc.send_string(data, f"{of_address(pathname)[0]}.csv", type="text/csv")
+        return (
+            no_update if data is None else dcc.send_string(data, f"{parse_address(pathname)[0]}.csv", type="text/csv")
+        )
 
     @app.callback(
         Output("failed", "children"), Input("version", "data"), State("url", "pathname"), prevent_initial_call=True

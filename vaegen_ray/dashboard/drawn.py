@@ -18,7 +18,7 @@ from vaegen_ray import figures
 from vaegen_ray.dashboard import watch
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures.style import to_bytes
-from vaegen_ray.reports.figures import tables_of
+from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results.query import Results
 from vaegen_ray.results.schema import COMPLETED
 from vaegen_ray.results.store import SweepStore
@@ -63,7 +63,7 @@ class PaperFigures:
     ) -> None:
         self._store, self._seen, self._curves = store, seen, curves
         self._took = 0.0
-        self._kept = watch.Kept(self._draw)
+        self._kept = watch.CachedRead(self._draw)
 
     @property
     def last(self) -> Drawn | None:
@@ -106,4 +106,4 @@ class PaperFigures:
         trials = seen.look.trials
         completed = trials["trial_id"][trials["status"] == COMPLETED]
         metrics = self._curves(completed) if "curves" in reads else seen.look.last
-        return tables_of(self._store, reads, results=Results(trials, metrics, ()))
+        return load_tables(self._store, reads, results=Results(trials, metrics, ()))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from vaegen_ray.dashboard.pages import moment
-from vaegen_ray.dashboard.watch import Heard, Kept
+from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.results.shards import open_stream, streams
 from vaegen_ray.results.status import SILENT_SECONDS, number, text
@@ -18,8 +18,8 @@ class Pools:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._heard: defaultdict[str, Heard] = defaultdict(Heard)
-        self._kept = Kept(self._read)
+        self._heard: defaultdict[str, HeartbeatMonitor] = defaultdict(HeartbeatMonitor)
+        self._kept = CachedRead(self._read)
 
     def lines(self, only: tuple[str, ...] | None = None) -> list[list[str]]:
         """A row of words a stream of samples: ``HEADS``.

@@ -17,7 +17,7 @@ from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.drawn import PaperFigures
 from vaegen_ray.dashboard.seen import Declared, Seen
-from vaegen_ray.dashboard.watch import Heard, Kept
+from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError, nearest
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.results import status as of
@@ -40,11 +40,11 @@ class WatchedSweep:
     def __init__(self, storage: Storage, name: str) -> None:
         self.store = SweepStore(storage, name)
         self._live = LiveSweep(storage, name)
-        self._heard = Heard()
+        self._heard = HeartbeatMonitor()
         self._declaration: tuple[Any, dict[str, Any] | None, Declared, list[str]] = (None, None, Declared(), [])
         self._rows: tuple[Any, pd.DataFrame, list[str]] = (None, pd.DataFrame(), [])
         self._notes: tuple[Any, list[dict[str, Any]]] = (None, [])
-        self.kept = Kept(self._read)
+        self.kept = CachedRead(self._read)
         self.figures = PaperFigures(self.store, self.seen, self.curves)
 
     def seen(self) -> Seen:
@@ -129,7 +129,7 @@ class Sweeps:
         self.storage = storage
         self._watched: dict[str, WatchedSweep] = {}
         self._lock = threading.Lock()
-        self._names = Kept(self._list)
+        self._names = CachedRead(self._list)
 
     def names(self) -> list[str]:
         """All sweeps, those that were put aside last."""

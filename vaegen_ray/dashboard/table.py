@@ -10,7 +10,7 @@ import re
 import pandas as pd
 
 from vaegen_ray.dashboard.columns import is_number
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 
 CONDITION = re.compile(r"(\w+)(>=|<=|!=|=|>|<)(.*)")
 COMPARE = {
@@ -47,7 +47,7 @@ def filtered(rows: pd.DataFrame, text: str) -> pd.DataFrame:
 def _holds(rows: pd.DataFrame, name: str, sign: str, wanted: str) -> pd.Series:
     if name not in rows:
         likely = [column for column in rows if name in column] or ["nc", "mz", "method", "seed", "status", "elbo_test"]
-        raise SpecError(allowed("a column of the filter", name, likely[:8]))
+        raise SpecError(not_one_of("a column of the filter", name, likely[:8]))
     if not is_number(rows[name]):
         if sign not in ("=", "!="):
             raise SpecError(f"{name} is a text, which has = and != alone; got {name}{sign}{wanted}")

@@ -22,7 +22,7 @@ READERS = threading.BoundedSemaphore(8)
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class CachedRead(Generic[T]):
     """What ``read`` gave last; may be used by several threads, of which one reads at a time."""
 
     def __init__(self, read: Callable[[], T]) -> None:
@@ -82,7 +82,7 @@ class Kept(Generic[T]):
                 reading.set_result(self._known[0])
 
 
-class Heard:
+class HeartbeatMonitor:
     """The heartbeats of somebody on another machine."""
 
     def __init__(self) -> None:

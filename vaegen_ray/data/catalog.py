@@ -16,7 +16,7 @@ from vaegen_ray.data import loaders, published
 from vaegen_ray.data.images import ImageSet, Split, Subset
 from vaegen_ray.data.splits import check_split, split_indices
 from vaegen_ray.data.tetrominoes import Bins, cached
-from vaegen_ray.errors import DataFormatError, SpecError, allowed
+from vaegen_ray.errors import DataFormatError, SpecError, not_one_of
 from vaegen_ray.paths import expanded
 
 
@@ -224,7 +224,7 @@ def info(name: str) -> DatasetInfo:
         SpecError: there is none of this name; lists those that there are.
     """
     if name not in CATALOG:
-        raise SpecError(allowed("dataset", name, CATALOG))
+        raise SpecError(not_one_of("dataset", name, CATALOG))
     return CATALOG[name]
 
 
@@ -236,7 +236,7 @@ def check(name: str, levels: int | None = None, n_train: int | None = None, spli
     """
     entry = info(name)
     if levels is not None and levels not in entry.levels:
-        raise SpecError(allowed(f"levels of {name}", levels, entry.levels))
+        raise SpecError(not_one_of(f"levels of {name}", levels, entry.levels))
     if entry.bins is not None:
         check_split(split or "random", entry.n_train if n_train is None else n_train, entry.bins.images)
         return entry

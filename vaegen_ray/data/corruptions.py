@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 
+from vaegen_ray.checks import check_int
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import ImageSet
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, not_one_of
 from vaegen_ray.paths import expanded
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.spec.diffusion import whole
 
 CIFAR10_C = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
@@ -88,7 +88,7 @@ A rule draws the numbers of image i after those of image i - 1. The order is par
 end."""
 
 
-def corruptions_of(dataset: str) -> tuple[str, ...]:
+def list_corruptions(dataset: str) -> tuple[str, ...]:
     """The names of the corruptions of a data set's test set.
 
     Raises:
@@ -104,8 +104,8 @@ def corrupted(images: ImageSet, name: str, severity: int) -> ImageSet:
         SpecError: there is no such corruption, or the severity is not 1 to 5.
     """
     if name not in OWN:
-        raise SpecError(allowed("corruption", name, OWN))
-    whole("severity of a corruption", severity, 1, SEVERITIES)
+        raise SpecError(not_one_of("corruption", name, OWN))
+    check_int("severity of a corruption", severity, 1, SEVERITIES)
     stream = SEVERITIES * list(OWN).index(name) + severity
     generator = np.random.Generator(np.random.PCG64(stream_seed(0, "corruption", stream)))
     top = images.levels - 1
@@ -131,7 +131,7 @@ def load_corrupted(
         DataFormatError: a file is not what it should be.
     """
     entry = catalog.info(dataset)
-    whole("severity of a corruption", severity, 1, SEVERITIES)
+    check_int("severity of a corruption", severity, 1, SEVERITIES)
     sets: dict[str, ImageSet]
     if dataset == "cifar10":
         folder = (catalog.data_dir() if data_dir is None else expanded(data_dir)) / CIFAR10_C_FOLDER

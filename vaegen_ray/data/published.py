@@ -23,7 +23,7 @@ import numpy as np
 
 from vaegen_ray.data.loaders import Arrays, _damaged, _files, _length, _read, _short, find
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, allowed
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, not_one_of
 
 NORB_PAIRS = 24_300
 """Pairs of images in each of the two sets."""
@@ -147,7 +147,7 @@ def shapes3d(root: Path, download: bool, n_train: int | None, image_size: int) -
 
 def _check_size(name: str, image_size: int, sizes: tuple[int, ...]) -> None:
     if image_size not in sizes:
-        raise SpecError(allowed(f"image_size of {name}", image_size, sizes))
+        raise SpecError(not_one_of(f"image_size of {name}", image_size, sizes))
 
 
 def _averaged(images: np.ndarray, size: int) -> np.ndarray:

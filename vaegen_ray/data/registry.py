@@ -21,7 +21,7 @@ import numpy as np
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
 from vaegen_ray.data.loaders import Arrays
 from vaegen_ray.data.splits import fixed_order
-from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, VaegenError, allowed
+from vaegen_ray.errors import DataFormatError, DataMissingError, SpecError, VaegenError, not_one_of
 from vaegen_ray.spec.architecture import check_name
 from vaegen_ray.spec.trial import LIKELIHOODS
 
@@ -59,7 +59,7 @@ def register_dataset(
     """
     check_name("a data set", name)
     arrays = _load(name, load, levels)
-    entry = entry_of(name, arrays, levels, title, default_levels, likelihood, image_size)
+    entry = build_entry(name, arrays, levels, title, default_levels, likelihood, image_size)
     entry = replace(
         entry,
         read=partial(_same_again, name, load, levels, entry.digest),
@@ -72,7 +72,7 @@ def register_dataset(
     return entry
 
 
-def entry_of(
+def build_entry(
     name: str,
     arrays: Arrays,
     levels: int,
@@ -89,11 +89,11 @@ def entry_of(
     _, channels, height, width = arrays.train.shape
     usual = levels if default_levels is None else default_levels
     if usual not in (2, levels):
-        raise SpecError(allowed(f"default_levels of {name}", usual, (2, levels)))
+        raise SpecError(not_one_of(f"default_levels of {name}", usual, (2, levels)))
     if likelihood is None:
         likelihood = "bernoulli" if usual == 2 else "logistic" if channels == 1 else "logistic_mixture"
     if likelihood not in LIKELIHOODS:
-        raise SpecError(allowed(f"likelihood of {name}", likelihood, LIKELIHOODS))
+        raise SpecError(not_one_of(f"likelihood of {name}", likelihood, LIKELIHOODS))
     size = -(-max(height, width) // 4) * 4 if image_size is None else image_size
     if type(size) is not int or size < max(height, width):
         raise SpecError(

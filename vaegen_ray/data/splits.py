@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaegen_ray.data.tetrominoes import Bins, factors
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.trial import SPLITS
 
@@ -35,7 +35,7 @@ def check_split(split: str, n_train: int, images: int) -> None:
         SpecError: there is no such split, or not with so many training images.
     """
     if split not in SPLITS:
-        raise SpecError(allowed("split", split, SPLITS))
+        raise SpecError(not_one_of("split", split, SPLITS))
     half = images // 2
     if split == "checkerboard" and n_train != half:
         raise SpecError(f"a checkerboard split trains on half of {images:,} images, n_train {half}; got {n_train!r}")

@@ -92,7 +92,7 @@ def add(
     if levels is None:
         levels = 2 if max(_largest(arrays.train), _largest(arrays.test)) <= 1 else 256
     arrays = registry.checked(f"{name} in {source}", tuple(arrays), levels)
-    entry = registry.entry_of(
+    entry = registry.build_entry(
         name, arrays, levels, title or f"your own, from {source.name}", 2 if binarised else None, likelihood, None
     )
     folder = _folder(data_dir)

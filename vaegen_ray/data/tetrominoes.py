@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vaegen_ray.checks import check_int
 from vaegen_ray.seeds import stream_seed
-from vaegen_ray.spec.diffusion import whole
 
 LARGEST_HUE = 0.875
 SCALES = (2.0, 5.0)
@@ -65,7 +65,7 @@ class Bins:
 
     def __post_init__(self) -> None:
         for name, count in vars(self).items():
-            whole(f"bins of {name}", count, 1)
+            check_int(f"bins of {name}", count, 1)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def render(values: np.ndarray, size: int = USUAL_SIZE) -> np.ndarray:
     Raises:
         SpecError: the size is too small.
     """
-    whole("image_size", size, SMALLEST_SIZE)
+    check_int("image_size", size, SMALLEST_SIZE)
     angle, hue, scale = values[:, 0], values[:, 1], values[:, 2]
     turn = 2 * np.pi * angle
     cos, sin = np.cos(turn), np.sin(turn)

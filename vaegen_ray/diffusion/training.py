@@ -20,7 +20,7 @@ from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.diffusion import DiffusionSpec
 from vaegen_ray.training.adam import Adam
 from vaegen_ray.training.numerics import arithmetic
-from vaegen_ray.training.sources import Repetitions
+from vaegen_ray.training.sources import ShuffledEpochs
 
 BLOCK_STEPS = 50
 BLOCK_PIXELS = 2**24
@@ -58,7 +58,7 @@ class DiffusionTrainer:
         self.step = 0
         self.losses: list[tuple[int, float]] = []
         self._averaged = {name: p.detach().clone() for name, p in self.denoiser.named_parameters()}
-        self._order = Repetitions(images, spec.seed)
+        self._order = ShuffledEpochs(images, spec.seed)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_steps = 0
 

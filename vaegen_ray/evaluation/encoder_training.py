@@ -48,7 +48,7 @@ from vaegen_ray.training.adam import Adam
 from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.reverse_half_asleep import SMALLEST
-from vaegen_ray.training.sources import Repetitions
+from vaegen_ray.training.sources import ShuffledEpochs
 
 OPTIMAL, SELF_CONSISTENT = 0, 1
 """The two kinds of training, by their numbers in the trial's stream ``inference``."""
@@ -118,7 +118,7 @@ class Mixture:
         of_step = self.size * z + self.samples * (z + draws * grid[0] * grid[1]) + real * self._spec.pixels
         block = max(1, BLOCK_NUMBERS // of_step)
         generators = [torch.Generator(self.images.device).manual_seed(seed) for seed in self._seeds]
-        sources = [Repetitions(self.images, seed) for seed in self._seeds]
+        sources = [ShuffledEpochs(self.images, seed) for seed in self._seeds]
         for first in range(0, steps, block):
             count = min(block, steps - first)
             noise = _draw(torch.randn, generators, count, self.size, z)

@@ -13,7 +13,7 @@ from vaegen_ray.evaluation.information import information
 from vaegen_ray.evaluation.neighbours import neighbours
 from vaegen_ray.evaluation.reconstruction import reconstruction
 from vaegen_ray.evaluation.representation import representation
-from vaegen_ray.evaluation.result import Measured
+from vaegen_ray.evaluation.result import EvaluationResult
 from vaegen_ray.evaluation.robustness import robustness_gap
 from vaegen_ray.evaluation.sample_quality import inception, sample_quality
 from vaegen_ray.evaluation.smoothness import smoothness
@@ -44,8 +44,8 @@ def measure(
     epoch: int,
     sources: Sequence[Source],
     note: Callable[[str], None],
-) -> list[Measured]:
-    """What the members' ``measures`` ask for at an effective epoch: one ``Measured`` a member, empty where nothing is.
+) -> list[EvaluationResult]:
+    """What the members' ``measures`` ask for at an effective epoch: a result for each member, which may be empty.
 
     Args:
         vae: the M members.
@@ -56,7 +56,7 @@ def measure(
         note: is told, in a line, what could not be measured.
     """
     wanted, last = specs[0].measures, epoch == specs[0].epochs
-    parts: list[list[Measured]] = [[Measured({}, []) for _ in specs]]
+    parts: list[list[EvaluationResult]] = [[EvaluationResult({}, []) for _ in specs]]
     if wanted is None:
         return parts[0]
     if last or epoch in wanted.gaps_at:
@@ -69,7 +69,7 @@ def measure(
     if last:
         parts += _at_the_end(vae, specs, data, sources, note)
     return [
-        Measured(
+        EvaluationResult(
             {name: value for part in parts for name, value in part[member].row.items()},
             [detail for part in parts for detail in part[member].details],
         )
@@ -79,7 +79,7 @@ def measure(
 
 def _at_the_end(
     vae: VAE, specs: list[TrialSpec], data: Data, sources: Sequence[Source], note: Callable[[str], None]
-) -> list[list[Measured]]:
+) -> list[list[EvaluationResult]]:
     wanted, parts = specs[0].measures, []
     assert wanted is not None
     if wanted.reconstruction is not None:
@@ -119,5 +119,5 @@ def _at_the_end(
     return parts
 
 
-def _rows(rows: list[dict[str, float]]) -> list[Measured]:
-    return [Measured(row, []) for row in rows]
+def _rows(rows: list[dict[str, float]]) -> list[EvaluationResult]:
+    return [EvaluationResult(row, []) for row in rows]

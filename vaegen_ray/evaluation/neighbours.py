@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES
 from vaegen_ray.evaluation.reconstruction import DIGITS, intensities, reconstructed
-from vaegen_ray.evaluation.result import Detail, Measured
+from vaegen_ray.evaluation.result import Detail, EvaluationResult
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.evaluation import Neighbours
 from vaegen_ray.spec.trial import TrialSpec
@@ -57,7 +57,9 @@ def _rows_at_once(numbers: int) -> int:
 
 
 @torch.no_grad()
-def neighbours(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor, settings: Neighbours) -> list[Measured]:
+def neighbours(
+    vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor, settings: Neighbours
+) -> list[EvaluationResult]:
     """``neighbour_distance``, the mean distance d of the test images, and one that is hard, for every member.
 
     The distances depend on the images alone and are the same for all members. Details, images as intensities, C, H, W
@@ -86,7 +88,9 @@ def neighbours(vae: VAE, specs: list[TrialSpec], train: Tensor, test: Tensor, se
     with arithmetic("float32", test.device):
         again = reconstructed(vae, test[hard].unsqueeze(0))[:, 0]
     row = {"neighbour_distance": distances.mean().item()}
-    return [Measured(dict(row), [*common, Detail("hard_reconstruction", "test", _kept(image))]) for image in again]
+    return [
+        EvaluationResult(dict(row), [*common, Detail("hard_reconstruction", "test", _kept(image))]) for image in again
+    ]
 
 
 def _kept(image: Tensor) -> list[float]:

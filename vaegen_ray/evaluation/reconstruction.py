@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES, NOISE_BLOCK
-from vaegen_ray.evaluation.result import Detail, Measured
+from vaegen_ray.evaluation.result import Detail, EvaluationResult
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.evaluation import Reconstruction
@@ -47,7 +47,7 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reconstruction(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Reconstruction) -> list[Measured]:
+def reconstruction(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Reconstruction) -> list[EvaluationResult]:
     """``psnr_test``, the mean PSNR of the test images, and some of them to look at, for every member.
 
     The details ``original`` and ``reconstruction`` of an item ``image-i`` are the intensities of the i-th image that is
@@ -73,7 +73,7 @@ def reconstruction(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Rec
             kept.append(Detail("original", f"image-{rank}", original))
             kept.append(Detail("reconstruction", f"image-{rank}", _kept(again[rank][member])))
     means = (total / len(test)).tolist()
-    return [Measured({"psnr_test": mean}, kept) for mean, kept in zip(means, details, strict=True)]
+    return [EvaluationResult({"psnr_test": mean}, kept) for mean, kept in zip(means, details, strict=True)]
 
 
 def _kept(image: Tensor) -> list[float]:

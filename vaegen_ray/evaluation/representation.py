@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vaegen_ray.evaluation.reconstruction import images_at_once
-from vaegen_ray.evaluation.result import Detail, Measured
+from vaegen_ray.evaluation.result import Detail, EvaluationResult
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.evaluation import CLASSIFIERS, Representation
@@ -43,7 +43,7 @@ def representation(
     labels: np.ndarray,
     settings: Representation,
     corrupted: Mapping[str, np.ndarray],
-) -> list[Measured]:
+) -> list[EvaluationResult]:
     """Columns ``accuracy_<classifier>`` and details ``accuracy`` of items ``<corruption>/<classifier>``.
 
     A member whose codes are not finite has accuracies that are not a number.
@@ -75,7 +75,7 @@ def representation(
     if names:
         note(OVERALL, mixed)
     return [
-        Measured({f"accuracy_{name}": value for name, value in row.items()}, kept)
+        EvaluationResult({f"accuracy_{name}": value for name, value in row.items()}, kept)
         for row, kept in zip(rows, details, strict=True)
     ]
 

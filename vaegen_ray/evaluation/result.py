@@ -13,7 +13,7 @@ class Detail(NamedTuple):
     values: list[float]
 
 
-class Measured(NamedTuple):
+class EvaluationResult(NamedTuple):
     """One member's part of an evaluation."""
 
     row: dict[str, float]

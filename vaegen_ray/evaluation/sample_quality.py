@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vaegen_ray.errors import DataFormatError, DataMissingError
 from vaegen_ray.evaluation.elbo import NOISE_BLOCK
 from vaegen_ray.evaluation.reconstruction import images_at_once, intensities
-from vaegen_ray.evaluation.result import Measured
+from vaegen_ray.evaluation.result import EvaluationResult
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.evaluation import SampleQuality
@@ -38,7 +38,7 @@ SHUFFLE = 2**20
 
 def sample_quality(
     vae: VAE, specs: list[TrialSpec], test: Tensor, settings: SampleQuality, features: nn.Module | None = None
-) -> list[Measured]:
+) -> list[EvaluationResult]:
     """``fid`` and ``inception_score`` of every member, not a number where its samples are not finite.
 
     Args:
@@ -62,7 +62,7 @@ def sample_quality(
     measured = []
     for spec, images, is_finite in zip(specs, samples, finite, strict=True):
         if not is_finite:
-            measured.append(Measured({"fid": float("nan"), "inception_score": float("nan")}, []))
+            measured.append(EvaluationResult({"fid": float("nan"), "inception_score": float("nan")}, []))
             continue
         seen, logits = _seen(network, images, test.device)
         distance.reset()
@@ -73,7 +73,7 @@ def sample_quality(
             score = InceptionScore(given)
             score.update(logits)
             row = {"fid": distance.compute().item(), "inception_score": score.compute()[0].item()}
-        measured.append(Measured(row, []))
+        measured.append(EvaluationResult(row, []))
     return measured
 
 

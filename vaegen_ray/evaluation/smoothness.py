@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vaegen_ray.errors import SpecError
 from vaegen_ray.evaluation.elbo import CHUNK_BYTES
-from vaegen_ray.evaluation.result import Detail, Measured
+from vaegen_ray.evaluation.result import Detail, EvaluationResult
 from vaegen_ray.models.layout import activation_bytes
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.evaluation import Smoothness
@@ -34,7 +34,7 @@ from vaegen_ray.training.numerics import arithmetic
 
 
 @torch.no_grad()
-def smoothness(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Smoothness) -> list[Measured]:
+def smoothness(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Smoothness) -> list[EvaluationResult]:
     """log q along the lines, of every member: ``latent_log_q``, its mean over lines and points, and
     ``latent_variation``, the mean V of a line. Nothing here is random.
 
@@ -67,7 +67,7 @@ def smoothness(vae: VAE, specs: list[TrialSpec], test: Tensor, settings: Smoothn
     means = by_member.mean((1, 2)).tolist()
     variations = by_member.diff(dim=-1).abs().sum(-1).mean(-1).tolist()
     return [
-        Measured(
+        EvaluationResult(
             {"latent_log_q": means[member], "latent_variation": variations[member]},
             [Detail("log_q", f"pair-{pair}", line) for pair, line in enumerate(by_member[member].tolist())],
         )

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.evaluation.result import Measured
+from vaegen_ray.evaluation.result import EvaluationResult
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.evaluation import TwoSample
 from vaegen_ray.spec.trial import TrialSpec
@@ -38,7 +38,7 @@ def two_sample(
     *,
     levels: int,
     device: torch.device,
-) -> list[Measured]:
+) -> list[EvaluationResult]:
     """``two_sample_accuracy`` of every member; not a number where a classifier did not stay finite.
 
     Of real images and samples the first are taken, as many as there are of the rarer. On a CPU the same call gives the
@@ -65,7 +65,7 @@ def two_sample(
         for seed in {spec.seed for spec in specs}:
             classifier = _trained(seed, *train, settings, levels)
             accuracies[seed] = _accuracy(classifier, *test, settings.batch_size, levels)
-    return [Measured({"two_sample_accuracy": accuracies[spec.seed]}, []) for spec in specs]
+    return [EvaluationResult({"two_sample_accuracy": accuracies[spec.seed]}, []) for spec in specs]
 
 
 def _labelled(real: Tensor, fake: Tensor, name: str, device: torch.device) -> tuple[Tensor, Tensor]:

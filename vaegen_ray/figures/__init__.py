@@ -6,7 +6,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def draw(name: str, tables: Tables) -> "dict[str, Figure | str]":
         VaegenError: the rows hold nothing to draw yet.
     """
     if name not in FIGURES:
-        raise SpecError(allowed("figure", name, sorted(FIGURES)))
+        raise SpecError(not_one_of("figure", name, sorted(FIGURES)))
     module, function = FIGURES[name].function.split(":")
     made: dict[str, Figure | str] = getattr(import_module(module), function)(
         *(getattr(tables, read) for read in FIGURES[name].reads)

@@ -88,7 +88,7 @@ def table(rows: pd.DataFrame, measures: dict[str, Measure], left_out: str = "") 
     """
     methods, lines = style.methods_in(rows), []
     for column, measure in measures.items():
-        values = [pd.Series(column_of(rows[rows["method"] == method], column)) for method in methods]
+        values = [pd.Series(find_column(rows[rows["method"] == method], column)) for method in methods]
         cells = [style.plus_minus(of_method, measure.decimals) + _fewer(of_method) for of_method in values]
         means = np.array([of_method[np.isfinite(of_method)].mean() for of_method in values]).round(measure.decimals)
         if np.isfinite(means).sum() > 1:
@@ -108,7 +108,7 @@ def _fewer(values: pd.Series) -> str:
     return f" ({known})" if 0 < known < len(values) else ""
 
 
-def column_of(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
+def find_column(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """A column as numbers, NaN where it was not measured."""
     if name not in rows:
         return np.full(len(rows), np.nan)

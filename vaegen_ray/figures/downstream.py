@@ -20,8 +20,8 @@ from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures import style
 from vaegen_ray.figures.by_method import (
     Measure,
-    column_of,
     comparable,
+    find_column,
     first_seeds,
     number,
     of_trials,
@@ -86,7 +86,7 @@ def draw(last: pd.DataFrame, details: pd.DataFrame) -> dict[str, Figure | str]:
     pictures = of_trials(rows, details, ("original", "reconstruction"))
     if not pictures.empty:
         made["reconstructions"] = _reconstructions(rows, pictures)
-    if any(np.isfinite(column_of(rows, name)).any() for name in MEASURES):
+    if any(np.isfinite(find_column(rows, name)).any() for name in MEASURES):
         made["downstream"] = table(rows, MEASURES, left_out)
     if not made:
         wanted = "representation, reconstruction or sample quality"

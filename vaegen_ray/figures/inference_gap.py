@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.by_method import column_of
+from vaegen_ray.figures.by_method import find_column
 from vaegen_ray.figures.over_beta import filled
 from vaegen_ray.figures.over_epochs import draw_line, mean_line, outside, show_late
 from vaegen_ray.figures.rows import footnote, require_alike, usable
@@ -80,7 +80,7 @@ def draw(last: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure | str]:
         known = filled(rows)
         require_alike(known, KIND, (), ONE_KIND)
         mine = curves[curves["trial_id"].isin(rows["trial_id"])]
-        if any(np.isfinite(column_of(mine, name)).any() for name in INFERENCES if name != AMORTIZED):
+        if any(np.isfinite(find_column(mine, name)).any() for name in INFERENCES if name != AMORTIZED):
             kinds[kind] = (_in_bits(known), _in_bits(mine))
     if not kinds:
         raise VaegenError(
@@ -96,7 +96,7 @@ def draw(last: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure | str]:
 def _in_bits(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with the columns of ``BPD``, NaN where an ELBO was not measured."""
     dimensions = np.array([math.prod(json.loads(shape)) for shape in rows["image_shape"]])
-    return rows.assign(**{bpd: -column_of(rows, elbo) / (dimensions * math.log(2)) for elbo, bpd in BPD.items()})
+    return rows.assign(**{bpd: -find_column(rows, elbo) / (dimensions * math.log(2)) for elbo, bpd in BPD.items()})
 
 
 def _overfitting(kinds: Sequence[tuple[pd.DataFrame, pd.DataFrame]], left_out: str) -> Figure:
@@ -214,12 +214,12 @@ def _table(kinds: Sequence[pd.DataFrame], left_out: str) -> str:
     lines = []
     for rows in kinds:
         for name, look in {"elbo_train": TRAIN, **INFERENCES}.items():
-            nats = pd.Series(column_of(rows, name))
+            nats = pd.Series(find_column(rows, name))
             if np.isfinite(nats).any():
                 gap = (
                     ""
                     if name in ("elbo_train", OPTIMAL)
-                    else style.plus_minus(pd.Series(column_of(rows, OPTIMAL)) - nats)
+                    else style.plus_minus(pd.Series(find_column(rows, OPTIMAL)) - nats)
                 )
                 bits = style.plus_minus(rows[BPD[name]], 4)
                 lines.append(

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures import style
-from vaegen_ray.figures.by_method import column_of
+from vaegen_ray.figures.by_method import find_column
 from vaegen_ray.figures.over_beta import (
     DASHED,
     DECADE,
@@ -22,12 +22,12 @@ from vaegen_ray.figures.over_beta import (
     REGULARISERS,
     SOLID,
     Scale,
+    build_panels,
     comparable,
     draw_means,
     finish,
     in_order,
     panel_name,
-    panels_of,
     split_note,
     statistics,
     with_bars,
@@ -76,7 +76,7 @@ def draw(last: pd.DataFrame) -> dict[str, Figure | str]:
     """
     rows, left_out = comparable(last, ("elbo_test",))
     rows = rows[(rows["method"] == "normal") & (rows["regulariser"] == "rate")]
-    rows = rows.assign(**{name: column_of(rows, name) for name in (*INFORMATION, *LIKELIHOODS, "information_images")})
+    rows = rows.assign(**{name: find_column(rows, name) for name in (*INFORMATION, *LIKELIHOODS, "information_images")})
     made: dict[str, Figure | str] = {}
     informed = rows[np.isfinite(rows[list(INFORMATION)]).any(axis=1)]
     if not informed.empty:
@@ -95,7 +95,7 @@ def _information(rows: pd.DataFrame, left_out: str) -> Figure:
     """Figure 8: a panel a network and place, both parts of the rate over beta, below the line of ln N."""
     measured = [name for name in INFORMATION if np.isfinite(rows[name]).any()]
     points = statistics(rows, [*measured, "information_images"])
-    figure, panels = panels_of(points, PLACE, NETWORK, ("β", "Nats"), PANEL_HEIGHT)
+    figure, panels = build_panels(points, PLACE, NETWORK, ("β", "Nats"), PANEL_HEIGHT)
     values = np.append(with_bars(points, measured), np.log(points["information_images"].max()))
     scale, spans = Scale.of(values, log=False), np.nanmax(values) > DECADE * LINEAR_NATS
     for axes, frame in panels:
@@ -126,7 +126,7 @@ def _information(rows: pd.DataFrame, left_out: str) -> Figure:
 def _log_likelihood(rows: pd.DataFrame, left_out: str) -> Figure:
     """A panel a network and place: the importance-weighted bound of log p(x), and the ELBO, over beta."""
     points = statistics(rows, list(LIKELIHOODS))
-    figure, panels = panels_of(points, PLACE, NETWORK, ("β", "Nats an image"), PANEL_HEIGHT)
+    figure, panels = build_panels(points, PLACE, NETWORK, ("β", "Nats an image"), PANEL_HEIGHT)
     for axes, frame in panels:
         for name, line in LIKELIHOODS.items():
             draw_means(axes, frame, name, line.colour, line.dashes, name)

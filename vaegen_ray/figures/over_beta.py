@@ -176,7 +176,7 @@ def split_note(points: pd.DataFrame) -> str:
     return "; ".join(note for split, note in SPLIT_NOTES.items() if split in set(points["split"]))
 
 
-def panels_of(
+def build_panels(
     points: pd.DataFrame, down: Sequence[str], across: Sequence[str], names: tuple[str, str], height: float
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A figure of panels with their points: a row a value of the columns ``down``, a column a value of ``across``.

@@ -29,11 +29,11 @@ from vaegen_ray.figures.over_beta import (
     SOLID,
     SPLITS,
     Scale,
+    build_panels,
     comparable,
     finish,
     in_order,
     network_name,
-    panels_of,
     place_name,
     split_note,
     statistics,
@@ -121,7 +121,7 @@ def _both_parts(points: pd.DataFrame, rows: pd.DataFrame, details: pd.DataFrame,
         for key, own in in_order(points, (*PLACE, *NETWORK)).items()
     }
     pictured = any(strips.values())
-    figure, panels = panels_of(points, down, across, AXES, PANEL_HEIGHT + pictured * STRIP_HEIGHT)
+    figure, panels = build_panels(points, down, across, AXES, PANEL_HEIGHT + pictured * STRIP_HEIGHT)
     for axes, own in panels:
         _frame(axes, points, own, ("test", "train"))
         for (method,), curve in in_order(own, ("method",)).items():
@@ -224,10 +224,10 @@ def _compared(
     note: str,
     parts: Sequence[str] = ("test",),
 ) -> Figure | None:
-    """The panels of ``panels_of``, with a curve a value of ``lines.by`` and image set; None without points."""
+    """The panels of ``build_panels``, with a curve a value of ``lines.by`` and image set; None without points."""
     if points.empty:
         return None
-    figure, panels = panels_of(points, down, across, AXES, PANEL_HEIGHT)
+    figure, panels = build_panels(points, down, across, AXES, PANEL_HEIGHT)
     for axes, own in panels:
         _frame(axes, points, own, parts)
         for key, curve in in_order(own, lines.by).items():

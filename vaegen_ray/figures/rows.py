@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vaegen_ray.errors import SpecError, VaegenError
-from vaegen_ray.results.groups import SETTINGS, mixed, values_of, with_versions
+from vaegen_ray.results.groups import SETTINGS, find_values, mixed, with_versions
 
 OF_EVALUATION = ("evaluate_at", "measures")
 """Settings that say when and what is measured and do not change a training; the points of a line may differ in them."""
@@ -58,7 +58,7 @@ def require_one(rows: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in columns:
         if rows[column].nunique(dropna=False) > 1:
             raise SpecError(
-                f"rows of one figure must share one {column}; got {values_of(rows, column)} {_choose(rows, column)}"
+                f"rows of one figure must share one {column}; got {find_values(rows, column)} {_choose(rows, column)}"
             )
 
 
@@ -113,7 +113,7 @@ def require_one_stream(rows: pd.DataFrame) -> None:
 
 
 def _listed(rows: pd.DataFrame, fields: Sequence[str]) -> str:
-    return " and ".join(f"{name} ({values_of(rows, name)})" for name in fields)
+    return " and ".join(f"{name} ({find_values(rows, name)})" for name in fields)
 
 
 def _choose(rows: pd.DataFrame, column: str) -> str:

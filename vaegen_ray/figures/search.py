@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from vaegen_ray.analysis.pareto import OF_A_POINT, front, importances, points_of, searched
+from vaegen_ray.analysis.pareto import OF_A_POINT, find_points, front, importances, searched
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import require_alike, usable
 
@@ -46,12 +46,12 @@ def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, 
     """
     rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), (*SAME, "params_total", *OF_A_POINT))
     require_alike(rows, OF_A_POINT, (), SAME)
-    points = points_of(rows)
+    points = find_points(rows)
     seeds = int(points["seeds"].max())
     if parts := int((points["seeds"] < seeds).sum()):  # a seed failed, or is still to come: no mean to compare
         points = points[points["seeds"] == seeds].reset_index(drop=True)
         left_out = "; ".join(filter(None, (left_out, f"Left out: points without {seeds} completed seeds, {parts}")))
-    halted = points_of(stopped) if stopped is not None and len(stopped) else points.iloc[:0]
+    halted = find_points(stopped) if stopped is not None and len(stopped) else points.iloc[:0]
     weights = importances(points)
     figure, panels = style.new_figure(height=6.2, panels=2, rows=2)
     _history(panels[0], points, halted)

@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.spec.method import method_name as method_name
 
 OKABE_ITO = {
@@ -237,7 +237,7 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     if kind not in metadata:
-        raise SpecError(allowed("kind of picture", kind, metadata))
+        raise SpecError(not_one_of("kind of picture", kind, metadata))
     file = io.BytesIO()
     figure.savefig(file, format=kind, dpi=DPI, metadata=metadata[kind])
     return file.getvalue()

@@ -15,7 +15,7 @@ from vaegen_ray.exit import Exit
 from vaegen_ray.launch import options as shared
 from vaegen_ray.launch.output import console
 from vaegen_ray.launch.plugins import import_files
-from vaegen_ray.launch.sidecar import beside
+from vaegen_ray.launch.sidecar import run_sidecars
 from vaegen_ray.search.search import Search
 from vaegen_ray.service.config import RunConfig, RunReport
 from vaegen_ray.sweep.sweep import Sweep
@@ -62,7 +62,7 @@ def main(
             gpus = options.gpus or (1 if options.preset == "paper" else None)
             logger.info(driver.plan(declared, RunConfig.from_options({**vars(options), "gpus": gpus})))
             return Exit.DONE
-        with beside(declared.name, options):
+        with run_sidecars(declared.name, options):
             report: RunReport = driver.run(declared, RunConfig.from_options(vars(options)))
         return Exit.DONE if report.complete else Exit.LEFT
 

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from vaegen_ray.checks import MOST
 from vaegen_ray.errors import SpecError, nearest
 from vaegen_ray.models import registry
-from vaegen_ray.spec.diffusion import MOST, MOST_IMAGES, MOST_LEVELS, PRECISIONS
+from vaegen_ray.spec.diffusion import MOST_IMAGES, MOST_LEVELS, PRECISIONS
 from vaegen_ray.spec.trial import LIKELIHOODS, MOST_EPOCHS
 from vaegen_ray.sweep.sweep import PRESETS
 
@@ -36,19 +37,19 @@ class OneLineParser(argparse.ArgumentParser):
         """As usual; an unknown option is compared with those of the command that it is given to."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = self._options_of(sys.argv[1:] if args is None else args)
+            known = self._list_options(sys.argv[1:] if args is None else args)
             near = nearest(unknown[0].partition("=")[0], known) if unknown[0].startswith("-") else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return options
 
-    def _options_of(self, args: Sequence[str]) -> list[str]:
+    def _list_options(self, args: Sequence[str]) -> list[str]:
         """The options of the command that the arguments name."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 for i, name in enumerate(args):
                     if name in action.choices:
                         inner: OneLineParser = action.choices[name]
-                        return inner._options_of(args[i + 1 :])
+                        return inner._list_options(args[i + 1 :])
         return list(self._option_string_actions)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
@@ -117,7 +118,7 @@ def numbers(text: str) -> tuple[float, ...]:
     return values
 
 
-def names_of(what: str, choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def parse_names(what: str, choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """A type for comma-separated names out of ``choices``, each at most once."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -295,7 +296,7 @@ def parser(description: str) -> OneLineParser:
     return made
 
 
-def of_every_trial(options: argparse.Namespace) -> dict[str, Any]:
+def collect_trial_fields(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a trial that the user gave, by name."""
     names = ("architecture", "levels", "likelihood", "n_train", "n_test", "batch_size", "epochs", "precision")
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
@@ -335,7 +336,7 @@ def add_samplers(parser: Any) -> None:
     )
 
 
-def of_the_stream(options: argparse.Namespace, n_train: int) -> dict[str, Any]:
+def collect_stream_fields(options: argparse.Namespace, n_train: int) -> dict[str, Any]:
     """What the user said about the diffusion model, for ``base_stream``."""
     used = max(1, round((options.diffusion_fraction or 1.0) * n_train))
     images = {} if options.diffusion_images is None else {"images": options.diffusion_images}

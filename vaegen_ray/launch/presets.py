@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.launch.options import add_stream_options, at_least, of_every_trial, of_the_stream
+from vaegen_ray.launch.options import add_stream_options, at_least, collect_stream_fields, collect_trial_fields
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.method import recipe
 from vaegen_ray.spec.trial import TrialSpec
@@ -111,7 +111,7 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]], met
         SpecError: an option cannot be.
     """
     chosen = preset(options.preset, choices)
-    base = base_of(options, chosen, held_out_by((*methods, *getattr(options, "methods", ()))))
+    base = build_base_fields(options, chosen, held_out_by((*methods, *getattr(options, "methods", ()))))
     dataset = base["dataset"]
     model = chosen.get("model") or PAPER_MODELS.get(base["architecture"], PAPER_MODELS["fully_connected"])
     sizes = {name: value if getattr(options, name) is None else getattr(options, name) for name, value in model.items()}
@@ -119,7 +119,7 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]], met
     measures = base_measures(dataset, options.preset, chosen.get("measures", ()))
     if measures is not None and (measures.amortization or measures.robustness):
         measures = replace(measures, gaps_at=spread(evaluate_at, chosen.get("gaps", 1))[:-1])  # and at the last epoch
-    said = of_the_stream(options, base["n_train"])
+    said = collect_stream_fields(options, base["n_train"])
     return Setting(
         chosen=chosen,
         fields={**base, **sizes, "evaluate_at": evaluate_at, "measures": measures},
@@ -129,7 +129,7 @@ def resolve(options: argparse.Namespace, choices: dict[str, dict[str, Any]], met
     )
 
 
-def base_of(
+def build_base_fields(
     options: argparse.Namespace, chosen: Mapping[str, Any], held_out: Callable[[int], int] | None = None
 ) -> dict[str, Any]:
     """The fields of every trial (``base_spec``): what the user gave, then what the preset ``chosen`` says; of another
@@ -144,7 +144,7 @@ def base_of(
     if dataset != chosen["dataset"]:
         limits = smoke_training(dataset) if options.preset == "smoke" else {}
         training = {"epochs": training["epochs"], **limits}
-    return base_spec(dataset, held_out=held_out, **{**training, **of_every_trial(options)})
+    return base_spec(dataset, held_out=held_out, **{**training, **collect_trial_fields(options)})
 
 
 def spread(epochs: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -169,14 +169,14 @@ def add_methods(parser: argparse.ArgumentParser, usual: str) -> None:
     """The option ``--methods``."""
     parser.add_argument(
         "--methods",
-        type=methods_of,
-        default=methods_of(usual),
+        type=parse_methods,
+        default=parse_methods(usual),
         metavar="LIST",
         help=f"how VAEs are trained [default: {usual}]",
     )
 
 
-def methods_of(text: str) -> tuple[str, ...]:
+def parse_methods(text: str) -> tuple[str, ...]:
     """A type for comma-separated names of methods, each at most once."""
     names = tuple(text.split(","))
     try:

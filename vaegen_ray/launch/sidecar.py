@@ -20,7 +20,7 @@ PACKAGES = ("dash", "waitress")
 
 
 @contextmanager
-def beside(sweep: str, options: argparse.Namespace) -> Iterator[None]:
+def run_sidecars(sweep: str, options: argparse.Namespace) -> Iterator[None]:
     """Starts what the options ask for beside a sweep; each says where to look. A dry run has none.
 
     Args:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from vaegen_ray.errors import SpecError, VaegenError, in_one_line
 from vaegen_ray.models.layout import decoder_layers, encoder_layers, likelihood_channels, params_total
-from vaegen_ray.models.networks import OwnPart
-from vaegen_ray.models.registry import network_of
+from vaegen_ray.models.networks import NetworkPart
+from vaegen_ray.models.registry import find_network
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -31,13 +31,13 @@ def check_network(spec: TrialSpec) -> None:
     Raises:
         SpecError: what it does not hold, in one line.
     """
-    network, name = network_of(spec), spec.architecture
+    network, name = find_network(spec), spec.architecture
     check_size(spec)
     for part, kind in (("encoder", network.encoder), ("decoder", network.decoder)):
-        if not issubclass(kind, OwnPart):
-            raise SpecError(f"the {part} of {name} must be a subclass of OwnPart; got {kind.__name__}")
+        if not issubclass(kind, NetworkPart):
+            raise SpecError(f"the {part} of {name} must be a subclass of NetworkPart; got {kind.__name__}")
     specs = [replace(spec, seed=seed) for seed in range(MEMBERS)]
-    with _one_line(f"{name} must be built by OwnPart's constructor from layers_of"):
+    with _one_line(f"{name} must be built by NetworkPart's constructor from build_layers"):
         together, alone = VAE(specs), [VAE([each]) for each in specs]
     _check_weights(together, name)
     with torch.random.fork_rng(devices=[]):
@@ -60,11 +60,11 @@ def check_size(spec: TrialSpec) -> None:
     Raises:
         SpecError: it cannot.
     """
-    network = network_of(spec)
+    network = find_network(spec)
     with _one_line(f"check of {spec.architecture} must raise a SpecError or nothing"):
         if network.check is not None:
             network.check(spec)
-    with _one_line(f"layers_of of {spec.architecture} must return a tuple of Layers"):
+    with _one_line(f"build_layers of {spec.architecture} must return a tuple of Layers"):
         params_total(spec)
 
 
@@ -91,12 +91,12 @@ def _check_weights(vae: VAE, name: str) -> None:
     counted = sum(parameter[0].numel() for parameter in vae.parameters())
     if counted != params_total(spec):
         raise SpecError(
-            f"all weights of {name} must belong to the layers that layers_of says, which have {params_total(spec):,} "
+            f"all weights of {name} must belong to the layers of build_layers, which have {params_total(spec):,} "
             f"parameters a member; got modules with {counted:,}"
         )
-    if not all(any(layer.touches_z for layer in part) for part in (encoder_layers(spec), decoder_layers(spec))):
+    if not all(any(layer.in_theta_z for layer in part) for part in (encoder_layers(spec), decoder_layers(spec))):
         raise SpecError(
-            f"the last encoder layer of {name} and the first of its decoder must have touches_z=True; got others"
+            f"the last encoder layer of {name} and the first of its decoder must have in_theta_z=True; got others"
         )
 
 

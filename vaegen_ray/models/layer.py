@@ -27,7 +27,7 @@ class Layer:
     bias: bool = True
     norm: bool = False
     """A BatchNorm with scale and shift follows."""
-    touches_z: bool = False
+    in_theta_z: bool = False
     """Belongs to Theta_z: the last layer of the encoder or the first of the decoder (xiao2024, section 4.2)."""
 
     @property
@@ -55,13 +55,13 @@ class Layer:
 
 
 class Part(Protocol):
-    """An encoder or a decoder (``networks.OwnPart``)."""
+    """An encoder or a decoder (``networks.NetworkPart``)."""
 
     def __init__(self, spec: TrialSpec, members: int) -> None:
         """Builds the module for ``members`` trials of one shape."""
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         """The layers in order of use."""
 
 

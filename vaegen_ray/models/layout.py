@@ -33,13 +33,13 @@ def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     """Layers from the image to the parameters of q(z|x), in order of use."""
     colours, height, width = spec.image_shape
     if spec.network_version:
-        return _own_layers(registry.network_of(spec).encoder, spec)
+        return _own_layers(registry.find_network(spec).encoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.pixels, *[spec.nc] * spec.hidden_layers, 2 * spec.latent_dim]
-        return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), touches_z="posterior")
+        return _chain(widths, (*_numbered("in", spec.hidden_layers), "posterior"), in_theta_z="posterior")
     if spec.architecture == "convolutional":
         posterior = Layer(
-            name="posterior", kind="linear", n_in=_features(spec), n_out=2 * spec.latent_dim, touches_z=True
+            name="posterior", kind="linear", n_in=_features(spec), n_out=2 * spec.latent_dim, in_theta_z=True
         )
         return (*_strided("down", "conv", spec, colours, spec.nc), posterior)
     half, grid = height * width // 4, height * width // 16
@@ -68,7 +68,7 @@ def encoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         ),
         *_residual_block("block1", spec, grid),
         *_residual_block("block2", spec, grid),
-        Layer(name="posterior", kind="conv", n_in=spec.nc, n_out=2 * spec.mz, cells=grid, touches_z=True),
+        Layer(name="posterior", kind="conv", n_in=spec.nc, n_out=2 * spec.mz, cells=grid, in_theta_z=True),
     )
 
 
@@ -77,17 +77,17 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
     _, height, width = spec.image_shape
     channels = likelihood_channels(spec)
     if spec.network_version:
-        return _own_layers(registry.network_of(spec).decoder, spec)
+        return _own_layers(registry.find_network(spec).decoder, spec)
     if spec.architecture == "fully_connected":
         widths = [spec.latent_dim, *[spec.nc] * spec.hidden_layers, channels * height * width]
-        return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), touches_z="latent")
+        return _chain(widths, (*_numbered("latent", spec.hidden_layers), "out"), in_theta_z="latent")
     if spec.architecture == "convolutional":
-        latent = Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=_features(spec), touches_z=True)
+        latent = Layer(name="latent", kind="linear", n_in=spec.latent_dim, n_out=_features(spec), in_theta_z=True)
         return (latent, *_strided("up", "transposed", spec, spec.nc, channels))
     half, grid = height * width // 4, height * width // 16
     return (
         Layer(
-            name="latent", kind="conv", n_in=spec.mz, n_out=spec.nc, cells=grid, bias=False, norm=True, touches_z=True
+            name="latent", kind="conv", n_in=spec.mz, n_out=spec.nc, cells=grid, bias=False, norm=True, in_theta_z=True
         ),
         *_residual_block("block1", spec, grid),
         *_residual_block("block2", spec, grid),
@@ -99,11 +99,11 @@ def decoder_layers(spec: TrialSpec) -> tuple[Layer, ...]:
 
 def _own_layers(part: Any, spec: TrialSpec) -> tuple[Layer, ...]:
     """What a part of a network of your own says."""
-    said = part.layers_of(spec)
+    said = part.build_layers(spec)
     names = [getattr(layer, "name", None) for layer in said] if isinstance(said, tuple) else []
     if not names or not all(isinstance(layer, Layer) for layer in said) or len(set(names)) < len(names):
         raise SpecError(
-            f"layers_of of {spec.architecture} must return a tuple of Layers, each with a name of its own; got {said!r}"
+            f"build_layers of {spec.architecture} must return a tuple of Layers with different names; got {said!r}"
         )
     return said
 
@@ -113,10 +113,10 @@ def _numbered(first: str, layers: int) -> tuple[str, ...]:
     return (first, "hidden", *(f"hidden{i}" for i in range(2, layers)))[:layers]
 
 
-def _chain(widths: list[int], names: tuple[str, ...], touches_z: str) -> tuple[Layer, ...]:
+def _chain(widths: list[int], names: tuple[str, ...], in_theta_z: str) -> tuple[Layer, ...]:
     """Fully-connected layers from each width to the next; with one layer alone it is the one that touches z."""
     return tuple(
-        Layer(name=name, kind="linear", n_in=n_in, n_out=n_out, touches_z=name == touches_z or len(names) == 1)
+        Layer(name=name, kind="linear", n_in=n_in, n_out=n_out, in_theta_z=name == in_theta_z or len(names) == 1)
         for name, (n_in, n_out) in zip(names, pairwise(widths), strict=True)
     )
 
@@ -179,7 +179,7 @@ def layers(spec: TrialSpec) -> tuple[Layer, ...]:
 
 def params_z(spec: TrialSpec) -> int:
     """|Theta_z|: weights and biases of the last encoder layer and the first decoder layer."""
-    return sum(layer.affine_params for layer in layers(spec) if layer.touches_z)
+    return sum(layer.affine_params for layer in layers(spec) if layer.in_theta_z)
 
 
 def params_total(spec: TrialSpec) -> int:

@@ -203,16 +203,16 @@ class DiscretisedLogisticMixture:
         gumbel = -torch.log(-torch.log(choose))
         chosen = (logits + gumbel).argmax(-3, keepdim=True).unsqueeze(-3)  # [..., 1, 1, H, W]
 
-        def of_chosen(values: Tensor) -> Tensor:
+        def select_chosen(values: Tensor) -> Tensor:
             shape = (*values.shape[:-4], 1, *values.shape[-3:])
             return values.gather(-4, chosen.expand(shape)).squeeze(-4)  # [..., C, H, W]
 
-        means, log_scales = of_chosen(means), of_chosen(log_scales)
+        means, log_scales = select_chosen(means), select_chosen(log_scales)
         pixels: list[Tensor] = []
         for colour in range(colours):
             mean = means[..., colour, :, :]
             if coefficients is not None:
-                c = of_chosen(coefficients)
+                c = select_chosen(coefficients)
                 before = [_scale_to_unit_ball(pixel, self.levels) for pixel in pixels]
                 mean = mean + sum(c[..., (colour - 1) * colour // 2 + i, :, :] * x for i, x in enumerate(before))
             x = _logistic(mean, log_scales[..., colour, :, :], draw[..., colour, :, :])
@@ -241,7 +241,7 @@ class DiscretisedLogisticMixture:
 Likelihood = Bernoulli | Gaussian | DiscretisedLogistic | DiscretisedLogisticMixture
 
 
-def likelihood_of(spec: TrialSpec) -> Likelihood:
+def build_likelihood(spec: TrialSpec) -> Likelihood:
     """The likelihood that a trial names, with its options."""
     if spec.likelihood == "bernoulli":
         return Bernoulli(levels=spec.levels)

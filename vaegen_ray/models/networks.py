@@ -101,7 +101,7 @@ class Network(nn.Module):
         return last(h)
 
 
-class OwnPart(Network):
+class NetworkPart(Network):
     """The base of an encoder or decoder that is registered outside of the package (``own``).
 
     A subclass says its layers, from which it is built and its parameters and FLOPs are counted, and how an input goes
@@ -110,11 +110,11 @@ class OwnPart(Network):
     """
 
     def __init__(self, spec: TrialSpec, members: int) -> None:
-        super().__init__(type(self).layers_of(spec), members)
+        super().__init__(type(self).build_layers(spec), members)
         self.spec = spec
 
     @staticmethod
-    def layers_of(spec: TrialSpec) -> tuple[Layer, ...]:
+    def build_layers(spec: TrialSpec) -> tuple[Layer, ...]:
         """The layers in order of use; all weights belong to one of them."""
         raise AssertionError("every network of your own says its layers")
 
@@ -235,7 +235,7 @@ def build_networks(specs: list[TrialSpec]) -> tuple[Network, Network]:
     encoder: Network
     decoder: Network
     if spec.network_version:
-        network = registry.network_of(spec)
+        network = registry.find_network(spec)
         parts = network.encoder(spec, members), network.decoder(spec, members)
         encoder, decoder = cast("tuple[Network, Network]", parts)  # conformance checks it
     elif spec.architecture == "fully_connected":

@@ -1,7 +1,7 @@
 """Networks of your own: an encoder and a decoder outside of the package, registered under a name.
 
-    class GatedEncoder(OwnPart): ...        # models.networks.OwnPart: layers as data, and the way through them
-    class GatedDecoder(OwnPart): ...
+    class GatedEncoder(NetworkPart): ...        # models.networks.NetworkPart: layers as data, and the way through them
+    class GatedDecoder(NetworkPart): ...
 
     register_network("gated", GatedEncoder, GatedDecoder)      # from now on: --architecture gated
 
@@ -22,15 +22,15 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from vaegen_ray.checks import check_int
 from vaegen_ray.errors import INSTALLED, SpecError
 from vaegen_ray.models.layer import PartType
 from vaegen_ray.spec.architecture import ARCHITECTURES, check_name
-from vaegen_ray.spec.diffusion import whole
 from vaegen_ray.spec.trial import TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnNetwork:
+class CustomNetwork:
     """An encoder and a decoder under a name."""
 
     name: str
@@ -71,11 +71,11 @@ def _follow(part: Any, seen: dict[int, Any]) -> None:
     if id(part) in seen or not isinstance(part, (type, FunctionType)) or not is_yours(part.__module__):
         return
     seen[id(part)] = part
-    for each in (*part.__bases__, *vars(part).values()) if isinstance(part, type) else _globals_of(part):
+    for each in (*part.__bases__, *vars(part).values()) if isinstance(part, type) else _find_globals(part):
         _follow(each, seen)
 
 
-def _globals_of(function: FunctionType) -> Iterator[Any]:
+def _find_globals(function: FunctionType) -> Iterator[Any]:
     """What the names in a function stand for outside of it, those of ``module.name`` included."""
     codes = [function.__code__]
     for code in codes:
@@ -98,7 +98,7 @@ def is_yours(module: str | None) -> bool:
     return file is None or not INSTALLED & set(Path(file).resolve().parts)
 
 
-_REGISTERED: dict[str, OwnNetwork] = {}
+_REGISTERED: dict[str, CustomNetwork] = {}
 
 
 def register_network(
@@ -108,12 +108,12 @@ def register_network(
     *,
     version: int = 1,
     check: Callable[[TrialSpec], None] | None = None,
-) -> OwnNetwork:
+) -> CustomNetwork:
     """Makes a network known by its name; the same one may be registered again.
 
     Args:
         name: small letters, digits and _.
-        encoder, decoder: subclasses of ``models.networks.OwnPart``.
+        encoder, decoder: subclasses of ``models.networks.NetworkPart``.
         version: from 1 on; to be raised when a change of the code moves numbers.
         check: raises a ``SpecError`` for a trial that the network cannot be built for.
 
@@ -121,13 +121,13 @@ def register_network(
         SpecError: the name is taken, or a part is no class.
     """
     check_name("a network", name)
-    whole(f"version of the network {name}", version, 1)
+    check_int(f"version of the network {name}", version, 1)
     for part, kind in (("encoder", encoder), ("decoder", decoder)):
-        if not isinstance(kind, type) or not hasattr(kind, "layers_of"):
+        if not isinstance(kind, type) or not hasattr(kind, "build_layers"):
             raise SpecError(
-                f"the {part} of {name} must be a subclass of vaegen_ray.models.networks.OwnPart; got {kind!r}"
+                f"the {part} of {name} must be a subclass of vaegen_ray.models.networks.NetworkPart; got {kind!r}"
             )
-    network = OwnNetwork(name=name, encoder=encoder, decoder=decoder, version=version, check=check)
+    network = CustomNetwork(name=name, encoder=encoder, decoder=decoder, version=version, check=check)
     if name in ARCHITECTURES:
         raise SpecError(f"the name of a network must be new; got {name!r}, which is a network of the package")
     known = _REGISTERED.get(name)
@@ -140,7 +140,7 @@ def register_network(
     return network
 
 
-def install(networks: tuple[OwnNetwork, ...]) -> None:
+def install(networks: tuple[CustomNetwork, ...]) -> None:
     """Makes networks known in a worker, whatever was known there."""
     for network in networks:
         _REGISTERED[network.name] = network
@@ -151,12 +151,12 @@ def names() -> tuple[str, ...]:
     return (*ARCHITECTURES, *_REGISTERED)
 
 
-def version_of(name: str) -> int:
+def find_version(name: str) -> int:
     """The version of a network of your own; 0 for all other names."""
     return _REGISTERED[name].version if name in _REGISTERED else 0
 
 
-def network_of(spec: TrialSpec) -> OwnNetwork:
+def find_network(spec: TrialSpec) -> CustomNetwork:
     """The network of your own that a trial names.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaegen_ray.models.likelihoods import likelihood_of
+from vaegen_ray.models.likelihoods import build_likelihood
 from vaegen_ray.models.networks import ConvolutionalNetwork, build_networks
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -50,7 +50,7 @@ class VAE(nn.Module):
         assert len({spec.shape_key for spec in specs}) == 1, "members of a bundle have one shape"
         self.spec = specs[0]
         self.members = len(specs)
-        self.likelihood = likelihood_of(self.spec)
+        self.likelihood = build_likelihood(self.spec)
         self.encoder, self.decoder = build_networks(specs)
         for network in (self.encoder, self.decoder):
             if isinstance(network, ConvolutionalNetwork):

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vaegen_ray.claims.claim import Results
-from vaegen_ray.claims.papers import SWEEPS, claims_of
+from vaegen_ray.claims.papers import SWEEPS, find_claims
 from vaegen_ray.claims.report import Row, as_markdown, as_text, report
 from vaegen_ray.code_version import code_version
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.figures import Tables
-from vaegen_ray.reports.figures import tables_of
+from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results.groups import Conditions, none_selected
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
@@ -22,7 +22,7 @@ RECORDED = ("torch", "ray", "numpy", "scikit-learn")
 """Packages whose versions stand beside the verdicts."""
 
 
-def results_of(storage: Storage, where: Conditions = ()) -> tuple[dict[str, Results], list[str]]:
+def load_results(storage: Storage, where: Conditions = ()) -> tuple[dict[str, Results], list[str]]:
     """The results that claims are judged by, by sweep, and a line for each file that could not be read.
 
     Args:
@@ -36,7 +36,7 @@ def results_of(storage: Storage, where: Conditions = ()) -> tuple[dict[str, Resu
     notes: list[str] = []
     for name in SWEEPS:
         if name in storage.folders(""):
-            tables, skipped = tables_of(SweepStore(storage, name), Tables._fields, where=where)
+            tables, skipped = load_tables(SweepStore(storage, name), Tables._fields, where=where)
             found[name] = Results(tables.last, tables.curves, tables.details)
             notes += skipped
     if not found:
@@ -48,7 +48,7 @@ def results_of(storage: Storage, where: Conditions = ()) -> tuple[dict[str, Resu
 
 def rows(results: dict[str, Results]) -> list[Row]:
     """The verdicts on all claims of the papers that have at least one sweep in the results."""
-    return report(results, claims_of(results))
+    return report(results, find_claims(results))
 
 
 def text(results: dict[str, Results], width: int) -> str:

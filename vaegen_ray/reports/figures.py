@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vaegen_ray.results import query
 
 
-def tables_of(
+def load_tables(
     store: SweepStore,
     reads: Iterable[str],
     ids: Collection[str] | None = None,
@@ -90,7 +90,7 @@ def draw_figures(
     are. One that cannot be drawn is said too.
 
     Args:
-        ids: as for ``tables_of``.
+        ids: as for ``load_tables``.
         where: only trials that fulfil these conditions (``groups.selected``) are drawn, into files that name them.
         strict: raise the error of one that cannot be drawn.
 
@@ -101,7 +101,9 @@ def draw_figures(
         return []
     from vaegen_ray.figures.style import to_bytes
 
-    tables, notes = tables_of(store, {read for name in names for read in figures.FIGURES[name].reads}, ids, where=where)
+    tables, notes = load_tables(
+        store, {read for name in names for read in figures.FIGURES[name].reads}, ids, where=where
+    )
     if where and tables.last.empty:
         raise none_selected(where, store.name)
     chosen = re.sub(r"[^A-Za-z0-9_.-]+", "_", "".join(f".{name}-{value}" for name, value in where))

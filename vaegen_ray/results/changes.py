@@ -20,10 +20,10 @@ def changes(sweep: Sweep, store: SweepStore) -> list[str]:
         return []
     if not isinstance(before, dict):
         return []
-    return [*_of_data(sweep, before), *_of_networks(sweep, before)]
+    return [*_find_data_changes(sweep, before), *_find_network_changes(sweep, before)]
 
 
-def _of_data(sweep: Sweep, before: dict[str, Any]) -> list[str]:
+def _find_data_changes(sweep: Sweep, before: dict[str, Any]) -> list[str]:
     old: dict[str, set[str]] = {}
     for trial in before.get("trials", ()):
         if trial.get("data_digest"):
@@ -37,7 +37,7 @@ def _of_data(sweep: Sweep, before: dict[str, Any]) -> list[str]:
     ]
 
 
-def _of_networks(sweep: Sweep, before: dict[str, Any]) -> list[str]:
+def _find_network_changes(sweep: Sweep, before: dict[str, Any]) -> list[str]:
     lines = []
     for network in sweep.networks:
         version, source = before.get("networks", {}).get(network.name, (None, ""))

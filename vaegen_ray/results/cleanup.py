@@ -52,7 +52,7 @@ def quarantine(store: SweepStore, held: Collection[str]) -> None:
         held: ids of the trials of live drivers, whose bundles are left alone.
     """
     _move_directories(store)
-    busy = _bundles_of(store, held)
+    busy = _find_bundles(store, held)
     by_bundle: dict[str, list[Fault]] = {}
     for fault in find_faults(store.storage, store.name, digests_of=tuple(SCHEMAS)):
         if fault.bundle not in busy:
@@ -113,7 +113,7 @@ def _move_directories(store: SweepStore) -> None:
             store.set_aside_notes.append(f"{store.storage.where(f'{folder}/{name}')} was set aside: {A_DIRECTORY}")
 
 
-def _bundles_of(store: SweepStore, trial_ids: Collection[str]) -> set[str]:
+def _find_bundles(store: SweepStore, trial_ids: Collection[str]) -> set[str]:
     """The unfinished bundles that one of these trials is in."""
     return {bundle for bundle, members in store.begun_bundles().items() if not set(trial_ids).isdisjoint(members)}
 

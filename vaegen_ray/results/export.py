@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     batches: Iterator[pa.RecordBatch]
 
 
-def format_of(file: str) -> str:
+def find_format(file: str) -> str:
     """The format that the ending of a file stands for.
 
     Raises:
@@ -42,7 +42,7 @@ def format_of(file: str) -> str:
     return ENDINGS[ending]
 
 
-def of_frame(frame: pd.DataFrame) -> Rows:
+def stream_frame(frame: pd.DataFrame) -> Rows:
     """The rows of a frame."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     return Rows(table.schema, iter(table.to_batches(BATCH_ROWS)))

@@ -65,7 +65,7 @@ def mixed(rows: "pd.DataFrame", keys: Sequence[str]) -> list[str]:
     return [name for name in others if differs[name]]
 
 
-def values_of(rows: "pd.DataFrame", name: str) -> str:
+def find_values(rows: "pd.DataFrame", name: str) -> str:
     """The distinct values of a column for a message, in order: ``0.001, 0.003``."""
     known = sorted(rows[name].dropna().unique().tolist(), key=lambda value: (isinstance(value, str), value))
     words = [_short(value) for value in known] + ["none"] * bool(rows[name].isna().any())

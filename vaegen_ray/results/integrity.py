@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from vaegen_ray.results.manifest import FileFact, Manifest, differs_in_size, manifest_of, within
+from vaegen_ray.results.manifest import FileFact, Manifest, differs_in_size, read_manifest, within
 from vaegen_ray.results.parquet import (
     LOCAL_READERS,
     REMOTE_READERS,
@@ -78,7 +78,7 @@ def whole_trials(storage: Storage, sweep: str, folders: Collection[str] = FOLDER
     base = f"{sweep}/" if sweep else ""
     tables, corrupt = read_folder(storage, f"{base}trials", trials_schema())
     notes = [f"{storage.where(f'{base}trials/{name}')} was skipped: {reason}" for name, reason in corrupt.items()]
-    manifests = {name: manifest_of(table) for name, table in tables.items()}
+    manifests = {name: read_manifest(table) for name, table in tables.items()}
     incomplete = []
     if any(manifests.values()):
         sizes = {f"{folder}/{n}": size for folder in folders for n, size in storage.sizes(f"{base}{folder}").items()}
@@ -128,7 +128,7 @@ def find_faults(storage: Storage, sweep: str, *, digests_of: Collection[str] = (
         as ``whole_trials``.
     """
     tables, corrupt = read_folder(storage, f"{sweep}/trials", trials_schema())
-    marks = {name.removesuffix(SUFFIX): manifest_of(table) or {} for name, table in tables.items()}
+    marks = {name.removesuffix(SUFFIX): read_manifest(table) or {} for name, table in tables.items()}
     faults = [Fault(name.removesuffix(SUFFIX), "trials", name, why, committed=True) for name, why in corrupt.items()]
     to_read: list[tuple[Fault, FileFact | None]] = []
     for folder in FOLDERS:

@@ -125,14 +125,14 @@ def live_leases(
     leases = [lease for lease in found.values() if lease is not None]
     alive = {lease.run: _is_alive(lease) for lease in leases}
     unknown = [lease for lease in leases if alive[lease.run] is None]
-    beats = {lease.run: _beat_of(storage, folder, lease.run) for lease in unknown}
+    beats = {lease.run: _read_beat(storage, folder, lease.run) for lease in unknown}
     if unknown:
         say(f"{unknown[0].who} may be at work on {sweep}; its heartbeat is watched for up to {WATCH_SECONDS:.0f} s")
     until = time.monotonic() + WATCH_SECONDS
     while unknown and time.monotonic() < until:
         time.sleep(0.25)
         for lease in unknown:
-            if _beat_of(storage, folder, lease.run) != beats[lease.run]:
+            if _read_beat(storage, folder, lease.run) != beats[lease.run]:
                 alive[lease.run] = True
         unknown = [lease for lease in unknown if not alive[lease.run]]
     for run in found if clean else ():
@@ -167,7 +167,7 @@ def _read(storage: Storage, folder: str, run: str) -> Lease | None:
     return Lease(run=run, kind=DAMAGED, node="an unknown machine", pid=0, started="", namespace="")
 
 
-def _beat_of(storage: Storage, folder: str, run: str) -> bytes | None:
+def _read_beat(storage: Storage, folder: str, run: str) -> bytes | None:
     return storage.read_optional(f"{folder}/{run}.beat")
 
 

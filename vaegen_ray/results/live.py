@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vaegen_ray.results.integrity import left_out, missing
-from vaegen_ray.results.manifest import Manifest, manifest_of, within
+from vaegen_ray.results.manifest import Manifest, read_manifest, within
 from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, read_files
 from vaegen_ray.results.query import joined, unique_metrics, unique_trials
 from vaegen_ray.results.schema import COMPLETED, FILES, METRICS, read_schema, trials_schema
@@ -103,7 +103,7 @@ class LiveSweep:
     def _take_manifest(self, table: pa.Table) -> pa.Table:
         """The rows of a bundle without the long columns; the files that they name are kept here."""
         if len(table):
-            self._manifests[table["bundle_id"][0].as_py()] = manifest_of(table) or {}
+            self._manifests[table["bundle_id"][0].as_py()] = read_manifest(table) or {}
         return table.drop_columns([LONG, FILES])
 
     def _counted(self, names: list[str]) -> list[str]:

@@ -52,7 +52,7 @@ def encode_manifest(files: Mapping[str, FileFact]) -> str:
     return json.dumps({path: [files[path].size, files[path].sha256] for path in sorted(files)}, separators=(",", ":"))
 
 
-def manifest_of(table: pa.Table) -> Manifest | None:
+def read_manifest(table: pa.Table) -> Manifest | None:
     """The manifest of the bundle whose rows ``table`` holds (``schema.trials_schema``); None where there is none."""
     text = table["files"][0].as_py() if len(table) else None
     if text is None:
@@ -67,6 +67,6 @@ def within(manifest: Manifest, folder: str) -> Manifest:
 
 def vanished(storage: Storage, sweep: str, files: Mapping[str, FileFact]) -> dict[str, str]:
     """Those of the files that are not in the folder of the sweep in their sizes, with the reasons."""
-    sizes = storage.sizes_of([f"{sweep}/{path}" for path in files])
+    sizes = storage.list_sizes([f"{sweep}/{path}" for path in files])
     reasons = {path: differs_in_size(files[path], size) for path, size in zip(files, sizes, strict=True)}
     return {path: reason for path, reason in reasons.items() if reason}

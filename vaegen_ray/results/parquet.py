@@ -22,7 +22,7 @@ from vaegen_ray.results.manifest import FileFact
 from vaegen_ray.results.schema import FILES, SCHEMA_VERSION, SEALED_SINCE, VERSION_KEY, rows_to_table
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
-from vaegen_ray.spec.trial import trial_id_of
+from vaegen_ray.spec.trial import compute_trial_id
 
 SUFFIX = ".parquet"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -145,8 +145,8 @@ def _check_trial_ids(table: pa.Table) -> None:
     if "spec_json" not in table.column_names:
         return
     for trial_id, spec_json in zip(table["trial_id"].to_pylist(), table["spec_json"].to_pylist(), strict=True):
-        if trial_id != trial_id_of(spec_json):
-            raise ValueError(f"the row of trial {trial_id} has the spec_json of trial {trial_id_of(spec_json)}")
+        if trial_id != compute_trial_id(spec_json):
+            raise ValueError(f"the row of trial {trial_id} has the spec_json of trial {compute_trial_id(spec_json)}")
 
 
 def decoded_schema(schema: pa.Schema, *, dictionaries: bool = False) -> pa.Schema:

@@ -83,7 +83,7 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     base = f"{sweep}/" if sweep else ""
     _check_is_sweep(storage, sweep or "")
     whole = whole_trials(storage, sweep or "", tuple(SCHEMAS))
-    tables, corrupt = _metrics_of(storage, base, whole)
+    tables, corrupt = _load_metrics(storage, base, whole)
     notes, trial_tables = [*whole.notes], dict(whole.tables)
     for name, reason in corrupt.items():
         mark = bundle_of(name) + SUFFIX
@@ -101,7 +101,7 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     return Results(trials.drop(columns="files"), metrics, tuple(notes))
 
 
-def _metrics_of(storage: Storage, base: str, whole: WholeTrials) -> tuple[dict[str, pa.Table], dict[str, str]]:
+def _load_metrics(storage: Storage, base: str, whole: WholeTrials) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """The files of metrics that count, as ``read_files`` gives them: those that commit rows name, and all of bundles
     whose rows name none. A file of a committed bundle that is not named was written after the commit."""
     facts = {name: fact for manifest in whole.manifests.values() for name, fact in within(manifest, "metrics").items()}

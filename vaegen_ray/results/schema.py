@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vaegen_ray.errors import allowed
+from vaegen_ray.errors import not_one_of
 from vaegen_ray.spec.evaluation import ALPHAS, CLASSIFIERS
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -191,7 +191,7 @@ def trial_row(
         ValueError: the status is unknown, or a failed trial comes without its error.
     """
     if status not in STATUSES:
-        raise ValueError(allowed("status", status, STATUSES))
+        raise ValueError(not_one_of("status", status, STATUSES))
     if (status == FAILED) != (error is not None):
         raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
     total = None if params_z is None or params_rest is None else params_z + params_rest

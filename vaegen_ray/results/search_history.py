@@ -13,7 +13,7 @@ from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results.schema import COMPLETED, FAILED
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, PointKey, Search, Tried, mean_curve, same
+from vaegen_ray.search.search import BEGUN, COMPLETE, PointKey, PointRecord, Search, mean_curve, point_key
 from vaegen_ray.search.search import FAILED as FAILED_POINT
 from vaegen_ray.search.search import STOPPED as STOPPED_POINT
 from vaegen_ray.search.space import Point
@@ -24,9 +24,9 @@ from vaegen_ray.spec.trial import TrialSpec
 class History:
     """What is known of a search."""
 
-    done: list[Tried] = field(default_factory=list)
+    done: list[PointRecord] = field(default_factory=list)
     """Points all of whose seeds are committed, in the order in which the last of them was."""
-    begun: list[Tried] = field(default_factory=list)
+    begun: list[PointRecord] = field(default_factory=list)
     """Points that have seeds to train, in the order in which they were suggested."""
     elbos: dict[str, dict[int, float]] = field(default_factory=dict)
     """The ELBO on validation of trials, by id and effective epoch."""
@@ -35,13 +35,13 @@ class History:
     order: list[PointKey] = field(default_factory=list)
     """The points in the order in which they were suggested (``same``)."""
 
-    def sorted(self, *more: Tried) -> list[Tried]:
+    def sorted(self, *more: PointRecord) -> list[PointRecord]:
         """The points that are done, and ``more``, in the order in which they were suggested."""
         places = {key: place for place, key in enumerate(self.order)}
-        return sorted([*self.done, *more], key=lambda tried: places.get(same(tried.point), len(places)))
+        return sorted([*self.done, *more], key=lambda tried: places.get(point_key(tried.point), len(places)))
 
     @property
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[PointRecord]:
         """All points, in the order in which they were suggested."""
         return self.sorted(*self.begun)
 
@@ -67,11 +67,11 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
     """In the order in which the last trial of each was committed."""
     for row in results.trials.sort_values("finished_at").to_dict("records"):
         spec = _spec(row["spec_json"])
-        point = search.point_of(spec) if spec and spec.trial_id == row["trial_id"] else None
+        point = search.find_point(spec) if spec and spec.trial_id == row["trial_id"] else None
         if point is not None and not (retry_failed and row["status"] == FAILED):
             known.statuses[row["trial_id"]] = row["status"]
-            points.pop(same(point), None)
-            points[same(point)] = point
+            points.pop(point_key(point), None)
+            points[point_key(point)] = point
     known.elbos = _elbos(results.metrics)
     begun = {}
     for key, point in points.items():
@@ -80,15 +80,17 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
             begun[key] = tried
         else:
             known.done.append(tried)
-    finished = {same(tried.point) for tried in known.done}
-    suggested = [point for spec in declared_trials(store) if (point := search.point_of(spec)) is not None]
-    order = {same(point): Tried(point=point) for point in suggested if same(point) not in finished}
+    finished = {point_key(tried.point) for tried in known.done}
+    suggested = [point for spec in declared_trials(store) if (point := search.find_point(spec)) is not None]
+    order = {point_key(point): PointRecord(point=point) for point in suggested if point_key(point) not in finished}
     known.begun = list((order | begun).values())
-    known.order = list(dict.fromkeys([*map(same, suggested), *(same(tried.point) for tried in known.done), *begun]))
+    known.order = list(
+        dict.fromkeys([*map(point_key, suggested), *(point_key(tried.point) for tried in known.done), *begun])
+    )
     return known
 
 
-def judged(search: Search, point: Point, known: History) -> Tried:
+def judged(search: Search, point: Point, known: History) -> PointRecord:
     """How a point stands by the rows of its trials."""
     ids = [spec.trial_id for spec in search.specs(point)]
     found = {known.statuses.get(trial_id, BEGUN) for trial_id in ids}
@@ -99,7 +101,7 @@ def judged(search: Search, point: Point, known: History) -> Tried:
         status = FAILED_POINT
     else:
         status = COMPLETE if found == {COMPLETED} else STOPPED_POINT
-    return Tried(point=point, status=status, curve=curve)
+    return PointRecord(point=point, status=status, curve=curve)
 
 
 def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:

@@ -77,7 +77,7 @@ class SweepStatus:
         return asdict(self) | {"left": self.left}
 
 
-def status_of(storage: Storage, name: str) -> SweepStatus:
+def load_status(storage: Storage, name: str) -> SweepStatus:
     """The status of one sweep.
 
     Raises:
@@ -167,7 +167,7 @@ def status_from(
 
 def statuses(storage: Storage) -> list[SweepStatus]:
     """The status of every sweep, without those that were put aside."""
-    return [status_of(storage, name) for name in sweep_names(storage) if is_sweep(storage, name)]
+    return [load_status(storage, name) for name in sweep_names(storage) if is_sweep(storage, name)]
 
 
 def read_facts(store: SweepStore, notes: list[str]) -> dict[str, Any] | None:

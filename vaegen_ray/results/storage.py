@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from vaegen_ray import scratch
-from vaegen_ray.errors import SpecError, StorageError, allowed, mask_secrets
+from vaegen_ray.errors import SpecError, StorageError, mask_secrets, not_one_of
 from vaegen_ray.paths import expanded
 from vaegen_ray.results.storage_errors import explain, explained, refuse_link_out
 
@@ -87,7 +87,7 @@ class Storage:
         if not text.strip() or (not is_uri and re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE)):
             raise SpecError(f"a storage must be a directory or a URI, such as s3://bucket/folder; got {text!r}")
         if is_uri and scheme not in SCHEMES:
-            raise SpecError(f"{allowed('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
+            raise SpecError(f"{not_one_of('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
         if is_uri:
             filesystem, root = _from_uri(scheme, text)
             if not root:
@@ -182,7 +182,7 @@ class Storage:
         files = [i for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix)]
         return {i.base_name: i.size for i in sorted(files, key=lambda i: i.base_name)}
 
-    def sizes_of(self, paths: Names) -> Sizes:
+    def list_sizes(self, paths: Names) -> Sizes:
         """Bytes of each of these files, None where there is no such file."""
         with explained("look at", self.name):
             infos = self.filesystem.get_file_info([self._full(path) for path in paths])

@@ -96,7 +96,7 @@ class SweepStore:
             StorageError: one of the files is not there.
         """
         if files is None:
-            files = self.files_of(bundle_id)
+            files = self.list_files(bundle_id)
         elif lost := vanished(self.storage, self.name, files):
             path, reason = next(iter(lost.items()))
             raise StorageError(
@@ -106,7 +106,7 @@ class SweepStore:
         data = encode(filled, trials_schema(), key=TRIALS_KEY)
         self.storage.write(self._path("trials", bundle_id + SUFFIX), data)
 
-    def files_of(self, bundle_id: str) -> Manifest:
+    def list_files(self, bundle_id: str) -> Manifest:
         """What the storage holds of the metrics, details and weights of a bundle; reads all of it."""
         names = {folder: self.storage.list(self._path(folder), SUFFIX) for folder in EVALUATIONS}
         paths = [f"{folder}/{name}" for folder in names for name in names[folder] if bundle_of(name) == bundle_id]
@@ -312,7 +312,7 @@ class SweepStore:
     def has_models(self, bundle_id: str, epochs: Iterable[int]) -> bool:
         """Whether the weights of a bundle at all of these effective epochs are there."""
         paths = [self._path("models", _model_name(bundle_id, epoch)) for epoch in epochs]
-        return None not in self.storage.sizes_of(paths)
+        return None not in self.storage.list_sizes(paths)
 
     def write_sweep_json(self, value: Mapping[str, Any]) -> None:
         """Keeps the resolved sweep: its specification, versions, commit and machine."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.search.space import OF_AUGMENTATION, Point, Space
 from vaegen_ray.spec.trial import TrialSpec
@@ -49,7 +49,7 @@ class Search:
     def __post_init__(self) -> None:
         for name, choices in (("sampler", SAMPLERS), ("scheduler", SCHEDULERS), ("objectives", OBJECTIVES)):
             if getattr(self, name) not in choices:
-                raise SpecError(allowed(name, getattr(self, name), choices))
+                raise SpecError(not_one_of(name, getattr(self, name), choices))
         if self.several and self.scheduler != "none":
             raise SpecError(f"several objectives go without early stopping (--scheduler none); got {self.scheduler!r}")
         if self.points > self.space.size:
@@ -71,7 +71,7 @@ class Search:
         method = "normal" if kind == "none" else f"aug_{kind}"
         return tuple(TrialSpec(**{**self.fields, **own, "method": method, "seed": seed}) for seed in range(self.seeds))
 
-    def point_of(self, spec: TrialSpec) -> Point | None:
+    def find_point(self, spec: TrialSpec) -> Point | None:
         """The point that a trial is of; None for a trial of another search."""
         augmentation = spec.recipe.augmentation or "none"
         point: Point = {}
@@ -87,7 +87,7 @@ class Search:
         """Parameters of a VAE at a point."""
         return params_total(self.specs(point)[0])
 
-    def listed(self, tried: Iterable["Tried"]) -> dict[str, Any]:
+    def listed(self, tried: Iterable["PointRecord"]) -> dict[str, Any]:
         """What ``sweep.json`` says: the trials of all points so far, and how many there will be (``planned``)."""
         trials = [spec for each in tried for spec in self.specs(each.point)]
         return {**listed(trials), "planned": self.points * self.seeds}
@@ -101,13 +101,13 @@ class Search:
 PointKey = tuple[tuple[str, Any], ...]
 
 
-def same(point: Point) -> PointKey:
+def point_key(point: Point) -> PointKey:
     """A point as a key."""
     return tuple(sorted(point.items()))
 
 
 @dataclass(kw_only=True)
-class Tried:
+class PointRecord:
     """A point, and what is known of it."""
 
     point: Point

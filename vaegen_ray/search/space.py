@@ -15,7 +15,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 
 Point = dict[str, Any]
 """A value for each dimension that has a meaning there, in the order of the space."""
@@ -108,7 +108,7 @@ class Space:
         return set(point) == set(names) and all(point[name] in self[name].values for name in names)
 
 
-def space_of(usual: str, changes: str = "") -> Space:
+def parse_space(usual: str, changes: str = "") -> Space:
     """The space of two texts, such as ``nc=4:64:log,beta=1``; a dimension of the second replaces one of the first.
 
     Raises:
@@ -146,7 +146,7 @@ def _dimensions(text: str) -> dict[str, Dimension]:
                 f"nc=4:64:log; got {part!r}"
             )
         if name not in NAMES:
-            raise SpecError(allowed("a dimension of a space", name, NAMES))
+            raise SpecError(not_one_of("a dimension of a space", name, NAMES))
         if name in found:
             raise SpecError(f"a space must name each dimension once; got {name} twice")
         found[name] = _dimension(name, values)
@@ -158,7 +158,7 @@ def _dimension(name: str, text: str) -> Dimension:
     if name == "augmentation":
         values: tuple[Any, ...] = tuple(text.split("|"))
         if not set(values) <= set(AUGMENTATIONS):
-            raise SpecError(allowed("augmentation of a space", text, AUGMENTATIONS))
+            raise SpecError(not_one_of("augmentation of a space", text, AUGMENTATIONS))
     elif ":" in text:
         values = _grid(name, text)
     else:

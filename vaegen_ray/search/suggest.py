@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.search.search import BEGUN, COMPLETE, STOPPED, Search, Tried, same
+from vaegen_ray.search.search import BEGUN, COMPLETE, STOPPED, PointRecord, Search, point_key
 from vaegen_ray.search.space import Dimension, Point, Space
 from vaegen_ray.seeds import stream_seed
 
@@ -43,7 +43,7 @@ def check_optuna() -> None:
         raise VaegenError("a search needs Optuna; get it with: pip install 'vaegen-ray[search]'") from None
 
 
-def suggest(search: Search, tried: Sequence[Tried]) -> Point:
+def suggest(search: Search, tried: Sequence[PointRecord]) -> Point:
     """The next point.
 
     Args:
@@ -53,7 +53,7 @@ def suggest(search: Search, tried: Sequence[Tried]) -> Point:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = {same(each.point) for each in tried}
+    known = {point_key(each.point) for each in tried}
     assert len(known) < search.space.size, "every point of the space was tried"
     study = _study(search, tried)
     for attempt in range(ATTEMPTS):
@@ -62,7 +62,7 @@ def suggest(search: Search, tried: Sequence[Tried]) -> Point:
             study.sampler = _sampler(search, _seed(search, len(tried), attempt))
             asked = study.ask()
             point = _asked(search.space, asked)
-        if same(point) not in known:
+        if point_key(point) not in known:
             return point
         study.tell(asked, state=optuna.trial.TrialState.FAIL)  # it says nothing that is not known
     return _unknown(search, known, random.Random(_seed(search, len(tried), ATTEMPTS)))
@@ -73,17 +73,17 @@ def _seed(search: Search, number: int, attempt: int) -> int:
     return stream_seed(search.search_seed, "search", number * (ATTEMPTS + 1) + attempt) >> 31
 
 
-def _study(search: Search, tried: Sequence[Tried]) -> "Study":
+def _study(search: Search, tried: Sequence[PointRecord]) -> "Study":
     import optuna
 
     up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
     study = optuna.create_study(directions=[up, down] if search.several else [up])
     for number, each in enumerate(tried):
-        study.add_trial(_of_study(search, each, number))
+        study.add_trial(_build_trial(search, each, number))
     return study
 
 
-def _of_study(search: Search, tried: Tried, number: int) -> "FrozenTrial":
+def _build_trial(search: Search, tried: PointRecord, number: int) -> "FrozenTrial":
     """A point as Optuna knows it. One that was stopped is a pruned trial, ranked by how far it came and its value
     there; one that failed is a pruned trial without values, which is worse than all others."""
     import optuna
@@ -147,5 +147,5 @@ def _unknown(search: Search, known: set, generator: random.Random) -> Point:
     """A point at random out of those that are not known."""
     while True:
         point = search.space.at_random(generator)
-        if same(point) not in known:
+        if point_key(point) not in known:
             return point

@@ -13,7 +13,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.checks import check_floats, check_int, check_ints
+from vaegen_ray.errors import SpecError, not_one_of
 
 STREAM_VERSION = 1
 """Raised whenever a change of the code moves the weights of a diffusion model, or its samples."""
@@ -36,10 +37,6 @@ READS_WEIGHTS = ("levels", "image_shape", "data_std")
 DECAYS = ("constant", "cosine")
 PRECISIONS = ("float32", "tf32", "bf16")
 
-LARGEST = 1e300
-"""Numbers beyond it are as good as infinite."""
-MOST = 1_000_000_000
-"""The largest whole number where nothing else is said."""
 MOST_IMAGES = 10**12
 """Images that a diffusion model sees in its training."""
 MOST_LEVELS = 256
@@ -50,17 +47,6 @@ EVALUATION_SHARD = 900_000
 """First of the shards that no trial trains on: ``elbo_source`` is measured there."""
 
 
-def whole(name: str, value: Any, at_least: int, at_most: int = MOST) -> None:
-    """Checks a whole number, which is at most ``MOST`` where nothing else is said.
-
-    Raises:
-        SpecError: it is no whole number, or out of range.
-    """
-    if type(value) is not int or not at_least <= value <= at_most:
-        upto = f" and <= {at_most}" if at_most != MOST or (type(value) is int and value > MOST) else ""
-        raise SpecError(f"{name} must be a whole number >= {at_least}{upto}; got {value!r}")
-
-
 def check_data_digest(value: Any) -> None:
     """Checks what says which images a data set of your own has.
 
@@ -69,25 +55,6 @@ def check_data_digest(value: Any) -> None:
     """
     if not isinstance(value, str) or not re.fullmatch("([0-9a-f]{20})?", value):
         raise SpecError(f"data_digest must be 20 hexadecimal digits, or empty; got {value!r}")
-
-
-def set_numbers(
-    owner: Any, of: str, names: tuple[str, ...], low: float, high: float = math.inf, *, low_included: bool = False
-) -> None:
-    """Checks fields of a frozen dataclass and makes floats of them, so that 1, 1.0 and -0.0, 0 are the same."""
-    for name in names:
-        value = getattr(owner, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
-        if not is_number or not (low <= value if low_included else low < value) or not value < high:
-            sign = ">=" if low_included else ">"
-            raise SpecError(f"{name} of the {of} must be a number {sign} {low:g} and < {high:g}; got {value!r}")
-        object.__setattr__(owner, name, float(value) + 0.0)
-
-
-def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or not all(type(number) is int and number >= 1 for number in value):
-        raise SpecError(f"{name} must be a tuple of whole numbers >= 1; got {value!r}")
-    return tuple(value)
 
 
 def _identity(values: dict[str, Any]) -> str:
@@ -156,17 +123,17 @@ class DiffusionSpec:
 
     def __post_init__(self) -> None:
         for name in ("image_shape", "multipliers", "attention"):
-            object.__setattr__(self, name, _whole_numbers(f"{name} of the diffusion model", getattr(self, name)))
+            object.__setattr__(self, name, check_ints(f"{name} of the diffusion model", getattr(self, name)))
         for name, choices in (("network", NETWORKS), ("decay", DECAYS), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
-                raise SpecError(allowed(f"{name} of the diffusion model", getattr(self, name), choices))
+                raise SpecError(not_one_of(f"{name} of the diffusion model", getattr(self, name), choices))
         for name in ("n_train", "channels", "blocks", "images", "batch_size", "warmup_images", "ema_images"):
-            whole(f"{name} of the diffusion model", getattr(self, name), 1, MOST_IMAGES)
-        whole("levels of the diffusion model", self.levels, 2, MOST_LEVELS)
-        whole("seed of the diffusion model", self.seed, 0, MOST_SEED)
-        set_numbers(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
-        set_numbers(self, "diffusion model", ("log_mean",), -100, 100)
-        set_numbers(self, "diffusion model", ("dropout",), 0, 1, low_included=True)
+            check_int(f"{name} of the diffusion model", getattr(self, name), 1, MOST_IMAGES)
+        check_int("levels of the diffusion model", self.levels, 2, MOST_LEVELS)
+        check_int("seed of the diffusion model", self.seed, 0, MOST_SEED)
+        check_floats(self, "diffusion model", ("data_std", "log_std", "learning_rate"), 0)
+        check_floats(self, "diffusion model", ("log_mean",), -100, 100)
+        check_floats(self, "diffusion model", ("dropout",), 0, 1, low_included=True)
         if len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
             raise SpecError(
                 f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
@@ -191,7 +158,7 @@ class DiffusionSpec:
             )
         heights = [height // 2**i for i in range(len(self.multipliers))]
         if not set(self.attention) <= set(heights):
-            raise SpecError(allowed("attention of the diffusion model", self.attention, heights))
+            raise SpecError(not_one_of("attention of the diffusion model", self.attention, heights))
         if self.channels % 4:
             raise SpecError(f"channels of a U-Net must be divisible by 4; got {self.channels}")
 
@@ -239,11 +206,11 @@ class Sampler:
     """S_noise: standard deviation of the noise put back."""
 
     def __post_init__(self) -> None:
-        whole("steps of the sampler", self.steps, 2)
-        set_numbers(self, "sampler", ("sigma_min", "sigma_max", "rho", "churn_noise"), 0)
-        set_numbers(self, "sampler", ("churn", "churn_min"), 0, low_included=True)
+        check_int("steps of the sampler", self.steps, 2)
+        check_floats(self, "sampler", ("sigma_min", "sigma_max", "rho", "churn_noise"), 0)
+        check_floats(self, "sampler", ("churn", "churn_min"), 0, low_included=True)
         if self.churn_max is not None:
-            set_numbers(self, "sampler", ("churn_max",), self.churn_min, low_included=True)
+            check_floats(self, "sampler", ("churn_max",), self.churn_min, low_included=True)
         if not self.sigma_min < self.sigma_max:
             raise SpecError(f"sigma_min must be < sigma_max; got {self.sigma_min}, {self.sigma_max}")
         try:
@@ -289,12 +256,12 @@ class StreamSpec:
     """Arithmetic of the network while sampling; the sampler itself computes in float64."""
 
     def __post_init__(self) -> None:
-        whole("shard_size of a stream", self.shard_size, 1)
-        whole("batch_size of a stream", self.batch_size, 1)
+        check_int("shard_size of a stream", self.shard_size, 1)
+        check_int("batch_size of a stream", self.batch_size, 1)
         if self.shard_size % self.batch_size:
             raise SpecError(f"batch_size of a stream must divide shard_size {self.shard_size}; got {self.batch_size}")
         if self.precision not in PRECISIONS:
-            raise SpecError(allowed("precision of a stream", self.precision, PRECISIONS))
+            raise SpecError(not_one_of("precision of a stream", self.precision, PRECISIONS))
 
     @property
     def training_samples(self) -> int:

@@ -1,13 +1,13 @@
 """What is measured of a trained VAE beside its ELBO: named settings, checked on creation, part of a trial's identity.
 
-Every class below is one evaluation; ``Measures`` holds those that a trial gets. The estimators are in ``evaluation``.
+Every class below is one evaluation; ``EvaluationSettings`` holds those that a trial gets. Estimators: ``evaluation``.
 """
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.spec.diffusion import set_numbers, whole
+from vaegen_ray.checks import check_floats, check_int
+from vaegen_ray.errors import SpecError, not_one_of
 
 CLASSIFIERS = ("logistic_regression", "svm_linear", "svm_rbf", "knn")
 """Classifiers of representations; the columns of their accuracies begin with ``accuracy_``."""
@@ -41,14 +41,14 @@ class Amortization:
 
     def __post_init__(self) -> None:
         for name in ("images", "steps", "check_every", "check_samples"):
-            whole(f"{name} of the amortization gap", getattr(self, name), 1)
-        set_numbers(self, "amortization gap", ("learning_rate", "last_learning_rate"), 0)
+            check_int(f"{name} of the amortization gap", getattr(self, name), 1)
+        check_floats(self, "amortization gap", ("learning_rate", "last_learning_rate"), 0)
         if self.last_learning_rate > self.learning_rate:
             raise SpecError(
                 f"last_learning_rate of the amortization gap must be <= learning_rate; got {self.last_learning_rate!r} "
                 f"with {self.learning_rate!r}"
             )
-        set_numbers(self, "amortization gap", ("tolerance",), 0, 1, low_included=True)
+        check_floats(self, "amortization gap", ("tolerance",), 0, 1, low_included=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,11 @@ class Attack:
 
     def __post_init__(self) -> None:
         for name in ("images", "restarts", "steps"):
-            whole(f"{name} of the attack", getattr(self, name), 1)
-        set_numbers(self, "attack", ("step_size",), 0)
-        set_numbers(self, "attack", ("radius",), 0, 1)
+            check_int(f"{name} of the attack", getattr(self, name), 1)
+        check_floats(self, "attack", ("step_size",), 0)
+        check_floats(self, "attack", ("radius",), 0, 1)
         if self.ms_ssim not in MS_SSIM_MODES:
-            raise SpecError(allowed("ms_ssim of the attack", self.ms_ssim, MS_SSIM_MODES))
+            raise SpecError(not_one_of("ms_ssim of the attack", self.ms_ssim, MS_SSIM_MODES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ class Representation:
     """Test images, the first of them; all where there are fewer. Half of them trains the classifiers."""
 
     def __post_init__(self) -> None:
-        whole("severity of corruptions", self.severity, 1, 5)
-        whole("neighbours of the representation", self.neighbours, 1)
-        whole("images of the representation", self.images, 40)
+        check_int("severity of corruptions", self.severity, 1, 5)
+        check_int("neighbours of the representation", self.neighbours, 1)
+        check_int("images of the representation", self.images, 40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Reconstruction:
     """Images whose reconstructions are kept."""
 
     def __post_init__(self) -> None:
-        whole("shown reconstructions", self.shown, 0)
+        check_int("shown reconstructions", self.shown, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class SampleQuality:
     """Samples; compared with as many test images, or with all of them where there are fewer."""
 
     def __post_init__(self) -> None:
-        whole("images of the sample quality", self.images, 2)
+        check_int("images of the sample quality", self.images, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +130,8 @@ class Smoothness:
     """Points on a line, both ends included."""
 
     def __post_init__(self) -> None:
-        whole("pairs of the smoothness", self.pairs, 1)
-        whole("points of the smoothness", self.points, 3)
+        check_int("pairs of the smoothness", self.pairs, 1)
+        check_int("points of the smoothness", self.points, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +146,10 @@ class TwoSample:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        whole("epochs of the two-sample test", self.epochs, 1)
-        whole("batch_size of the two-sample test", self.batch_size, 2)  # for BatchNorm
-        set_numbers(self, "two-sample test", ("learning_rate",), 0)
-        set_numbers(self, "two-sample test", ("momentum", "weight_decay"), 0, 1, low_included=True)
+        check_int("epochs of the two-sample test", self.epochs, 1)
+        check_int("batch_size of the two-sample test", self.batch_size, 2)  # for BatchNorm
+        check_floats(self, "two-sample test", ("learning_rate",), 0)
+        check_floats(self, "two-sample test", ("momentum", "weight_decay"), 0, 1, low_included=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Information:
 
     def __post_init__(self) -> None:
         for name, least in (("images", 2), ("minibatch", 2), ("likelihood_images", 1), ("importance_samples", 0)):
-            whole(f"{name} of the information", getattr(self, name), least)
+            check_int(f"{name} of the information", getattr(self, name), least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +189,9 @@ class Inference:
     """Percent of samples in the mixture (alpha), out of ``ALPHAS``: 0 is the training set alone, 100 samples alone."""
 
     def __post_init__(self) -> None:
-        whole("epochs of the inference", self.epochs, 1)
-        whole("optimal_epochs of the inference", self.optimal_epochs, 1)
-        set_numbers(self, "inference", ("learning_rate",), 0)
+        check_int("epochs of the inference", self.epochs, 1)
+        check_int("optimal_epochs of the inference", self.optimal_epochs, 1)
+        check_floats(self, "inference", ("learning_rate",), 0)
         alphas = self.self_consistent
         if not isinstance(alphas, (list, tuple)) or list(alphas) != [alpha for alpha in ALPHAS if alpha in alphas]:
             raise SpecError(
@@ -212,12 +212,12 @@ class Neighbours:
     """Test images, the first of them; all where there are fewer."""
 
     def __post_init__(self) -> None:
-        whole("percentile of the neighbours", self.percentile, 0, 100)
-        whole("images of the neighbours", self.images, 1)
+        check_int("percentile of the neighbours", self.percentile, 0, 100)
+        check_int("images of the neighbours", self.images, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measures:
+class EvaluationSettings:
     """The evaluations that a trial gets beside its ELBO; None where it does not.
 
     Raises:
@@ -263,7 +263,7 @@ class Measures:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Measures":
+    def from_dict(cls, values: dict[str, Any]) -> "EvaluationSettings":
         """The inverse of ``as_dict``.
 
         Raises:
@@ -297,4 +297,4 @@ KINDS: dict[str, type] = {
     "inference": Inference,
     "neighbours": Neighbours,
 }
-"""The evaluations by their names in ``Measures``."""
+"""The evaluations by their names in ``EvaluationSettings``."""

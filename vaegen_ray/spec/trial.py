@@ -11,19 +11,11 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.checks import MOST, check_int
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.spec.architecture import check_architecture
-from vaegen_ray.spec.diffusion import (
-    MOST,
-    MOST_LEVELS,
-    MOST_SEED,
-    PRECISIONS,
-    STREAM_VERSION,
-    StreamSpec,
-    check_data_digest,
-    whole,
-)
-from vaegen_ray.spec.evaluation import Measures
+from vaegen_ray.spec.diffusion import MOST_LEVELS, MOST_SEED, PRECISIONS, STREAM_VERSION, StreamSpec, check_data_digest
+from vaegen_ray.spec.evaluation import EvaluationSettings
 from vaegen_ray.spec.method import OF_METHOD, Recipe, real_before, recipe
 
 NUMERICS_VERSION = 1
@@ -166,7 +158,7 @@ class TrialSpec:
     """Effective epochs at which the ELBO is measured on all of D_train and D_test; ends with ``epochs``."""
     elbo_samples: int = 1
     """Reparameterised samples an image in the evaluation of the ELBO."""
-    measures: Measures | None = None
+    measures: EvaluationSettings | None = None
     """What is measured beside the ELBO."""
 
     def __post_init__(self) -> None:
@@ -184,7 +176,7 @@ class TrialSpec:
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
-                raise SpecError(allowed(name, getattr(self, name), choices))
+                raise SpecError(not_one_of(name, getattr(self, name), choices))
         recipe(self.method)
         for name in ("n_train", "mixture_components", "batch_size", "elbo_samples"):
             self._whole(name, at_least=1)
@@ -211,7 +203,7 @@ class TrialSpec:
             if getattr(self, name) > most:
                 raise SpecError(f"{name} must be <= {most}; got {getattr(self, name)!r}")
         if type(self.residual_kernel) is not int or self.residual_kernel not in (1, 3):
-            raise SpecError(allowed("residual_kernel", self.residual_kernel, (1, 3)))
+            raise SpecError(not_one_of("residual_kernel", self.residual_kernel, (1, 3)))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1 or self.image_shape[0] not in (1, 3):
             raise SpecError(
                 f"image_shape must be (channels, height, width) with 1 or 3 channels; got {self.image_shape}"
@@ -219,7 +211,7 @@ class TrialSpec:
         self._check_combinations()
 
     def _whole(self, name: str, at_least: int, at_most: int = MOST) -> None:
-        whole(name, getattr(self, name), at_least, at_most)
+        check_int(name, getattr(self, name), at_least, at_most)
 
     def _check_combinations(self) -> None:
         channels = self.image_shape[0]
@@ -278,8 +270,8 @@ class TrialSpec:
                 f"{self.validation}"
             )
 
-    def _check_measures(self, measures: Measures) -> None:
-        if not isinstance(measures, Measures):
+    def _check_measures(self, measures: EvaluationSettings) -> None:
+        if not isinstance(measures, EvaluationSettings):
             raise SpecError(f"measures of a trial must be Measures or None; got {measures!r}")
         if not set(measures.gaps_at) <= set(self.evaluate_at):
             raise SpecError(f"gaps_at must be out of evaluate_at {self.evaluate_at}; got {measures.gaps_at}")
@@ -396,7 +388,7 @@ class TrialSpec:
     @cached_property
     def trial_id(self) -> str:
         """20 hexadecimal digits that name this specification under this version of the numerics."""
-        return trial_id_of(self.spec_json)
+        return compute_trial_id(self.spec_json)
 
     @cached_property
     def shape_key(self) -> str:
@@ -406,11 +398,11 @@ class TrialSpec:
         return hashlib.blake2b(json.dumps(shared, sort_keys=True).encode(), digest_size=10).hexdigest()
 
 
-NESTED: dict[str, Any] = {"stream": StreamSpec, "measures": Measures}
+NESTED: dict[str, Any] = {"stream": StreamSpec, "measures": EvaluationSettings}
 """Fields of a trial that are specifications themselves."""
 
 
-def trial_id_of(spec_json: str) -> str:
+def compute_trial_id(spec_json: str) -> str:
     """The id of the trial with this canonical JSON (``TrialSpec.spec_json``), under any version of the numerics."""
     return hashlib.blake2b(spec_json.encode(), digest_size=10).hexdigest()
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from vaegen_ray.data.catalog import DatasetInfo, check, info
-from vaegen_ray.errors import SpecError, VaegenWarning, allowed
+from vaegen_ray.errors import SpecError, VaegenWarning, not_one_of
 from vaegen_ray.models import registry
 from vaegen_ray.spec.diffusion import DiffusionSpec, Sampler, StreamSpec
-from vaegen_ray.spec.evaluation import KINDS, Attack, Measures
+from vaegen_ray.spec.evaluation import KINDS, Attack, EvaluationSettings
 from vaegen_ray.spec.method import recipe
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -58,13 +58,13 @@ SMALLER: dict[str, dict[str, Any]] = {
 """What is measured on less than the whole, by preset."""
 
 
-def base_measures(dataset: str, preset: str, names: Iterable[str]) -> Measures | None:
+def base_measures(dataset: str, preset: str, names: Iterable[str]) -> EvaluationSettings | None:
     """The settings of evaluations for a data set; None without names.
 
     Args:
         dataset: name in the catalog.
         preset: ``smoke``, ``laptop`` or ``paper``.
-        names: evaluations, as ``Measures`` calls them; ``corruptions`` for representations of corrupted images too.
+        names: fields of ``EvaluationSettings``; ``corruptions`` for representations of corrupted images too.
     """
     names = set(names)
     smaller = SMALLER.get(preset, {})
@@ -74,7 +74,7 @@ def base_measures(dataset: str, preset: str, names: Iterable[str]) -> Measures |
         made[name] = replace(usual, **smaller.get(name, {}))
     if "corruptions" in names:
         made["representation"] = replace(made["representation"], corruptions=True)
-    return Measures(**made) if made else None
+    return EvaluationSettings(**made) if made else None
 
 
 def base_spec(
@@ -118,7 +118,7 @@ def base_spec(
         "n_train": entry.n_train,
         "image_shape": entry.image_shape,
         "architecture": architecture,
-        "network_version": registry.version_of(architecture),
+        "network_version": registry.find_version(architecture),
         "latent_per_mz": grid if residual else FULLY_CONNECTED_LATENT.get(height, 16),
         "likelihood": training.get("likelihood") or _likelihood(entry, levels),
         "learning_rate": 1e-4 if residual else 1e-3,
@@ -178,7 +178,7 @@ def base_stream(
     entry = info(dataset)
     check(dataset, None, n_train)
     if preset not in ("smoke", "laptop", "paper"):
-        raise SpecError(allowed("preset", preset, ("smoke", "laptop", "paper")))
+        raise SpecError(not_one_of("preset", preset, ("smoke", "laptop", "paper")))
     n = n_train or entry.n_train
     fields: dict[str, Any] = {
         "dataset": dataset,

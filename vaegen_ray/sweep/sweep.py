@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
-from vaegen_ray.errors import SpecError, allowed
-from vaegen_ray.models.registry import OwnNetwork, network_of
+from vaegen_ray.errors import SpecError, not_one_of
+from vaegen_ray.models.registry import CustomNetwork, find_network
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -39,7 +39,7 @@ class Sweep:
         for spec in self.trials:
             check_images(spec)
             if spec.network_version:
-                network_of(spec)
+                find_network(spec)
 
     @property
     def datasets(self) -> tuple[TrialSpec, ...]:
@@ -47,9 +47,9 @@ class Sweep:
         return tuple({data_key(spec): spec for spec in self.trials}.values())
 
     @property
-    def networks(self) -> tuple[OwnNetwork, ...]:
+    def networks(self) -> tuple[CustomNetwork, ...]:
         """The networks of your own that trials name."""
-        return tuple({spec.architecture: network_of(spec) for spec in self.trials if spec.network_version}.values())
+        return tuple({spec.architecture: find_network(spec) for spec in self.trials if spec.network_version}.values())
 
     @property
     def streams(self) -> tuple[StreamSpec, ...]:
@@ -124,5 +124,5 @@ def preset(name: str, choices: dict[str, dict]) -> dict:
         SpecError: there is no such preset.
     """
     if name not in choices:
-        raise SpecError(allowed("preset", name, choices))
+        raise SpecError(not_one_of("preset", name, choices))
     return choices[name]

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vaegen_ray.errors import SpecError, allowed
+from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.seeds import stream_seed
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ TUNED_COLOUR = Augmentation(
 """Aug.Tuned for CIFAR-10 (Table 10)."""
 
 
-def augmentation_of(kind: str, image_shape: tuple[int, int, int]) -> Augmentation:
+def build_augmentation(kind: str, image_shape: tuple[int, int, int]) -> Augmentation:
     """The augmentation ``kind``, "naive" or "tuned", for images of a shape (C, H, W).
 
     Raises:
@@ -107,7 +107,7 @@ def augmentation_of(kind: str, image_shape: tuple[int, int, int]) -> Augmentatio
     channels, height, width = image_shape
     kinds = {"naive": NAIVE, "tuned": TUNED_GREY if channels == 1 else TUNED_COLOUR}
     if kind not in kinds:
-        raise SpecError(allowed("augmentation", kind, kinds))
+        raise SpecError(not_one_of("augmentation", kind, kinds))
     table = kinds[kind]
     return replace(table, translation=round(table.translation * min(height, width) / TABLE_SIDE))
 

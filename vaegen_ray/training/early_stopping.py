@@ -20,7 +20,7 @@ LOOKS = 50
 """Looks at the validation part in a training, or one an epoch where there are fewer epochs."""
 
 
-def looks_of(epochs: int) -> tuple[int, ...]:
+def find_validation_checks(epochs: int) -> tuple[int, ...]:
     """The effective epochs of the looks, the last one among them."""
     return tuple(sorted({-(-epochs * (i + 1) // LOOKS) for i in range(LOOKS)}))
 
@@ -41,7 +41,7 @@ class EarlyStopping:
 
     def __init__(self, specs: list[TrialSpec], device: torch.device | str = "cpu") -> None:
         self._device = device
-        self._looks = looks_of(specs[0].epochs)
+        self._looks = find_validation_checks(specs[0].epochs)
         self.looked_until = 0
         self.members = [member for member, spec in enumerate(specs) if spec.recipe.early_stopping]
         self.elbo = dict.fromkeys(self.members, float("-inf"))

@@ -45,7 +45,7 @@ def negative_beta_elbo(vae: VAE, x: Tensor, noise: Tensor, beta: Tensor) -> Tens
     return distortion.mean(1) + beta * rate.mean(1)
 
 
-def objective_of(spec: TrialSpec) -> Objective:
+def build_objective(spec: TrialSpec) -> Objective:
     """What a trial minimises, by its ``regulariser``: D + beta R, D + beta I^ (the marginal KL is removed from the
     rate) or D + beta KL^ (the mutual information is removed), with N = ``n_train`` (bozkurt2021, Section 4.5).
 

@@ -31,7 +31,7 @@ class Source(Protocol):
         evaluation. None where it is the training set."""
 
 
-class Repetitions:
+class ShuffledEpochs:
     """Normal training: the training set again and again, in a new order each pass (xiao2024, Algorithm 1).
 
     Args:
@@ -70,7 +70,7 @@ class Samples(Protocol):
         """Samples by number, in that order: uint8 [len(numbers), C, H, W]."""
 
 
-StreamOf = Callable[[StreamSpec], Samples]
+OpenStream = Callable[[StreamSpec], Samples]
 """Opens a stream."""
 
 
@@ -117,14 +117,14 @@ class Synthetic:
         while start < stop:
             number, first = divmod(start, self._distinct)
             last = min(self._distinct, first + stop - start)
-            parts.append(self._of_pass(number, first, last))
+            parts.append(self._read_pass(number, first, last))
             start += last - first
         return torch.cat(parts)
 
     def fresh(self, count: int) -> Tensor:
         return self._rounded(self._samples.read(self._fresh_from, self._fresh_from + count))
 
-    def _of_pass(self, number: int, first: int, last: int) -> Tensor:
+    def _read_pass(self, number: int, first: int, last: int) -> Tensor:
         assert self._distinct is not None
         if number == 0:
             return self._rounded(self._samples.read(first, last))

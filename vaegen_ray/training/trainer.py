@@ -16,11 +16,11 @@ from vaegen_ray.models.vae import VAE
 from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.adam import Adam
-from vaegen_ray.training.build_sources import source_of
+from vaegen_ray.training.build_sources import build_source
 from vaegen_ray.training.numerics import arithmetic
-from vaegen_ray.training.objectives import Objective, objective_of
+from vaegen_ray.training.objectives import Objective, build_objective
 from vaegen_ray.training.reverse_half_asleep import Asleep
-from vaegen_ray.training.sources import StreamOf
+from vaegen_ray.training.sources import OpenStream
 
 BLOCK_NOISE = 2**20
 """Most numbers of noise that a member draws at once."""
@@ -44,7 +44,7 @@ class Trainer:
         specs: the members, all of one ``shape_key``.
         train: the real images, D_train first, uint8 [``spec.real_images``, C, H, W], on the device.
         device: where to train.
-        stream_of: opens the stream of members that train on samples.
+        open_stream: opens the stream of members that train on samples.
         loop_over_members: run convolutions member by member. One grouped convolution is faster on a CPU at small
             widths, but rounds by who shares the bundle, and training makes that grow (see ``models.networks``).
         objective: what to minimise, [M]; None for what the specification says.
@@ -60,7 +60,7 @@ class Trainer:
         train: Tensor,
         *,
         device: torch.device | str = "cpu",
-        stream_of: StreamOf | None = None,
+        open_stream: OpenStream | None = None,
         loop_over_members: bool = True,
         objective: Objective | None = None,
     ) -> None:
@@ -73,8 +73,8 @@ class Trainer:
         self.adam = Adam(self.vae.named_parameters(), self.spec.learning_rate, by_member=by_member)
         self.step = 0
         self.failed: dict[int, tuple[str, int]] = {}
-        self._objective = objective or objective_of(self.spec)
-        self.sources = [source_of(spec, train, stream_of) for spec in specs]
+        self._objective = objective or build_objective(self.spec)
+        self.sources = [build_source(spec, train, open_stream) for spec in specs]
         self._beta = torch.tensor([spec.beta for spec in specs], device=self.device)
         self._alive = torch.ones(len(specs), dtype=torch.bool, device=self.device)
         self._loss_sum = torch.zeros(len(specs), device=self.device)

@@ -46,7 +46,7 @@ from vaegen_ray.results.storage_errors import explained
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.driver import session, tune
 from vaegen_ray.service.worker.trainable import BundleTrainable, Plan
-from vaegen_ray.spec.evaluation import Measures, Reconstruction
+from vaegen_ray.spec.evaluation import EvaluationSettings, Reconstruction
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec
 from vaegen_ray.sweep.sweep import Sweep
@@ -176,7 +176,7 @@ def between(method: Any, before: str, after: str) -> Any:
 
 def declare(options: Any) -> Sweep:
     base = base_spec("digits", n_train=100, epochs=12)
-    measures = Measures(reconstruction=Reconstruction(shown=1))
+    measures = EvaluationSettings(reconstruction=Reconstruction(shown=1))
     trials = tuple(
         TrialSpec(**base, nc=nc, seed=seed, evaluate_at=(1, 3, 6, 12), measures=measures)
         for nc in (4, 8, 12)

@@ -13,7 +13,7 @@ from vaegen_ray.launch.options import parser as parser_of
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.service.driver.search_state import Course
+from vaegen_ray.service.driver.search_state import SearchState
 from vaegen_ray.spec.trial import bundle_id
 
 SCRIPT = Path(__file__).parents[3] / "sweeps" / "search.py"
@@ -40,7 +40,7 @@ def finished(*argv: str, statuses: tuple[str, str] = ("completed", "completed"))
     search = module.declare(options)
     ids: set[str] = set()
     store = SweepStore(Storage.open(options.storage), search.name)
-    course = Course(search, store, None, {"figures": search.figures}, "test")
+    course = SearchState(search, store, None, {"figures": search.figures}, "test")
     for number in range(course.left):
         bundle = course.begin(str(number))
         name, last = bundle_id(bundle), bundle[0].epochs

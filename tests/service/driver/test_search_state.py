@@ -16,9 +16,9 @@ from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.search_history import history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, same
-from vaegen_ray.search.space import space_of
-from vaegen_ray.service.driver.search_state import Course
+from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, point_key
+from vaegen_ray.search.space import parse_space
+from vaegen_ray.service.driver.search_state import SearchState
 from vaegen_ray.service.driver.searcher import find_rule
 from vaegen_ray.service.worker.bundle_worker import Worker
 from vaegen_ray.spec.trial import bundle_id
@@ -29,7 +29,7 @@ SPACE = "nc=2:16:log,learning_rate=1e-4:3e-2:log,augmentation=none|tuned,augment
 
 def search_of(**fields) -> Search:
     base = base_spec("digits", n_train=100, epochs=6)
-    made = {"space": space_of(SPACE), "points": 6, "seeds": 2, **fields}
+    made = {"space": parse_space(SPACE), "points": 6, "seeds": 2, **fields}
     return Search(name="search", fields={**base, "validation": 30, "evaluate_at": (1, 3, 6)}, **made)
 
 
@@ -42,15 +42,15 @@ def store_of(folder: Path) -> SweepStore:
     return SweepStore(Storage.open(folder), "search")
 
 
-def course_of(search: Search, store: SweepStore) -> Course:
-    return Course(search, store, find_rule(search.scheduler, 3), {}, "test")
+def course_of(search: Search, store: SweepStore) -> SearchState:
+    return SearchState(search, store, find_rule(search.scheduler, 3), {}, "test")
 
 
 def worker_of(store: SweepStore, split: Split, **how: float) -> Worker:
     return Worker(store, lambda _: split, device=torch.device("cpu"), code_version="test", **how)
 
 
-def drive(search: Search, store: SweepStore, split: Split, points: int = 99, lost: bool = False) -> Course:
+def drive(search: Search, store: SweepStore, split: Split, points: int = 99, lost: bool = False) -> SearchState:
     """Tries at most so many points; with ``lost``, the last report of every point is lost."""
     course, worker = course_of(search, store), worker_of(store, split)
     for number in range(min(points, course.left)):
@@ -65,7 +65,7 @@ def drive(search: Search, store: SweepStore, split: Split, points: int = 99, los
 
 
 def tried(store: SweepStore, search: Search) -> list[tuple]:
-    return [(same(each.point), each.status, each.curve) for each in history(store, search).done]
+    return [(point_key(each.point), each.status, each.curve) for each in history(store, search).done]
 
 
 @pytest.mark.parametrize("scheduler", ["none", "asha", "median"])
@@ -75,7 +75,7 @@ def test_what_is_remembered_is_what_the_rows_say_and_a_search_goes_on_as_if_it_h
     search = search_of(scheduler=scheduler, points=9)
     whole = drive(search, store_of(tmp_path / "whole"), split)
     expected = tried(store_of(tmp_path / "whole"), search)
-    assert [(same(each.point), each.status, each.curve) for each in whole.known.done] == expected
+    assert [(point_key(each.point), each.status, each.curve) for each in whole.known.done] == expected
     assert len(expected) == 9 and {status for _, status, _ in expected} == {COMPLETE, STOPPED} - (
         {STOPPED} if scheduler == "none" else set()
     )
@@ -132,7 +132,7 @@ def test_points_of_another_rule_and_of_none_are_judged_and_gone_on_with(split: S
 def test_the_rule_is_told_what_came_with_the_end(split: Split, tmp_path: Path) -> None:
     """Reports that a restarted driver has not heard come with the last one: the next point is judged by them too."""
     search, seen = search_of(scheduler="asha", points=2), []
-    course = Course(search, store_of(tmp_path), lambda: lambda *asked: bool(seen.append(asked[1:])), {}, "test")
+    course = SearchState(search, store_of(tmp_path), lambda: lambda *asked: bool(seen.append(asked[1:])), {}, "test")
     worker = worker_of(store_of(tmp_path), split)
     worker.start(course.begin("0"))
     while not worker.finished:
@@ -157,7 +157,7 @@ def test_points_of_a_network_of_your_own_are_remembered(tmp_path: Path) -> None:
         [{"trial_id": spec.trial_id, "effective_epoch": 6, "elbo_validation": -20.0 - spec.seed} for spec in specs],
     )
     store.commit_trials(name, [trial_row(spec, sweep="search", bundle_id=name, status="completed") for spec in specs])
-    assert tried(store, search) == [(same(point), COMPLETE, {6: -20.5})]
+    assert tried(store, search) == [(point_key(point), COMPLETE, {6: -20.5})]
 
 
 def test_no_suggestion_looks_at_the_test_images(split: Split, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_point_whose_report_is_lost_is_read_from_the_rows(split: Split, tmp_pa
 
 
 def test_a_point_that_fails_is_known_and_not_tried_again(split: Split, tmp_path: Path) -> None:
-    search = search_of(space=space_of("nc=2|4,learning_rate=1e-3|1e30"), points=4)
+    search = search_of(space=parse_space("nc=2|4,learning_rate=1e-3|1e30"), points=4)
     drive(search, store_of(tmp_path), split)
     assert {dict(point)["learning_rate"]: status for point, status, _ in tried(store_of(tmp_path), search)} == {
         1e-3: COMPLETE,
@@ -214,7 +214,7 @@ def test_rows_that_cannot_be_read_now_are_read_by_the_next_run(
     points = []
     for number in range(4):
         bundle = course.begin(str(number))
-        points.append(same(search.point_of(bundle[0])))
+        points.append(point_key(search.find_point(bundle[0])))
         worker.start(bundle)
         while not worker.finished:
             worker.advance(math.inf)
@@ -228,10 +228,10 @@ def test_begun_points_come_first_and_more_seeds_train_only_what_is_missing(split
     search, store = search_of(points=3), store_of(tmp_path)
     course = drive(search, store, split, 2)
     begun = course.begin("killed")
-    again = Course(search, store, None, {}, "test")
+    again = SearchState(search, store, None, {}, "test")
     assert [each.status for each in again.waiting] == [BEGUN] and again.begin("next") == begun
     drive(search, store, split)
-    more = Course(search_of(points=4, seeds=3), store, None, {}, "test")
+    more = SearchState(search_of(points=4, seeds=3), store, None, {}, "test")
     assert more.members == [1, 1, 1, 3] and {spec.seed for spec in more.begin("more")} == {2}
     drive(search_of(points=4, seeds=3), store, split)
     trials = load(tmp_path, "search").trials

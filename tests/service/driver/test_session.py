@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.reports.figures import tables_of
+from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results import query
 from vaegen_ray.results.leases import LeaseHolder
 from vaegen_ray.results.schema import trial_row
@@ -108,7 +108,7 @@ def test_a_flipped_digit_in_the_declaration_drops_no_trial_from_a_figure(store: 
     flipped = text.replace(TRIALS[1].trial_id, TRIALS[1].trial_id[:-1] + "x")
     assert flipped != text
     store.storage.write("s/sweep.json", flipped.encode())
-    tables, notes = tables_of(store, ("last",))
+    tables, notes = load_tables(store, ("last",))
     assert len(tables.last) == 2
     assert "SHA-256" in notes[0] and "all trials of the folder are used" in notes[0]
 
@@ -117,7 +117,7 @@ def test_ids_without_rows_and_rows_without_ids_are_said(store: SweepStore) -> No
     for spec in TRIALS[:2]:
         commit(store, spec)
     store.write_sweep_json(listed(TRIALS[1:]))
-    tables, notes = tables_of(store, ("last",))
+    tables, notes = load_tables(store, ("last",))
     assert list(tables.last["trial_id"]) == [TRIALS[1].trial_id]
     assert notes == (
         "1 of 2 declared trials have no rows",

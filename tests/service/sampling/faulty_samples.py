@@ -108,7 +108,7 @@ class FaultyDiffusionActor(actors.DiffusionActor):
 class FaultyTrainable(trainable.BundleTrainable):
     report_seconds = 0.01
 
-    def _reader_of(self, stream: Any, samples: int) -> Any:
+    def _open_reader(self, stream: Any, samples: int) -> Any:
         return FaultyReader(self._plan.streams[stream], self.trial_id, samples)
 
 

@@ -170,7 +170,7 @@ def pool(tmp_path: Path) -> FakeConnection:
 
 
 @pytest.fixture
-def reader_of(pool: FakeConnection) -> Iterator[Callable[[int], SampleReader]]:
+def open_reader(pool: FakeConnection) -> Iterator[Callable[[int], SampleReader]]:
     """Opens readers of so many samples, and ends them and their threads with the test."""
     readers: list[SampleReader] = []
 
@@ -224,34 +224,34 @@ def wait(event: threading.Event) -> None:
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 7])
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 30])
 def test_samples_are_read_across_shards(
-    reader_of, request: pytest.FixtureRequest, threads: str, start: int, length: int
+    open_reader, request: pytest.FixtureRequest, threads: str, start: int, length: int
 ) -> None:
     if threads == "inline":
         request.getfixturevalue("inline")
-    images = reader_of(40).read(start, start + length)
+    images = open_reader(40).read(start, start + length)
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, samples(start, start + length))
 
 
-def test_what_lies_in_one_shard_is_not_copied(reader_of, pool: FakeConnection) -> None:
+def test_what_lies_in_one_shard_is_not_copied(open_reader, pool: FakeConnection) -> None:
     held = shard(0)
     pool.answer = lambda call: ("object", [lambda: held if call.number == 0 else shard(call.number)])
-    assert np.shares_memory(reader_of(8).read(1, 4), held)
+    assert np.shares_memory(open_reader(8).read(1, 4), held)
 
 
-def test_samples_are_taken_by_number_in_any_order(reader_of) -> None:
+def test_samples_are_taken_by_number_in_any_order(open_reader) -> None:
     numbers = np.random.default_rng(0).permutation(40)
-    images = reader_of(40).take(np.concatenate([numbers, numbers[:7]]))
+    images = open_reader(40).take(np.concatenate([numbers, numbers[:7]]))
     np.testing.assert_array_equal(images, samples(0, 40)[np.concatenate([numbers, numbers[:7]])])
-    assert reader_of(40).take(np.array([], np.int64)).shape == (0, 1, 1, 4)
+    assert open_reader(40).take(np.array([], np.int64)).shape == (0, 1, 1, 4)
 
 
 # -- ahead, and what is kept ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_few_shards_are_fetched_ahead_and_none_twice(reader_of, pool: FakeConnection) -> None:
-    reader = reader_of(100 * SIZE)
+def test_a_few_shards_are_fetched_ahead_and_none_twice(open_reader, pool: FakeConnection) -> None:
+    reader = open_reader(100 * SIZE)
     reader.read(0, 2)
     assert pool.asked == [0, 1, 2] and AHEAD == 2
     reader.read(2, 4)
@@ -263,8 +263,8 @@ def test_a_few_shards_are_fetched_ahead_and_none_twice(reader_of, pool: FakeConn
 
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize(("count", "last"), [(1, 0), (SIZE, 0), (SIZE + 1, 1), (7 * SIZE, 6)])
-def test_nothing_is_fetched_beyond_the_last_shard(reader_of, pool: FakeConnection, count: int, last: int) -> None:
-    reader = reader_of(count)
+def test_nothing_is_fetched_beyond_the_last_shard(open_reader, pool: FakeConnection, count: int, last: int) -> None:
+    reader = open_reader(count)
     for start in range(count):
         reader.read(start, start + 1)
     assert pool.asked == list(range(last + 1))
@@ -272,15 +272,15 @@ def test_nothing_is_fetched_beyond_the_last_shard(reader_of, pool: FakeConnectio
 
 
 @pytest.mark.usefixtures("inline")
-def test_shards_ahead_are_asked_for_from_where_the_reader_stands(reader_of, pool: FakeConnection) -> None:
+def test_shards_ahead_are_asked_for_from_where_the_reader_stands(open_reader, pool: FakeConnection) -> None:
     """So the pool stays ahead of what is read, not of what is fetched."""
-    reader_of(100 * SIZE).read(5 * SIZE, 5 * SIZE + 1)
+    open_reader(100 * SIZE).read(5 * SIZE, 5 * SIZE + 1)
     assert [(call.number, call.position) for call in pool.calls] == [(5, 5), (6, 5), (7, 5)]
 
 
 @pytest.mark.usefixtures("inline")
-def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, pool: FakeConnection) -> None:
-    reader = reader_of(40 * SIZE)
+def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(open_reader, pool: FakeConnection) -> None:
+    reader = open_reader(40 * SIZE)
     for start in range(20 * SIZE):
         reader.read(start, start + 1)
     before = len(pool.asked)
@@ -293,8 +293,8 @@ def test_what_was_read_last_stays_for_the_other_members_of_a_bundle(reader_of, p
 
 
 @pytest.mark.usefixtures("inline")
-def test_shards_to_take_from_stay_all(reader_of, pool: FakeConnection) -> None:
-    reader = reader_of(40 * SIZE)
+def test_shards_to_take_from_stay_all(open_reader, pool: FakeConnection) -> None:
+    reader = open_reader(40 * SIZE)
     for seed in range(3):
         numbers = np.random.default_rng(seed).permutation(40 * SIZE)
         np.testing.assert_array_equal(reader.take(numbers), samples(0, 40 * SIZE)[numbers])
@@ -302,10 +302,10 @@ def test_shards_to_take_from_stay_all(reader_of, pool: FakeConnection) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(reader_of, pool: FakeConnection) -> None:
+def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(open_reader, pool: FakeConnection) -> None:
     """Its shards lie far beyond the last; the pool must not take the reader of the training to be there."""
     first = EVALUATION_SHARD * SIZE
-    images = reader_of(10 * SIZE).read(first, first + 2 * SIZE)
+    images = open_reader(10 * SIZE).read(first, first + 2 * SIZE)
     np.testing.assert_array_equal(images, samples(first, first + 2 * SIZE))
     assert pool.asked == [EVALUATION_SHARD, EVALUATION_SHARD + 1]
     assert all(call.name != "me" and call.last <= EVALUATION_SHARD + 1 for call in pool.calls)
@@ -314,7 +314,7 @@ def test_evaluation_reads_under_a_name_of_its_own_and_not_ahead(reader_of, pool:
 # -- what is needed first is made first -------------------------------------------------------------------------------
 
 
-def test_the_pool_is_told_what_is_needed_first(reader_of, pool: FakeConnection) -> None:
+def test_the_pool_is_told_what_is_needed_first(open_reader, pool: FakeConnection) -> None:
     """Three shards are needed at once and none is there: the lowest is made first, whichever word comes last."""
     everything, released = threading.Event(), threading.Event()
 
@@ -325,7 +325,7 @@ def test_the_pool_is_told_what_is_needed_first(reader_of, pool: FakeConnection) 
         return give(call)
 
     pool.answer = answer
-    reader = reader_of(100 * SIZE)
+    reader = open_reader(100 * SIZE)
     reading = Reading(lambda: reader.read(0, 3 * SIZE))
     wait(everything)
     calls = sorted(pool.calls, key=lambda call: call.number)
@@ -359,10 +359,10 @@ class Making:
 @pytest.mark.parametrize("ahead", [AHEAD, 4])
 @pytest.mark.parametrize("piece", [1, 3 * SIZE, 12 * SIZE])
 def test_every_piece_comes_however_large_it_is(
-    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, ahead: int, piece: int
+    open_reader, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, ahead: int, piece: int
 ) -> None:
     making = pool.answer = Making(ahead)
-    reader = reader_of(24 * SIZE)
+    reader = open_reader(24 * SIZE)
     for start in range(0, 24 * SIZE, piece):
         np.testing.assert_array_equal(reader.read(start, start + piece), samples(start, start + piece))
     assert sorted(making.made) == list(range(24))
@@ -377,7 +377,7 @@ SILENCE = [ValueError("no such actor"), RayError("the node is gone"), GetTimeout
 @pytest.mark.parametrize("error", SILENCE, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["coordinator", "answer"])
 def test_files_are_read_while_the_coordinator_is_silent(
-    reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+    open_reader, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
 ) -> None:
     if where == "coordinator":
         monkeypatch.setattr(pool, "find_coordinator", raises(error))
@@ -385,13 +385,13 @@ def test_files_are_read_while_the_coordinator_is_silent(
         pool.answer = raises(error)
     for number in range(3):
         pool.files.write(number, shard(number), {})
-    reader = reader_of(3 * SIZE)
+    reader = open_reader(3 * SIZE)
     np.testing.assert_array_equal(reader.read(0, 3 * SIZE), samples(0, 3 * SIZE))
     assert reader.notes == []
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: FakeConnection) -> None:
+def test_a_coordinator_that_was_silent_is_looked_up_anew(open_reader, pool: FakeConnection) -> None:
     errors = iter(SILENCE)
 
     def answer(call: Call) -> tuple[str, Any]:
@@ -400,7 +400,7 @@ def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: FakeCo
         return give(call)
 
     pool.answer = answer
-    reader = reader_of(2 * SIZE)
+    reader = open_reader(2 * SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     assert pool.handles == len(SILENCE) + 1
     reader.read(SIZE, 2 * SIZE)
@@ -408,17 +408,17 @@ def test_a_coordinator_that_was_silent_is_looked_up_anew(reader_of, pool: FakeCo
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_file_is_read_where_the_coordinator_says_later(reader_of, pool: FakeConnection) -> None:
+def test_a_file_is_read_where_the_coordinator_says_later(open_reader, pool: FakeConnection) -> None:
     pool.answer = later
     pool.files.write(0, shard(0), {})
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
+    np.testing.assert_array_equal(open_reader(SIZE).read(0, SIZE), samples(0, SIZE))
     assert len(pool.calls) == 1
 
 
 @pytest.mark.usefixtures("inline")
-def test_later_is_asked_again(reader_of, pool: FakeConnection) -> None:
+def test_later_is_asked_again(open_reader, pool: FakeConnection) -> None:
     pool.answer = lambda call: give(call) if len(pool.calls) == 4 else later(call)
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
+    np.testing.assert_array_equal(open_reader(SIZE).read(0, SIZE), samples(0, SIZE))
     assert pool.asked == [0] * 4 and not any(call.lost for call in pool.calls)
 
 
@@ -427,26 +427,28 @@ LOST = [RayError("gone"), GetTimeoutError("too long"), ObjectLostError("0" * 56,
 
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
-def test_a_lost_object_is_said_and_asked_for_again(reader_of, pool: FakeConnection, error: Exception) -> None:
+def test_a_lost_object_is_said_and_asked_for_again(open_reader, pool: FakeConnection, error: Exception) -> None:
     pool.answer = lambda call: give(call) if call.lost else ("object", [raises(error)])
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
+    np.testing.assert_array_equal(open_reader(SIZE).read(0, SIZE), samples(0, SIZE))
     assert [(call.number, call.lost) for call in pool.calls] == [(0, False), (0, True)]
 
 
 @pytest.mark.usefixtures("inline")
-def test_an_object_of_a_missing_file_is_lost(reader_of, pool: FakeConnection) -> None:
+def test_an_object_of_a_missing_file_is_lost(open_reader, pool: FakeConnection) -> None:
     pool.answer = lambda call: give(call) if call.lost else ("object", [lambda: None])
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, SIZE), samples(0, SIZE))
+    np.testing.assert_array_equal(open_reader(SIZE).read(0, SIZE), samples(0, SIZE))
     assert [(call.number, call.lost) for call in pool.calls] == [(0, False), (0, True)]
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: FakeConnection, tmp_path: Path) -> None:
+def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(
+    open_reader, pool: FakeConnection, tmp_path: Path
+) -> None:
     path = tmp_path / "samples" / DIGEST / "shard-000000.arrow"
     pool.files.write(0, shard(0), {})
     path.write_bytes(path.read_bytes()[:-10])
     pool.answer = lambda call: give(call) if len(pool.calls) == 2 else later(call)
-    reader = reader_of(SIZE)
+    reader = open_reader(SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     (note,) = reader.notes
     assert str(path) in note and "set aside" in note
@@ -457,28 +459,28 @@ def test_a_damaged_file_is_set_aside_and_the_pool_asked_again(reader_of, pool: F
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_fault_is_an_error_where_there_is_no_file(reader_of, pool: FakeConnection) -> None:
+def test_a_fault_is_an_error_where_there_is_no_file(open_reader, pool: FakeConnection) -> None:
     pool.answer = lambda call: ("fault", "no space left on device")
     pool.files.write(0, shard(0), {})
-    reader = reader_of(2 * SIZE)
+    reader = open_reader(2 * SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     with pytest.raises(VaegenError, match="^no samples to train on: no space left on device$"):
         reader.read(0, 2 * SIZE)
 
 
 @pytest.mark.usefixtures("inline")
-def test_what_the_storage_refuses_the_pool_for_good_is_its_error(reader_of, pool: FakeConnection) -> None:
+def test_what_the_storage_refuses_the_pool_for_good_is_its_error(open_reader, pool: FakeConnection) -> None:
     pool.answer = lambda call: ("refused", "cannot write a shard: no space left on device")
     with pytest.raises(StorageError, match="^cannot write a shard: no space left on device$") as caught:
-        reader_of(2 * SIZE).read(0, SIZE)
+        open_reader(2 * SIZE).read(0, SIZE)
     assert caught.value.final
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_fault_is_not_kept(reader_of, pool: FakeConnection) -> None:
+def test_a_fault_is_not_kept(open_reader, pool: FakeConnection) -> None:
     """One that only what is read ahead has met is no error of what is read now."""
     pool.answer = lambda call: ("fault", "full") if call.number == 1 and pool.asked.count(1) < 3 else give(call)
-    reader = reader_of(2 * SIZE)
+    reader = open_reader(2 * SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     with pytest.raises(VaegenError, match="full"):
         reader.read(SIZE, 2 * SIZE)
@@ -496,7 +498,7 @@ def test_a_fault_is_not_kept(reader_of, pool: FakeConnection) -> None:
     ],
 )
 def test_patience_ends(
-    reader_of, pool: FakeConnection, clock: Clock, tmp_path: Path, answer: Answer, reason: str
+    open_reader, pool: FakeConnection, clock: Clock, tmp_path: Path, answer: Answer, reason: str
 ) -> None:
     def late(call: Call) -> tuple[str, Any]:
         clock.now += 0.4 * PATIENCE_SECONDS
@@ -505,12 +507,12 @@ def test_patience_ends(
     pool.answer = late
     where = tmp_path / "samples" / DIGEST / "shard-000000.arrow"
     with pytest.raises(VaegenError, match=f"^{where} was not made within 900 s: {reason}$"):
-        reader_of(SIZE).read(0, 1)
+        open_reader(SIZE).read(0, 1)
     assert PATIENCE_SECONDS < clock.now <= 2 * PATIENCE_SECONDS
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_pool_that_makes_something_is_waited_for(reader_of, pool: FakeConnection, clock: Clock) -> None:
+def test_a_pool_that_makes_something_is_waited_for(open_reader, pool: FakeConnection, clock: Clock) -> None:
     """Hours, where one sampler serves many; once it makes nothing more, patience ends."""
 
     def busy(call: Call) -> tuple[str, Any]:
@@ -519,9 +521,9 @@ def test_a_pool_that_makes_something_is_waited_for(reader_of, pool: FakeConnecti
         return give(call) if made == 20 and call.number == 0 else ("later", (100 * min(made, 30), 1))
 
     pool.answer = busy
-    np.testing.assert_array_equal(reader_of(SIZE).read(0, 1), samples(0, 1))
+    np.testing.assert_array_equal(open_reader(SIZE).read(0, 1), samples(0, 1))
     with pytest.raises(VaegenError, match="was not made within 900 s"):
-        reader_of(2 * SIZE).read(SIZE, SIZE + 1)
+        open_reader(2 * SIZE).read(SIZE, SIZE + 1)
     assert len(pool.calls) == 32
 
 
@@ -544,9 +546,9 @@ class Gate:
         return self.then(call)
 
 
-def test_waiting_is_counted_and_nothing_else(reader_of, pool: FakeConnection, clock: Clock) -> None:
+def test_waiting_is_counted_and_nothing_else(open_reader, pool: FakeConnection, clock: Clock) -> None:
     gate = pool.answer = Gate(0)
-    reader = reader_of(SIZE)
+    reader = open_reader(SIZE)
     reading = Reading(lambda: reader.read(0, SIZE))
     wait(gate.asked)
     wait(clock.looked)  # from now on it waits
@@ -565,10 +567,10 @@ def test_waiting_is_counted_and_nothing_else(reader_of, pool: FakeConnection, cl
 
 
 def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(
-    reader_of, pool: FakeConnection, clock: Clock
+    open_reader, pool: FakeConnection, clock: Clock
 ) -> None:
     gate = pool.answer = Gate(1)
-    reader = reader_of(2 * SIZE)
+    reader = open_reader(2 * SIZE)
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))  # 1 is under way
     wait(gate.asked)
     clock.now = 50.0
@@ -577,9 +579,9 @@ def test_shards_that_come_while_the_training_goes_on_are_not_waited_for(
     assert reader.waited_seconds == 0.0 and sorted(pool.asked) == [0, 1]
 
 
-def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: FakeConnection, clock: Clock) -> None:
+def test_one_that_waits_ends_when_the_reader_is_closed(open_reader, pool: FakeConnection, clock: Clock) -> None:
     gate = pool.answer = Gate(0, then=later)
-    reader = reader_of(3 * SIZE)
+    reader = open_reader(3 * SIZE)
     reading = Reading(lambda: reader.read(0, SIZE))
     wait(gate.asked)
     wait(clock.looked)
@@ -593,14 +595,16 @@ def test_one_that_waits_ends_when_the_reader_is_closed(reader_of, pool: FakeConn
     assert fetchers() == [] and pool.asked.count(0) == 1
 
 
-def test_a_reader_that_never_read_speaks_to_nobody(reader_of, pool: FakeConnection) -> None:
-    reader = reader_of(SIZE)
+def test_a_reader_that_never_read_speaks_to_nobody(open_reader, pool: FakeConnection) -> None:
+    reader = open_reader(SIZE)
     reader.close()
     assert pool.handles == 0 and pool.forgotten == []
 
 
-def test_closing_survives_a_lost_coordinator(reader_of, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = reader_of(SIZE)
+def test_closing_survives_a_lost_coordinator(
+    open_reader, pool: FakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = open_reader(SIZE)
     monkeypatch.setattr(pool, "forgotten", SimpleNamespace(extend=raises(RayError("gone"))))
     np.testing.assert_array_equal(reader.read(0, SIZE), samples(0, SIZE))
     reader.close()

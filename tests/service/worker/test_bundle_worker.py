@@ -26,7 +26,7 @@ BUNDLE = tuple(
 VARIES = ["wall_seconds", "evaluation_seconds", "finished_at"]
 
 
-def split_of(spec: TrialSpec) -> Split:
+def find_split(spec: TrialSpec) -> Split:
     draw = np.random.default_rng(0)
     sets = [ImageSet(images=draw.integers(0, 2, (n, 1, 8, 8), dtype=np.uint8), levels=2) for n in (60, 40)]
     return Split(train=sets[0], test=sets[1])
@@ -34,7 +34,7 @@ def split_of(spec: TrialSpec) -> Split:
 
 def worker_at(folder: Path) -> Worker:
     store = SweepStore(Storage.open(folder), "s")
-    return Worker(store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e9)
+    return Worker(store, find_split, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e9)
 
 
 def work(worker: Worker, seconds: float = 60.0) -> Worker:
@@ -76,7 +76,7 @@ def test_weights_are_kept_at_the_evaluations_that_are_asked_for(tmp_path: Path, 
     """Killed and resumed on the way, the same files: those of epoch 6 are those of the end."""
     store = SweepStore(Storage.open(tmp_path), "s")
     make = lambda: Worker(  # noqa: E731
-        store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
+        store, find_split, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
     )
     first = make()
     first.start(BUNDLE)
@@ -185,7 +185,7 @@ def test_metrics_that_are_lost_while_a_bundle_trains_are_written_before_it_commi
 def test_a_bundle_whose_kept_weights_are_lost_starts_anew(undisturbed: Path, tmp_path: Path) -> None:
     store = SweepStore(Storage.open(tmp_path), "s")
     make = lambda: Worker(  # noqa: E731
-        store, split_of, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
+        store, find_split, device=torch.device("cpu"), code_version="test", checkpoint_seconds=1e-9, save_every=3
     )
     first, model = make(), tmp_path / "s" / "models" / f"{bundle_id(BUNDLE)}-e000003.safetensors"
     first.start(BUNDLE)

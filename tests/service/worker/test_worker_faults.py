@@ -21,7 +21,7 @@ from vaegen_ray.results.store import SweepStore
 from vaegen_ray.serialization import unpack
 from vaegen_ray.service.worker import bundle_worker as worker_module
 from vaegen_ray.service.worker.bundle_worker import Worker
-from vaegen_ray.spec.evaluation import Measures, Reconstruction
+from vaegen_ray.spec.evaluation import EvaluationSettings, Reconstruction
 from vaegen_ray.spec.trial import TrialSpec
 
 BUNDLE = tuple(
@@ -32,7 +32,7 @@ BUNDLE = tuple(
         epochs=3,
         evaluate_at=(1, 2, 3),
         seed=seed,
-        measures=Measures(reconstruction=Reconstruction(shown=1)),
+        measures=EvaluationSettings(reconstruction=Reconstruction(shown=1)),
     )
     for seed in range(4)
 )
@@ -44,7 +44,7 @@ class Killed(BaseException):
     """As SIGKILL: nobody catches it."""
 
 
-def split_of(spec: TrialSpec) -> Split:
+def find_split(spec: TrialSpec) -> Split:
     draw = np.random.default_rng(0)
     sets = [ImageSet(images=draw.integers(0, 2, (n, 1, 8, 8), dtype=np.uint8), levels=2) for n in (40, 20)]
     return Split(train=sets[0], test=sets[1])
@@ -54,7 +54,7 @@ def work(folder: Path, run: str = "") -> Worker:
     """A new worker takes on the bundle and trains it to the end, with a checkpoint at every report."""
     worker = Worker(
         SweepStore(Storage.open(folder), "s"),
-        split_of,
+        find_split,
         device=torch.device("cpu"),
         code_version="test",
         checkpoint_seconds=0.0,

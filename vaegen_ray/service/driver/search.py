@@ -11,7 +11,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from vaegen_ray.analysis.pareto import front, importances, points_of, searched
+from vaegen_ray.analysis.pareto import find_points, front, importances, searched
 from vaegen_ray.analysis.statistics import mean_interval
 from vaegen_ray.bundle.cost import Device, bundle_bytes, check_memory, largest
 from vaegen_ray.bundle.evaluation_cost import bundle_seconds
@@ -23,7 +23,7 @@ from vaegen_ray.results import query
 from vaegen_ray.results.search_history import History, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, Tried
+from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, PointRecord, Search
 from vaegen_ray.search.space import point_text
 from vaegen_ray.search.suggest import check_optuna, suggest
 from vaegen_ray.service.config import RunConfig, RunReport
@@ -96,19 +96,19 @@ def check_config(config: RunConfig) -> None:
 
 def _search(search: Search, session: Session, known: History, workers: Workers) -> bool:
     """Evaluates the rest of the budget; False when a point was given up."""
-    from vaegen_ray.service.driver.search_state import Course
-    from vaegen_ray.service.driver.searcher import find_rule, queue_of
+    from vaegen_ray.service.driver.search_state import SearchState
+    from vaegen_ray.service.driver.searcher import build_queue, find_rule
     from vaegen_ray.service.driver.tune import fit
 
     concurrent = session.config.concurrent
-    course = Course(
+    course = SearchState(
         search,
         session.store,
         find_rule(search.scheduler, len(search.fields["evaluate_at"])),
         session.describe(workers.device, workers.count),
         code_version(),
     )
-    queue = queue_of(course, workers.count, concurrent)
+    queue = build_queue(course, workers.count, concurrent)
     earlier = f" ({_counted(known)} before)" if known.done else ""
     logger.info(
         f"{search.name}: {_points(course.left)} of {search.seeds} VAEs to try{earlier}, "
@@ -136,7 +136,7 @@ def _report_best(search: Search, store: SweepStore, known: History) -> None:
         return
     last = query.load(store.storage, store.name).last().set_index("trial_id")
     rows = last.loc[[spec.trial_id for tried in complete for spec in search.specs(tried.point)]]
-    points = points_of(rows)
+    points = find_points(rows)
     best = max(complete, key=lambda tried: tried.value or 0.0)
     logger.info(f"best point     {point_text(best.point)}: {search.parameters(best.point):,} parameters")
     mine = rows.loc[[spec.trial_id for spec in search.specs(best.point)]]
@@ -196,11 +196,11 @@ def plan(search: Search, config: RunConfig) -> str:
     return "\n".join(lines)
 
 
-def _next(search: Search, known: History, count: int) -> list[Tried]:
+def _next(search: Search, known: History, count: int) -> list[PointRecord]:
     """The points that come first: those that were begun, then what is suggested while these are under way."""
     coming = list(known.begun[:count])
     while len(coming) < count:
-        coming.append(Tried(point=suggest(search, [*known.done, *coming]), status=BEGUN))
+        coming.append(PointRecord(point=suggest(search, [*known.done, *coming]), status=BEGUN))
     return coming
 
 

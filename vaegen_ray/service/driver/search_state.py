@@ -16,7 +16,7 @@ from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.schema import COMPLETED, STOPPED, trial_row
 from vaegen_ray.results.search_history import history, judged
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import PointKey, Search, Tried, same
+from vaegen_ray.search.search import PointKey, PointRecord, Search, point_key
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.service.worker.attempts import Starts
 from vaegen_ray.spec.trial import bundle_id
@@ -28,7 +28,7 @@ Report = Sequence[tuple[str, int, float]]
 """ELBOs on validation: trial, effective epoch, ELBO."""
 
 
-class Course:
+class SearchState:
     """The points of one run.
 
     Args:
@@ -55,8 +55,8 @@ class Course:
         self.known = history(store, search)
         self.waiting = list(self.known.begun)
         """Points that an earlier run has begun; they come first."""
-        self._running: dict[str, Tried] = {}
-        self._given_up: list[Tried] = []
+        self._running: dict[str, PointRecord] = {}
+        self._given_up: list[PointRecord] = []
         """Points that are tried no more in this run, and are not known to be done."""
         self._judged: dict[PointKey, int] = {}
         """How many evaluations of a point were judged."""
@@ -81,8 +81,8 @@ class Course:
         if self.waiting:
             tried = self.waiting.pop(0)
         else:
-            tried = Tried(point=suggest(self._search, self._points()))
-            self.known.order.append(same(tried.point))
+            tried = PointRecord(point=suggest(self._search, self._points()))
+            self.known.order.append(point_key(tried.point))
         self._running[name] = tried
         try:
             self._store.write_sweep_json({**self._description, **self._search.listed(self._points())})
@@ -125,16 +125,16 @@ class Course:
         else:
             self.known.done.append(judged(self._search, tried.point, self.known))
 
-    def _take(self, tried: Tried, elbos: Report) -> None:
+    def _take(self, tried: PointRecord, elbos: Report) -> None:
         for trial_id, epoch, elbo in elbos:
             self.known.elbos.setdefault(trial_id, {})[int(epoch)] = elbo
         tried.curve = judged(self._search, tried.point, self.known).curve
 
-    def _points(self) -> list[Tried]:
+    def _points(self) -> list[PointRecord]:
         """All points, in the order in which they were suggested."""
         return self.known.sorted(*self._given_up, *self._running.values(), *self.waiting)
 
-    def _judge(self, tried: Tried) -> bool:
+    def _judge(self, tried: PointRecord) -> bool:
         """Whether the rule stops a point by the evaluations that were not judged yet, but for the last of a training.
 
         A point is compared with those that were suggested before it, as far as they are. So the decisions of a search
@@ -142,19 +142,19 @@ class Course:
         """
         if self._build_rule is None:
             return False
-        rule, key = self._build_rule(), same(tried.point)
-        for earlier in takewhile(lambda each: same(each.point) != key, self._points()):
+        rule, key = self._build_rule(), point_key(tried.point)
+        for earlier in takewhile(lambda each: point_key(each.point) != key, self._points()):
             for number, value in enumerate(self._values(earlier)):
-                rule(str(same(earlier.point)), number, value)
+                rule(str(point_key(earlier.point)), number, value)
         stops = [rule(str(key), number, value) for number, value in enumerate(self._values(tried))]
         judged, self._judged[key] = self._judged.get(key, 0), len(stops)
         return any(stops[judged:])
 
-    def _values(self, tried: Tried) -> list[float]:
+    def _values(self, tried: PointRecord) -> list[float]:
         last = self._search.fields["epochs"]
         return [value for epoch, value in sorted(tried.curve.items()) if epoch < last]
 
-    def _stop(self, tried: Tried) -> None:
+    def _stop(self, tried: PointRecord) -> None:
         """Commits the trials of a point as stopped; their metrics are written already."""
         bundle = self.known.todo(self._search, tried.point)
         name = bundle_id(bundle)

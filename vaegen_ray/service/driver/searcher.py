@@ -11,7 +11,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.service.driver.scheduler import InOrder
-from vaegen_ray.service.driver.search_state import Course, Rule
+from vaegen_ray.service.driver.search_state import Rule, SearchState
 from vaegen_ray.service.driver.tune import Queue, Refusal
 
 REDUCTION = 3
@@ -22,12 +22,12 @@ TRIES = 4
 """Times that the next point is noted in vain, one after another, before the run ends."""
 
 
-def queue_of(course: Course, concurrent: int, at_most: int | None) -> Queue:
+def build_queue(course: SearchState, concurrent: int, at_most: int | None) -> Queue:
     """The bundles that a search asks for, ``concurrent`` at a time, and never more than ``at_most``."""
     refusal = Refusal()
     return Queue(
-        search=ConcurrencyLimiter(Asking(course, refusal), min(concurrent, at_most or concurrent)),
-        scheduler=Judging(course, refusal),
+        search=ConcurrencyLimiter(PointSearcher(course, refusal), min(concurrent, at_most or concurrent)),
+        scheduler=StoppingScheduler(course, refusal),
         refusal=refusal,
         space={},
         samples=course.left,
@@ -36,10 +36,10 @@ def queue_of(course: Course, concurrent: int, at_most: int | None) -> Queue:
     )
 
 
-class Asking(Searcher):
+class PointSearcher(Searcher):
     """Hands Tune the bundles of a course. Its state is that of the storage, so nothing is saved with Tune."""
 
-    def __init__(self, course: Course, refusal: Refusal) -> None:
+    def __init__(self, course: SearchState, refusal: Refusal) -> None:
         super().__init__()
         self._course = course
         self._refusal = refusal
@@ -70,10 +70,10 @@ class Asking(Searcher):
         pass
 
 
-class Judging(InOrder):
+class StoppingScheduler(InOrder):
     """Stops what the rule of a course stops."""
 
-    def __init__(self, course: Course, refusal: Refusal) -> None:
+    def __init__(self, course: SearchState, refusal: Refusal) -> None:
         super().__init__()
         self._course = course
         self._refusal = refusal

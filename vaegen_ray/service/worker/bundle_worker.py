@@ -50,11 +50,11 @@ class Worker:
 
     Args:
         store: where the sweep's results go.
-        split_of: gives the images that a trial needs.
+        find_split: gives the images that a trial needs.
         device: where to train.
         code_version: recorded in every row.
         checkpoint_seconds: time between two checkpoints of a bundle.
-        reader_of: opens a stream for a bundle, to be read up to a number of samples.
+        open_reader: opens a stream for a bundle, to be read up to a number of samples.
         save_every: keep weights at evaluations whose effective epoch is a multiple of this, beside those of the end.
         run: names the run of the driver, within which starts of a bundle are counted.
     """
@@ -62,22 +62,22 @@ class Worker:
     def __init__(
         self,
         store: SweepStore,
-        split_of: Callable[[TrialSpec], Split],
+        find_split: Callable[[TrialSpec], Split],
         *,
         device: torch.device,
         code_version: str,
         checkpoint_seconds: float = 10.0,
-        reader_of: Callable[[StreamSpec, int], Reader] | None = None,
+        open_reader: Callable[[StreamSpec, int], Reader] | None = None,
         save_every: int | None = None,
         run: str = "",
     ) -> None:
         self._store = store
         self._starts = Starts(store, run)
-        self._split_of = split_of
+        self._find_split = find_split
         self._device = device
         self._code_version = code_version
         self._checkpoint_seconds = checkpoint_seconds
-        self._reader_of = reader_of
+        self._open_reader = open_reader
         self._save_every = save_every
         self._readers: dict[StreamSpec, Reader] = {}
         self._waiting: list[Bundle] = []
@@ -217,10 +217,10 @@ class Worker:
 
     def _begin(self, bundle: Bundle) -> BundleRun:
         name = bundle_id(bundle)
-        split = self._split_of(bundle[0])
+        split = self._find_split(bundle[0])
         data = self._store.read_checkpoint(name)
         self._last_checkpoint = time.monotonic()
-        run = partial(BundleRun, bundle, split, device=self._device, stream_of=partial(self._open, bundle))
+        run = partial(BundleRun, bundle, split, device=self._device, open_stream=partial(self._open, bundle))
         run = partial(run, save_every=self._save_every)
         if data is None:
             self._store.write_checkpoint_members(name, [spec.trial_id for spec in bundle])
@@ -239,10 +239,10 @@ class Worker:
 
     def _open(self, bundle: Bundle, stream: StreamSpec) -> Samples:
         """The members of a bundle read a stream together."""
-        assert self._reader_of is not None, "a bundle that trains on samples needs a reader"
+        assert self._open_reader is not None, "a bundle that trains on samples needs a reader"
         if stream not in self._readers:
             samples = max(spec.samples for spec in bundle if spec.stream == stream)
-            self._readers[stream] = self._reader_of(stream, samples)
+            self._readers[stream] = self._open_reader(stream, samples)
         return self._readers[stream]
 
     def _drop_run(self) -> None:

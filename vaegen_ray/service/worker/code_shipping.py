@@ -15,14 +15,14 @@ from types import ModuleType
 
 from vaegen_ray.errors import VaegenError, in_one_line
 from vaegen_ray.models import registry
-from vaegen_ray.models.registry import OwnNetwork
+from vaegen_ray.models.registry import CustomNetwork
 from vaegen_ray.service.cluster.connect import describe_error
 
 CHECK_SECONDS = 300.0
 """Longest wait for a worker of the cluster that tries the networks."""
 
 
-def pack(networks: tuple[OwnNetwork, ...]) -> bytes:
+def pack(networks: tuple[CustomNetwork, ...]) -> bytes:
     """The networks as bytes, with the modules that they come from; no bytes where there are none.
 
     Raises:
@@ -32,7 +32,7 @@ def pack(networks: tuple[OwnNetwork, ...]) -> bytes:
 
     if not networks:
         return b""
-    modules = _modules_of(networks)
+    modules = _find_modules(networks)
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -87,20 +87,20 @@ def check_on_cluster(packed: bytes, address: str | None) -> None:
         raise VaegenError(describe_error(error)) from None
 
 
-def _modules_of(networks: Iterable[OwnNetwork]) -> list[ModuleType]:
+def _find_modules(networks: Iterable[CustomNetwork]) -> list[ModuleType]:
     """The modules of networks and of their bases, and those beside their files, as far as they are not installed."""
     kinds = [kind for network in networks for part in (network.encoder, network.decoder) for kind in part.__mro__]
     names = {kind.__module__ for kind in kinds if registry.is_yours(kind.__module__)}
-    files = [_file_of(sys.modules.get(name)) for each in names for name in (each, each.partition(".")[0])]
+    files = [_find_file(sys.modules.get(name)) for each in names for name in (each, each.partition(".")[0])]
     folders = {file.parent for file in files if file}
     found = []
     for name, module in list(sys.modules.items()):
-        file = None if name == "__main__" or not registry.is_yours(name) else _file_of(module)
+        file = None if name == "__main__" or not registry.is_yours(name) else _find_file(module)
         if file and folders & set(file.parents) and module.__name__ == name:
             found.append(module)
     return found
 
 
-def _file_of(module: ModuleType | None) -> Path | None:
+def _find_file(module: ModuleType | None) -> Path | None:
     file = getattr(module, "__file__", None)
     return Path(file).resolve() if file else None

@@ -64,13 +64,13 @@ class BundleTrainable(tune.Trainable):
         self._images = images
         self._worker = Worker(
             SweepStore(plan.storage, plan.sweep),
-            self._split_of,
+            self._find_split,
             device=torch.device("cuda" if plan.use_gpu else "cpu"),
             code_version=plan.code_version,
             checkpoint_seconds=plan.checkpoint_seconds,
             save_every=plan.save_every,
             run=plan.run,
-            reader_of=self._reader_of,
+            open_reader=self._open_reader,
         )
         self._start(config)
 
@@ -99,10 +99,10 @@ class BundleTrainable(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         self._worker.start(bundle_of(config, self._plan.bundles))
 
-    def _reader_of(self, stream: StreamSpec, samples: int) -> SampleReader:
+    def _open_reader(self, stream: StreamSpec, samples: int) -> SampleReader:
         return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)
 
-    def _split_of(self, spec: TrialSpec) -> Split:
+    def _find_split(self, spec: TrialSpec) -> Split:
         split = self._images[data_key(spec)]
         # The object store gives read-only arrays; torch wants to own what it reads.
         return replace(split, train=split.train.owned(), test=split.test.owned())
