@@ -28,7 +28,7 @@ from vaegen_ray.data.images import Split
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.exit import fail
 from vaegen_ray.launch.options import at_least, parser
-from vaegen_ray.search.search import COMPLETE, FAILED, PointRecord, Search, mean_curve, point_key
+from vaegen_ray.search.search import PointRecord, PointStatus, Search, mean_curve, point_key
 from vaegen_ray.search.space import Point, point_text
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.service.inputs import load_images
@@ -88,14 +88,14 @@ def searched(problem: Problem, search: Search) -> list[tuple[PointRecord, Traine
     while len(done) < search.points:
         point = suggest(search, [tried for tried, _ in done])
         trained = problem.train(point)
-        status = COMPLETE if search.fields["epochs"] in trained.curve else FAILED
+        status = PointStatus.COMPLETE if search.fields["epochs"] in trained.curve else PointStatus.FAILED
         done.append((PointRecord(point=point, status=status, curve=trained.curve), trained))
     return done
 
 
 def find_best(done: list[tuple[PointRecord, Trained]]) -> tuple[PointRecord, Trained] | None:
     """The point that a search gives: the best on validation; None where all failed."""
-    complete = (pair for pair in done if pair[0].status == COMPLETE)
+    complete = (pair for pair in done if pair[0].status == PointStatus.COMPLETE)
     return max(complete, key=lambda pair: pair[0].value, default=None)
 
 

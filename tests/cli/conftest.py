@@ -70,7 +70,7 @@ def write(storage: Path) -> Callable[..., SweepStore]:
                 trial_row(spec, status="failed", error="the loss is not finite", failed_epoch=7, **counts)
                 if spec in failed
                 else trial_row(
-                    spec, status="stopped" if spec in stopped else "completed", wall_seconds=float(size), **counts
+                    spec, status="pruned" if spec in stopped else "completed", wall_seconds=float(size), **counts
                 )
                 for spec in bundle
             ]

@@ -48,7 +48,7 @@ def test_what_a_search_stopped_is_no_result(write: Callable, vaegen: Run) -> Non
     code, out, err = vaegen("results", "s", "--by", "nc", "--metrics", "elbo_test", "--csv")
     assert code == 0 and [row["trials"] for row in rows(out)] == ["1"]
     assert "1 of 3 trials failed and are left out" in err
-    assert "1 of 3 trials were stopped by a search and are left out" in err
+    assert "1 of 3 trials were pruned by a search and are left out" in err
     write("t", trials[1:2], elbo, stopped=trials)
     code, out, err = vaegen("results", "t")
     assert (code, out) == (2, "") and "no trial of t in" in err and "Traceback" not in err
@@ -220,7 +220,7 @@ def test_stopped_trials_are_left_out_and_said(write: Callable, vaegen: Run) -> N
     assert code == 0 and [row["nc"] for row in rows(out)] == ["8"]
     assert err.splitlines() == [
         "1 of 3 trials failed and are left out",
-        "1 of 3 trials were stopped by a search and are left out",
+        "1 of 3 trials were pruned by a search and are left out",
     ]
     write("t", [spec(8), spec(16)], elbo, stopped=[spec(8)], failed=[spec(16)])
     code, out, err = vaegen("results", "t")

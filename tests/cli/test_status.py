@@ -83,11 +83,11 @@ def test_whether_the_driver_lives(half: SweepStore, vaegen: Run, ago: float | No
 
 
 def test_what_a_search_stopped_has_not_failed_and_is_not_left(half: SweepStore, vaegen: Run) -> None:
-    row = {"sweep": "s", "bundle_id": "b", "status": "stopped", "params_z": 10, "params_rest": 990}
+    row = {"sweep": "s", "bundle_id": "b", "status": "pruned", "params_z": 10, "params_rest": 990}
     half.commit_trials("b", [trial_row(spec, **row) for spec in specs(5)[3:]])
     got = of(vaegen, "s")
-    assert [got[name] for name in ("declared", "done", "failed", "stopped_early", "left")] == [6, 2, 1, 2, 1]
-    assert "2 of 6 done, 2 stopped early, 1 failed, 1 left" in vaegen("status", "s")[1]
+    assert [got[name] for name in ("declared", "done", "failed", "pruned", "left")] == [6, 2, 1, 2, 1]
+    assert "2 of 6 done, 2 pruned, 1 failed, 1 left" in vaegen("status", "s")[1]
     head, row_of_s = (line.split() for line in vaegen("status")[1].splitlines())
     assert dict(zip(head, row_of_s, strict=False))["early"] == "2"
 
@@ -124,7 +124,7 @@ def test_a_sweep_with_all_trials_is_finished_whatever_was_heard(write: Callable,
 def test_what_a_search_stopped_is_not_left_and_its_budget_is_what_is_declared(write: Callable, vaegen: Run) -> None:
     store = write("s", specs(4), lambda *_: -1.0, failed=specs(1), stopped=specs(3)[1:])
     got = of(vaegen, "s")
-    assert [got[name] for name in ("state", "declared", "done", "stopped_early", "failed", "left")] == [
+    assert [got[name] for name in ("state", "declared", "done", "pruned", "failed", "left")] == [
         "finished",
         4,
         1,
@@ -134,7 +134,7 @@ def test_what_a_search_stopped_is_not_left_and_its_budget_is_what_is_declared(wr
     ]
     store.write_sweep_json({"trials": [spec.as_dict() for spec in specs(4)], "planned": 10})
     got = of(vaegen, "s")
-    assert [got[name] for name in ("state", "declared", "done", "stopped_early", "failed", "left")] == [
+    assert [got[name] for name in ("state", "declared", "done", "pruned", "failed", "left")] == [
         "stopped",
         10,
         1,

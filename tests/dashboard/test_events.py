@@ -16,7 +16,7 @@ from vaegen_ray.dashboard.events import EventFiles
 from vaegen_ray.launch.sidecar import run_sidecars
 from vaegen_ray.results import query
 from vaegen_ray.results.arriving import SCALARS
-from vaegen_ray.results.schema import FAILED, trial_row
+from vaegen_ray.results.schema import TrialStatus, trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.spec.trial import bundle_id
 
@@ -104,7 +104,9 @@ def test_files_follow_a_sweep_that_grows(growing: Any, tmp_path: Path) -> None:
 def test_a_failed_trial_ends_so(growing: Any, tmp_path: Path) -> None:
     store, _ = growing
     failed = [
-        trial_row(spec, sweep=SWEEP, bundle_id=bundle_id(BUNDLES[0]), status=FAILED, error="NaN", failed_epoch=1)
+        trial_row(
+            spec, sweep=SWEEP, bundle_id=bundle_id(BUNDLES[0]), status=TrialStatus.FAILED, error="NaN", failed_epoch=1
+        )
         for spec in BUNDLES[0]
     ]
     store.commit_trials(bundle_id(BUNDLES[0]), failed)

@@ -22,7 +22,7 @@ from vaegen_ray.dashboard.table import filtered, ordered
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.figures.style import method_colour, method_name
 from vaegen_ray.results.schema import trial_row
-from vaegen_ray.results.status import FINISHED, PREPARING, RUNNING, STOPPED
+from vaegen_ray.results.status import SweepState
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.spec.trial import TrialSpec, bundle_id
@@ -44,13 +44,13 @@ def look(store: SweepStore) -> Seen:
 @pytest.mark.parametrize(
     ("age", "beat", "state"),
     [
-        (0, status(), RUNNING),
-        (0, status(ended=True), STOPPED),
-        (3600, status(), STOPPED),
-        (0, {"preparing": "images are loaded"}, PREPARING),
-        (3600, {"preparing": "images are loaded"}, STOPPED),
-        (None, {}, STOPPED),
-        (None, {"time": "yesterday"}, STOPPED),
+        (0, status(), SweepState.RUNNING),
+        (0, status(ended=True), SweepState.STOPPED),
+        (3600, status(), SweepState.STOPPED),
+        (0, {"preparing": "images are loaded"}, SweepState.PREPARING),
+        (3600, {"preparing": "images are loaded"}, SweepState.STOPPED),
+        (None, {}, SweepState.STOPPED),
+        (None, {"time": "yesterday"}, SweepState.STOPPED),
     ],
 )
 def test_a_sweep_runs_while_its_driver_is_heard(
@@ -61,16 +61,16 @@ def test_a_sweep_runs_while_its_driver_is_heard(
     add(0)
     seen = look(store).status
     assert (seen.state, seen.done, seen.failed, seen.declared, seen.left) == (state, 2, 0, 6, 4)
-    assert (seen.vaes_running, seen.seconds_left) == ((2, 90.0) if state == RUNNING else (0, None))
+    assert (seen.vaes_running, seen.seconds_left) == ((2, 90.0) if state == SweepState.RUNNING else (0, None))
 
 
 def test_clocks_may_differ(growing: Any) -> None:
     store, _ = growing
     sweep = Sweeps(store.storage)[store.name]
     store.write_status(status(time=1000.0))
-    assert sweep.seen().status.state == STOPPED
+    assert sweep.seen().status.state == SweepState.STOPPED
     store.write_status(status(time=1005.0))
-    assert sweep.seen().status.state == RUNNING
+    assert sweep.seen().status.state == SweepState.RUNNING
 
 
 def test_a_sweep_is_finished_when_all_is_committed(growing: Any) -> None:
@@ -78,7 +78,7 @@ def test_a_sweep_is_finished_when_all_is_committed(growing: Any) -> None:
     for number in range(len(BUNDLES)):
         add(number)
     seen = look(store).status
-    assert (seen.state, seen.done, seen.left) == (FINISHED, 6, 0)
+    assert (seen.state, seen.done, seen.left) == (SweepState.FINISHED, 6, 0)
 
 
 def test_rows_hold_the_declared_trials_that_have_begun(growing: Any) -> None:
@@ -400,13 +400,13 @@ def test_small_numbers_are_not_written_as_nothing() -> None:
 def test_what_a_search_stopped_is_told_from_what_failed(growing: Any) -> None:
     store, add = growing
     add(0)
-    rows = [trial_row(spec, sweep=SWEEP, bundle_id="b", status="stopped") for spec in BUNDLES[1]]
+    rows = [trial_row(spec, sweep=SWEEP, bundle_id="b", status="pruned") for spec in BUNDLES[1]]
     store.commit_trials("b", rows)
     seen = look(store)
-    assert (seen.status.done, seen.status.stopped_early, seen.status.failed, seen.status.left) == (2, 2, 0, 2)
+    assert (seen.status.done, seen.status.pruned, seen.status.failed, seen.status.left) == (2, 2, 0, 2)
     assert len(filtered(seen.rows, "status=stopped")) == 2
     words = json.dumps(views.head(seen, Pools(store.storage)), cls=PlotlyJSONEncoder)
-    assert "2 VAEs stopped early by the search" in words
+    assert "2 VAEs pruned by the search" in words
 
 
 def test_the_usual_figure_of_a_search_is_on_validation(finished: Seen) -> None:

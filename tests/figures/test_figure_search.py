@@ -33,7 +33,7 @@ def rows() -> pd.DataFrame:
 def test_the_best_so_far_never_falls_and_the_front_is_drawn_by_size(rows: pd.DataFrame) -> None:
     figure = draw(rows)["search"]
     lines = {line.get_gid(): line.get_xydata() for axes in figure.axes for line in axes.lines}
-    assert len(lines["best"]) == 12 and (np.diff(lines["best"][:, 1]) >= 0).all() and len(lines["stopped"]) == 0
+    assert len(lines["best"]) == 12 and (np.diff(lines["best"][:, 1]) >= 0).all() and len(lines["pruned"]) == 0
     means = rows.groupby("params_total")["elbo_validation"].mean()
     assert lines["best"][-1, 1] == pytest.approx(means.max())
     assert (np.diff(lines["front"], axis=0) > 0).all()
@@ -42,11 +42,11 @@ def test_the_best_so_far_never_falls_and_the_front_is_drawn_by_size(rows: pd.Dat
 
 
 def test_stopped_points_stand_in_the_order_and_count_for_nothing(rows: pd.DataFrame) -> None:
-    stopped = rows[rows["nc"] == rows["nc"].max()].assign(status="stopped")
+    stopped = rows[rows["nc"] == rows["nc"].max()].assign(status="pruned")
     kept = rows.drop(stopped.index)
     figure = draw(kept, stopped)["search"]
     lines = {line.get_gid(): line.get_xydata() for axes in figure.axes for line in axes.lines}
-    assert len(lines["stopped"]) == len(stopped) / 2 and len(lines["best"]) == 12
+    assert len(lines["pruned"]) == len(stopped) / 2 and len(lines["best"]) == 12
     assert lines["best"][-1, 1] == pytest.approx(kept.groupby("params_total")["elbo_validation"].mean().max())
 
 

@@ -96,6 +96,15 @@ def test_last_is_a_row_a_completed_trial(store: SweepStore, trial, metric):
     assert last["params_total"].tolist() == [42, 42, 42]
 
 
+def test_the_status_stopped_of_earlier_versions_is_pruned(store: SweepStore, trial, metric):
+    store.write_metrics("b0", 1, 1, [metric(0, 1)])
+    store.commit_trials("b0", [{**trial(0), "status": "stopped"}])  # as a version before wrote it
+    results = load(store.storage, "s")
+    assert results.trials["status"].tolist() == ["pruned"]
+    assert results.last().empty and len(results.last("pruned")) == 1
+    assert store.committed() == {name(0)}
+
+
 def test_committed_only_leaves_out_running_trials(store: SweepStore, trial, metric):
     store.write_metrics("b0", 1, 1, [metric(0, 1)])
     store.write_metrics("b1", 1, 1, [metric(1, 1)])

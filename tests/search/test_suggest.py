@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, PointRecord, Search, mean_curve, point_key
+from vaegen_ray.search.search import PointRecord, PointStatus, Search, mean_curve, point_key
 from vaegen_ray.search.space import Point, parse_space
 from vaegen_ray.search.suggest import suggest
 from vaegen_ray.sweep.defaults import base_spec
@@ -29,7 +29,7 @@ def goodness(point: Point) -> float:
     return -sum(abs(math.log(ratio)) for ratio in off) - (2 - point.get("augment_strength", 0))
 
 
-def tried(point: Point, status: str = COMPLETE) -> PointRecord:
+def tried(point: Point, status: str = PointStatus.COMPLETE) -> PointRecord:
     return PointRecord(point=point, status=status, curve={3: goodness(point) - 1, 9: goodness(point)})
 
 
@@ -56,7 +56,7 @@ def test_seeds_differ_and_what_runs_counts():
     done = searched(search_of(), 12)
     following = suggest(search_of(), done)
     assert suggest(search_of(search_seed=1), done) != following
-    assert suggest(search_of(), [*done, PointRecord(point=following, status=BEGUN)]) != following
+    assert suggest(search_of(), [*done, PointRecord(point=following, status=PointStatus.BEGUN)]) != following
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
@@ -72,7 +72,7 @@ def searched_plain(search: Search) -> list[PointRecord]:
     done: list[PointRecord] = []
     while len(done) < search.points:
         point = suggest(search, done)
-        done.append(PointRecord(point=point, status=COMPLETE, curve={9: float(point["nc"])}))
+        done.append(PointRecord(point=point, status=PointStatus.COMPLETE, curve={9: float(point["nc"])}))
     return done
 
 
@@ -86,14 +86,14 @@ def test_tpe_finds_better_points_than_chance_on_a_plain_function():
 
 def test_points_that_fail_or_are_stopped_keep_tpe_away():
     """Everything with a learning rate above 3e-3 fails, or is stopped: later points are mostly below."""
-    for status in (FAILED, STOPPED):
+    for status in (PointStatus.FAILED, PointStatus.PRUNED):
         search = search_of(search_seed=3)
         done: list[PointRecord] = []
         for _ in range(30):
             point = suggest(search, done)
             bad = point["learning_rate"] > 3e-3
-            curve = {} if bad and status == FAILED else {3: -50.0} if bad else {3: -11.0, 9: -10.0}
-            done.append(PointRecord(point=point, status=status if bad else COMPLETE, curve=curve))
+            curve = {} if bad and status == PointStatus.FAILED else {3: -50.0} if bad else {3: -11.0, 9: -10.0}
+            done.append(PointRecord(point=point, status=status if bad else PointStatus.COMPLETE, curve=curve))
         late = [each.status == status for each in done[15:]]
         assert sum(late) < len(late) / 4, status
 
@@ -106,7 +106,7 @@ def test_two_objectives(sampler):
     for _ in range(30):
         point = suggest(search, done)
         elbo = math.log(point["nc"]) - abs(math.log(point["beta"]))
-        done.append(PointRecord(point=point, status=COMPLETE, curve={9: elbo}))
+        done.append(PointRecord(point=point, status=PointStatus.COMPLETE, curve={9: elbo}))
     late = [each.point["nc"] for each in done[10:]]
     assert min(late) <= 6 and max(late) >= 38
 

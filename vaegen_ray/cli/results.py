@@ -105,7 +105,7 @@ def _show_groups(options: argparse.Namespace, storage: "Storage", sweep: str) ->
     """The groups of trials, as rows and as they are shown."""
     from vaegen_ray.results import export, query
     from vaegen_ray.results.groups import none_selected, selected
-    from vaegen_ray.results.schema import COMPLETED, FAILED, STOPPED
+    from vaegen_ray.results.schema import TrialStatus
 
     results = query.load(storage, sweep)
     if options.where:
@@ -113,10 +113,10 @@ def _show_groups(options: argparse.Namespace, storage: "Storage", sweep: str) ->
         if results.trials.empty:
             raise none_selected(options.where, sweep)
     counts, notes = results.trials["status"].value_counts(), list(results.notes)
-    for status, happened in ((FAILED, "failed"), (STOPPED, "were stopped by a search")):
+    for status, happened in ((TrialStatus.FAILED, "failed"), (TrialStatus.PRUNED, "were pruned by a search")):
         if number := counts.get(status, 0):
             notes.append(f"{number} of {len(results.trials)} trials {happened} and are left out")
-    if not counts.get(COMPLETED, 0):
+    if not counts.get(TrialStatus.COMPLETED, 0):
         _say(notes)
         raise VaegenError(f"no trial of {sweep} in {storage.where(sweep)} is completed yet")
     frame, words, more = _groups(options, results.lean())

@@ -76,10 +76,10 @@ def _said(options: argparse.Namespace, found: "list[SweepStatus]", storage: "Sto
 
 def table(found: "list[SweepStatus]") -> str:
     """A line a sweep."""
-    early = any(each.stopped_early for each in found)  # searches alone have such trials
+    early = any(each.pruned for each in found)  # searches alone have such trials
     rows = [["sweep", "state", "done", "of", *["early"] * early, "failed", "running", "VAEs/min", "ends", "heard"]]
     for each in found:
-        counts = (each.done, each.declared, *[each.stopped_early] * early, each.failed, each.bundles_running)
+        counts = (each.done, each.declared, *[each.pruned] * early, each.failed, each.bundles_running)
         said = (_rate(each.vaes_per_minute), _end(each), _heard(each))
         rows.append([each.sweep, each.state, *map(_count, counts), *said])
     return fitted(rows)
@@ -88,7 +88,7 @@ def table(found: "list[SweepStatus]") -> str:
 def details(status: "SweepStatus") -> str:
     """All there is to say of a sweep."""
     of = "" if status.declared is None else f" of {status.declared:,}"
-    early = f"{status.stopped_early:,} stopped early, " if status.stopped_early else ""
+    early = f"{status.pruned:,} pruned, " if status.pruned else ""
     vaes = f"{status.done:,}{of} done, {early}{status.failed:,} failed"
     if status.left:
         vaes += f", {status.left:,} left; bundles in training: {status.bundles_running}"

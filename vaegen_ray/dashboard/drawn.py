@@ -20,7 +20,7 @@ from vaegen_ray.errors import VaegenError
 from vaegen_ray.figures.style import to_bytes
 from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results.query import Results
-from vaegen_ray.results.schema import COMPLETED
+from vaegen_ray.results.schema import TrialStatus
 from vaegen_ray.results.store import SweepStore
 
 if TYPE_CHECKING:
@@ -104,6 +104,6 @@ class PaperFigures:
     def _tables(self, seen: "Seen", reads: set[str]) -> tuple[figures.Tables, tuple[str, ...]]:
         """As ``vaegen figure`` has them, of what the page has read already."""
         trials = seen.look.trials
-        completed = trials["trial_id"][trials["status"] == COMPLETED]
+        completed = trials["trial_id"][trials["status"] == TrialStatus.COMPLETED]
         metrics = self._curves(completed) if "curves" in reads else seen.look.last
         return load_tables(self._store, reads, results=Results(trials, metrics, ()))

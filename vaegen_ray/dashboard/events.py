@@ -29,7 +29,7 @@ from vaegen_ray.dashboard.columns import varying
 from vaegen_ray.dashboard.seen import Declared
 from vaegen_ray.dashboard.sweeps import WatchedSweep
 from vaegen_ray.results.arriving import SCALARS, Arriving
-from vaegen_ray.results.schema import FAILED
+from vaegen_ray.results.schema import TrialStatus
 from vaegen_ray.results.storage import Storage
 
 SUFFIX = ".vaegen"
@@ -144,7 +144,8 @@ def _scalars(row: Mapping[str, Any], moment: float) -> Event:
 def _end(status: str, moment: float) -> Event:
     """The end of a trial, as the view of hyperparameters knows it."""
     info = SessionEndInfo(
-        status=Status.Value("STATUS_FAILURE" if status == FAILED else "STATUS_SUCCESS"), end_time_secs=moment
+        status=Status.Value("STATUS_FAILURE" if status == TrialStatus.FAILED else "STATUS_SUCCESS"),
+        end_time_secs=moment,
     )
     content = HParamsPluginData(session_end_info=info, version=0).SerializeToString()
     metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="hparams", content=content))

@@ -12,10 +12,10 @@ from flask import has_request_context, request
 
 from vaegen_ray.dashboard.columns import column_words, is_number, label
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.results.status import FINISHED, PREPARING, RUNNING, STOPPED, SweepStatus
+from vaegen_ray.results.status import SweepState, SweepStatus
 from vaegen_ray.text import clock
 
-MARKS = {RUNNING: "▶", PREPARING: "…", FINISHED: "✓", STOPPED: "■"}
+MARKS = {SweepState.RUNNING: "▶", SweepState.PREPARING: "…", SweepState.FINISHED: "✓", SweepState.STOPPED: "■"}
 """A state is told by its word and its mark, never by colour alone."""
 VIEWS = {"": "Figure", "curves": "Curves", "table": "Table", "failed": "Failed"}
 """The views of a sweep: the last part of the address and the words of the link."""
@@ -77,8 +77,8 @@ def card(name: str, status: SweepStatus | VaegenError | None) -> html.Li:
     if not isinstance(status, SweepStatus):
         return html.Li([title, html.P("it is being read" if status is None else str(status), className="note")])
     facts = [f"{status.failed:,} failed"] if status.failed else []
-    if status.stopped_early:
-        facts.append(f"{status.stopped_early:,} stopped early")
+    if status.pruned:
+        facts.append(f"{status.pruned:,} pruned")
     if status.seconds_left is not None:
         facts.append(f"about {clock(status.seconds_left)} left")
     if status.heartbeat is not None:
@@ -95,12 +95,12 @@ def badge(status: SweepStatus) -> html.Span:
 
 def bar(status: SweepStatus) -> html.Div:
     """How much is done."""
-    ended = status.done + status.failed + status.stopped_early
+    ended = status.done + status.failed + status.pruned
     total = max(status.declared or ended, 1)
     said = f"{status.done:,} of {status.declared:,} VAEs done" if status.declared else f"{status.done:,} VAEs done"
     value = aria(valuenow=str(ended), valuemin="0", valuemax=str(total), label=said)
     busy = min(status.vaes_running, status.left or 0)
-    parts = [(status.done, "done"), (status.stopped_early, "early"), (status.failed, "lost"), (busy, "busy")]
+    parts = [(status.done, "done"), (status.pruned, "early"), (status.failed, "lost"), (busy, "busy")]
     strips = [html.Div(className=name, style={"width": f"{100 * n / total:.3f}%"}) for n, name in parts if n]
     track = html.Div(strips, className="bar", role="progressbar", **value)
     return html.Div([track, html.Span(said, className="said")], className="progress")
@@ -148,7 +148,7 @@ def state(status: SweepStatus) -> list[Any]:
     end, when = "–", "expected end"
     if status.seconds_left is not None:
         end, when = moment(time.time() + status.seconds_left), f"expected end, in {clock(status.seconds_left)}"
-    if status.state == FINISHED and status.heartbeat is not None:
+    if status.state == SweepState.FINISHED and status.heartbeat is not None:
         end, when = moment(status.heartbeat), "ended"
     rate = status.vaes_per_minute
     tiles = [
@@ -158,14 +158,14 @@ def state(status: SweepStatus) -> list[Any]:
         ("–" if rate is None else f"{60 * rate:,.0f}", "VAEs an hour"),
         (end, when),
     ]
-    told = [f"{status.stopped_early:,} VAEs stopped early by the search"] if status.stopped_early else []
+    told = [f"{status.pruned:,} VAEs pruned by the search"] if status.pruned else []
     if status.heartbeat is not None:
         told.append(f"last heartbeat {moment(status.heartbeat)}")
     note: list[Any] = []
-    if status.state == STOPPED and status.left:
+    if status.state == SweepState.STOPPED and status.left:
         left = f"{status.left:,} VAEs are" if status.left != 1 else "1 VAE is"
         note = [html.P(f"Nobody works on it; {left} left. The same command goes on from here.", className="note")]
-    if status.state == PREPARING:
+    if status.state == SweepState.PREPARING:
         note = [html.P(f"The driver prepares: {status.doing}", className="note")]
     said = html.Span(badge(status), role="status")
     return [
@@ -185,7 +185,7 @@ def given_up_note(sweep: str, notes: list[dict[str, Any]]) -> html.P:
 
 def filter_box(view: str, words: str, found: str) -> html.Div:
     """A line to type conditions into."""
-    hint = "such as  nc>=64 method=dmaapx seed=0  or words; status=completed, failed, stopped or under_way"
+    hint = "such as  nc>=64 method=dmaapx seed=0  or words; status=completed, failed, pruned or under_way"
     name = f"{view}-filter"
     box = dcc.Input(id=name, type="text", value="", debounce=0.4, autoComplete="off", placeholder="nc>=64 seed=0")
     return html.Div(

@@ -16,7 +16,7 @@ from vaegen_ray.dashboard.sweeps import UNDER_WAY
 from vaegen_ray.figures.path import path_order, path_runs
 from vaegen_ray.figures.style import FAINT, GRID, INK, LINE_COLOURS, mean_and_spread, method_colour, method_name
 from vaegen_ray.results.groups import SETTINGS, differing
-from vaegen_ray.results.schema import COMPLETED
+from vaegen_ray.results.schema import TrialStatus
 
 Figure = dict[str, Any]
 
@@ -48,7 +48,9 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
         x, y, colour: columns.
     """
     needed = {"trial_id", "status", *SETTINGS, "seed", *varied, x, y, colour}
-    usable = rows.loc[rows["status"].isin([COMPLETED, UNDER_WAY]), [name for name in rows if name in needed]]
+    usable = rows.loc[
+        rows["status"].isin([TrialStatus.COMPLETED, UNDER_WAY]), [name for name in rows if name in needed]
+    ]
     usable = usable[np.isfinite(usable[y].astype(float))] if {y, colour} <= set(usable) else usable[:0]
     with_y = len(usable)
     usable = usable[usable[x].notna()] if x in usable else usable[:0]
@@ -72,7 +74,7 @@ def over_axis(rows: pd.DataFrame, varied: list[str], x: str, y: str, colour: str
             name = html.escape(f"{name} · {words}" if words else name)
             same = {"legendgroup": name, "name": name}
             traces.append(_means(group, x, y, rest, hidden, hue, symbol, numeric, dash) | same)
-            for status, suffix in ((COMPLETED, ""), (UNDER_WAY, "-open")):
+            for status, suffix in ((TrialStatus.COMPLETED, ""), (UNDER_WAY, "-open")):
                 part = drawn[drawn.index.isin(group.index) & (drawn["status"] == status)]
                 if not part.empty:
                     traces.append(_points(part, varied, x, y, hue, symbol + suffix) | same)
@@ -192,7 +194,7 @@ def _means(
     dash: str,
 ) -> Figure:
     """One trace of the means over seeds: lines over numbers (``_lines``), over words a bar for each setting."""
-    done = rows[rows["status"] == COMPLETED]
+    done = rows[rows["status"] == TrialStatus.COMPLETED]
     done = done.assign(**{y: done[y].astype(float)})
     pieces = _lines(done, x, y, rest, hidden)
     gap = pd.DataFrame([dict.fromkeys((x, "mean", "min", "max"))])

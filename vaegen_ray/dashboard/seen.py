@@ -32,7 +32,7 @@ class Seen:
     look: Look
     rows: pd.DataFrame
     """A row a declared trial that has begun, with its last metrics; ``status`` is ``completed``, ``failed``,
-    ``stopped`` or ``under way``."""
+    ``pruned`` or ``under way``."""
     varied: list[str]
     """The fields in which the trials of the sweep differ."""
     given_up: list[dict[str, Any]]

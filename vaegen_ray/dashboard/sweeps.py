@@ -24,7 +24,7 @@ from vaegen_ray.results import status as of
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
-from vaegen_ray.results.status import SweepStatus
+from vaegen_ray.results.status import SweepState, SweepStatus
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
 from vaegen_ray.results.store import RESERVED, SweepStore, is_sweep, safe_name, sweep_names
@@ -163,7 +163,7 @@ class Sweeps:
         return self._of(name)
 
     def _every(self, last: Seen | None) -> float | None:
-        quiet = last is not None and last.status.state in (of.FINISHED, of.STOPPED)
+        quiet = last is not None and last.status.state in (SweepState.FINISHED, SweepState.STOPPED)
         return watch.QUIET_SECONDS if quiet and not self.storage.is_local else None
 
     def _list(self) -> list[str]:

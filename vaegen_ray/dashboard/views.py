@@ -14,8 +14,8 @@ from vaegen_ray.dashboard import table as tables
 from vaegen_ray.dashboard.seen import Seen
 from vaegen_ray.dashboard.sweeps import WatchedSweep
 from vaegen_ray.errors import SpecError
-from vaegen_ray.results.schema import FAILED
-from vaegen_ray.results.status import RUNNING
+from vaegen_ray.results.schema import TrialStatus
+from vaegen_ray.results.status import SweepState
 
 CURVES = 6
 """Learning curves drawn at a time: as many as there are colours that everybody tells apart."""
@@ -31,7 +31,7 @@ def head(seen: Seen, streams: pools.Pools) -> list[Any]:
     if seen.given_up:
         parts.append(pages.given_up_note(status.sweep, seen.given_up))
     parts += [html.P(note, className="note") for note in status.notes]
-    if status.pools and status.state == RUNNING:
+    if status.pools and status.state == SweepState.RUNNING:
         parts.append(pages.plain_table(pools.HEADS, streams.lines(tuple(status.pools)), "Its samples are not there."))
     return parts
 
@@ -124,7 +124,7 @@ def csv(seen: Seen, text: str, sort: tuple[str, bool]) -> str | None:
 
 def failed(seen: Seen) -> list[Any]:
     """Failed trials and given-up bundles, with their reasons."""
-    lost = seen.rows[seen.rows["status"] == FAILED]
+    lost = seen.rows[seen.rows["status"] == TrialStatus.FAILED]
     first = lost[:MOST_LINES]
     lines = [
         [trial[:8], words, columns.plain(epoch), columns.plain(reason)]

@@ -22,8 +22,8 @@ class Tables(NamedTuple):
     """A row a completed trial and evaluation (``Results.curves``)."""
     details: "pd.DataFrame"
     """Series of numbers of these trials (``results.query.load_details``)."""
-    stopped: "pd.DataFrame | None" = None
-    """A row a trial that a search stopped before its end, and its last metrics."""
+    pruned: "pd.DataFrame | None" = None
+    """A row a trial that a search pruned, and its last metrics."""
 
 
 class Drawing(NamedTuple):
@@ -50,7 +50,7 @@ FIGURES: dict[str, Drawing] = {
     "rate_distortion": Drawing("vaegen_ray.figures.rate_distortion:draw", ("last", "details")),
     "information": Drawing("vaegen_ray.figures.information:draw"),
     "inference_gap": Drawing("vaegen_ray.figures.inference_gap:draw", ("last", "curves")),
-    "search": Drawing("vaegen_ray.figures.search:draw", ("last", "stopped")),
+    "search": Drawing("vaegen_ray.figures.search:draw", ("last", "pruned")),
 }
 """Name of a figure -> how it is drawn."""
 

@@ -33,12 +33,12 @@ SHOWN_BELOW = 3.0
 lower edge, so that the best ones can be told apart."""
 
 
-def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, Figure | str]":
+def draw(rows: pd.DataFrame, pruned: pd.DataFrame | None = None) -> "dict[str, Figure | str]":
     """The picture ``search`` and the table ``search_table``, of the points all of whose seeds are completed.
 
     Args:
         rows: a row a completed trial of one search.
-        stopped: a row a trial that was stopped before its end.
+        pruned: a row a trial that was pruned.
 
     Raises:
         VaegenError: no completed trial with a finite ELBO.
@@ -51,7 +51,7 @@ def draw(rows: pd.DataFrame, stopped: pd.DataFrame | None = None) -> "dict[str, 
     if parts := int((points["seeds"] < seeds).sum()):  # a seed failed, or is still to come: no mean to compare
         points = points[points["seeds"] == seeds].reset_index(drop=True)
         left_out = "; ".join(filter(None, (left_out, f"Left out: points without {seeds} completed seeds, {parts}")))
-    halted = find_points(stopped) if stopped is not None and len(stopped) else points.iloc[:0]
+    halted = find_points(pruned) if pruned is not None and len(pruned) else points.iloc[:0]
     weights = importances(points)
     figure, panels = style.new_figure(height=6.2, panels=2, rows=2)
     _history(panels[0], points, halted)
@@ -82,11 +82,11 @@ def _history(axes: Axes, points: pd.DataFrame, halted: pd.DataFrame) -> None:
     values = both["elbo_validation"].clip(lower=floor).to_numpy(dtype=float)
     best = np.maximum.accumulate(np.where(off, -np.inf, values))
     axes.plot(number[~off], values[~off], "o", color=style.OKABE_ITO["sky_blue"], markersize=3.5, gid="points")
-    axes.plot(number[off], values[off], "x", color=style.FAINT, markersize=3.5, gid="stopped")
+    axes.plot(number[off], values[off], "x", color=style.FAINT, markersize=3.5, gid="pruned")
     axes.step(number, best, where="post", color=style.OKABE_ITO["blue"], linewidth=style.LINE_WIDTH, gid="best")
     handles = [style.handle("best so far", style.OKABE_ITO["blue"])]
     if off.any():
-        handles.append(style.handle("stopped, at its last epoch", style.FAINT, linestyle="", marker="x"))
+        handles.append(style.handle("pruned, at its last epoch", style.FAINT, linestyle="", marker="x"))
     style.legend(axes, handles)
     style.name_axes(axes, "Points, in the order in which they ended", VALUE)
 

@@ -36,12 +36,12 @@ def load_tables(
     A folder may also hold trials of other declarations, with other sizes; they are left out.
     """
     from vaegen_ray.results import query
-    from vaegen_ray.results.schema import STOPPED
+    from vaegen_ray.results.schema import TrialStatus
 
     results = results or query.load(store.storage, store.name)
     trials = results.trials if "details" in reads else results.trials[:0]
     details, skipped = query.load_details(store.storage, trials, store.name)
-    frames = [results.last(), results.curves(), details, results.last(STOPPED)]
+    frames = [results.last(), results.curves(), details, results.last(TrialStatus.PRUNED)]
     if where:
         chosen = set(selected(results.trials, where)["trial_id"])
         frames = [frame[frame["trial_id"].isin(chosen)].reset_index(drop=True) for frame in frames]

@@ -9,7 +9,7 @@ from itertools import count
 
 from vaegen_ray.errors import StorageError
 from vaegen_ray.results.integrity import SCHEMAS, Fault, find_faults
-from vaegen_ray.results.parquet import A_DIRECTORY, SUFFIX, bundle_of, misplaced, result_files
+from vaegen_ray.results.parquet import A_DIRECTORY, SUFFIX, misplaced, parse_bundle_id, result_files
 from vaegen_ray.results.store import WEIGHTS, SweepStore
 
 REMOVALS = {
@@ -122,5 +122,5 @@ def _move_evaluations(store: SweepStore, bundle: str) -> None:
     """Moves what is left of the metrics and details of a bundle to ``set-aside/``."""
     for folder in SCHEMAS:
         for name in result_files(store.storage, f"{store.name}/{folder}"):
-            if bundle_of(name) == bundle:
+            if parse_bundle_id(name) == bundle:
                 store.storage.move(f"{store.name}/{folder}/{name}", f"{store.name}/set-aside/{folder}-{name}")

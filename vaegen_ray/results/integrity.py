@@ -17,9 +17,9 @@ from vaegen_ray.results.parquet import (
     REMOTE_READERS,
     SUFFIX,
     CorruptFileError,
-    bundle_of,
     check_bundle,
     decode,
+    parse_bundle_id,
     read_folder,
     result_files,
 )
@@ -143,7 +143,7 @@ def find_faults(storage: Storage, sweep: str, *, digests_of: Collection[str] = (
         if folder in digests_of and folder in SCHEMAS:
             others = [name for name in result_files(storage, f"{sweep}/{folder}") if name not in named]
             for name in others:  # of unfinished bundles, and of those whose rows have no manifest
-                bundle = bundle_of(name)
+                bundle = parse_bundle_id(name)
                 to_read.append((Fault(bundle, folder, name, "", committed=marks.get(bundle) == {}), None))
 
     def read(fault: Fault, fact: FileFact | None) -> Fault:

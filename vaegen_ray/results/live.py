@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from vaegen_ray.results.integrity import left_out, missing
 from vaegen_ray.results.manifest import Manifest, read_manifest, within
-from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, read_files
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, parse_bundle_id, read_files
 from vaegen_ray.results.query import joined, unique_metrics, unique_trials
-from vaegen_ray.results.schema import COMPLETED, FILES, METRICS, read_schema, trials_schema
+from vaegen_ray.results.schema import FILES, METRICS, TrialStatus, read_schema, trials_schema
 from vaegen_ray.results.storage import Storage
 
 Stamp = tuple[int, int]
@@ -92,11 +92,11 @@ class LiveSweep:
         """
         look, wanted = self._look or self.look(), set(trial_ids)
         with self._lock:
-            bundles = {bundle_of(name) for name in self._tails.tables if wanted & self._tails.trials_in(name)}
+            bundles = {parse_bundle_id(name) for name in self._tails.tables if wanted & self._tails.trials_in(name)}
             self._curves.refresh(
-                lambda names: [name for name in self._counted(names) if bundle_of(name) in bundles], forget=False
+                lambda names: [name for name in self._counted(names) if parse_bundle_id(name) in bundles], forget=False
             )
-            tables = [table for name, table in self._curves.tables.items() if bundle_of(name) in bundles]
+            tables = [table for name, table in self._curves.tables.items() if parse_bundle_id(name) in bundles]
             metrics = unique_metrics(tables, look.trials)
         return metrics[metrics["trial_id"].isin(wanted)].reset_index(drop=True)
 
@@ -110,7 +110,7 @@ class LiveSweep:
         """The files of metrics that count; see ``query.load``."""
         marks = {name.removesuffix(SUFFIX) for name in self._trials.tables}
         named = {b: within(manifest, "metrics") for b, manifest in self._manifests.items() if manifest and b in marks}
-        return [name for name in names if (bundle := bundle_of(name)) not in named or name in named[bundle]]
+        return [name for name in names if (bundle := parse_bundle_id(name)) not in named or name in named[bundle]]
 
     def _made(self, version: int) -> Look:
         schema = read_schema()
@@ -126,7 +126,7 @@ class LiveSweep:
         metrics = unique_metrics(list(self._tails.tables.values()), trials)
         last = metrics.drop_duplicates("trial_id", keep="last").reset_index(drop=True)
         last = last.assign(trial_id=last["trial_id"].astype(trials["trial_id"].dtype))
-        completed = trials[trials["status"] == COMPLETED].set_index("trial_id")["epochs"]
+        completed = trials[trials["status"] == TrialStatus.COMPLETED].set_index("trial_id")["epochs"]
         declared = last["trial_id"].map(completed)
         last = last[declared.isna() | (last["effective_epoch"] == declared)].reset_index(drop=True)
         return Look(trials, last, (*notes, *self._trials.notes(), *self._tails.notes()), version)
@@ -186,7 +186,7 @@ class _Files:
 
 def _last_of_each_bundle(names: list[str]) -> list[str]:
     """Out of the files ``<bundle>-<first>-<last>.parquet``, sorted, the last of each bundle."""
-    return list({bundle_of(name): name for name in names}.values())
+    return list({parse_bundle_id(name): name for name in names}.values())
 
 
 def _last_epoch(table: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from vaegen_ray.errors import DataFormatError
 from vaegen_ray.results.manifest import FileFact
-from vaegen_ray.results.schema import FILES, SCHEMA_VERSION, SEALED_SINCE, VERSION_KEY, rows_to_table
+from vaegen_ray.results.schema import FILES, FORMER_STATUSES, SCHEMA_VERSION, SEALED_SINCE, VERSION_KEY, rows_to_table
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.storage_errors import LinkError
 from vaegen_ray.spec.trial import compute_trial_id
@@ -132,12 +132,22 @@ def decode(
         if version < SEALED_SINCE and (unknown := set(table.column_names) - set(schema.names)):
             raise ValueError(f"schema version {version} has no column {min(unknown)!r}")
         _check_trial_ids(table)
+        table = _update_statuses(table)
         wanted = decoded_schema(schema, dictionaries=dictionaries)
         if table.schema.equals(wanted):  # the usual case, and much faster than column by column
             return table
         return pa.table([_conform(table, field) for field in wanted], schema=wanted)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptFileError(_reason(error)) from error
+
+
+def _update_statuses(table: pa.Table) -> pa.Table:
+    """Replaces statuses of trials that earlier versions have written."""
+    place = table.schema.get_field_index("status")
+    if place < 0:
+        return table
+    statuses = [FORMER_STATUSES.get(status, status) for status in table["status"].to_pylist()]
+    return table.set_column(place, table.schema.field(place), pa.array(statuses, table.schema.field(place).type))
 
 
 def _check_trial_ids(table: pa.Table) -> None:
@@ -223,7 +233,7 @@ def read_files(
     return tables, corrupt
 
 
-def bundle_of(name: str) -> str:
+def parse_bundle_id(name: str) -> str:
     """The bundle that the file ``<bundle>-<first>-<last>.parquet`` of metrics or details belongs to."""
     return name.removesuffix(SUFFIX).rsplit("-", 2)[0]
 

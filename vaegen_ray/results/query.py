@@ -19,8 +19,8 @@ from vaegen_ray.errors import StorageError, nearest
 from vaegen_ray.results.groups import with_versions
 from vaegen_ray.results.integrity import SCHEMAS, WholeTrials, left_out, whole_trials
 from vaegen_ray.results.manifest import within
-from vaegen_ray.results.parquet import SUFFIX, bundle_of, decoded_schema, read_files, read_folder, result_files
-from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, trials_schema
+from vaegen_ray.results.parquet import SUFFIX, decoded_schema, parse_bundle_id, read_files, read_folder, result_files
+from vaegen_ray.results.schema import DETAILS, METRICS, TrialStatus, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.spec.trial import ADDED
 
@@ -40,7 +40,7 @@ class Results:
 
     def curves(self) -> pd.DataFrame:
         """One row a completed trial and evaluation: its columns, then its metrics, by rising trial and epoch."""
-        completed = self.trials[self.trials["status"] == COMPLETED]
+        completed = self.trials[self.trials["status"] == TrialStatus.COMPLETED]
         metrics = self.metrics.drop(columns="bundle_id")
         metrics = metrics.assign(trial_id=metrics["trial_id"].astype(completed["trial_id"].dtype))
         return completed.merge(metrics, on="trial_id", suffixes=("", "_metrics"))
@@ -52,7 +52,7 @@ class Results:
         texts = {name: "category" for name in trials if trials[name].dtype == "str" and name != "trial_id"}
         return replace(self, trials=trials.astype(texts))
 
-    def last(self, status: str = COMPLETED) -> pd.DataFrame:
+    def last(self, status: str = TrialStatus.COMPLETED) -> pd.DataFrame:
         """One row a trial with this status: its columns, its metrics at its last effective epoch.
 
         The last epoch of a completed trial is the one that its specification declares; where there are no metrics of
@@ -62,7 +62,7 @@ class Results:
         trials = self.trials[self.trials["status"] == status]
         final = self.metrics.drop_duplicates("trial_id", keep="last").drop(columns="bundle_id")
         final = final.assign(trial_id=final["trial_id"].astype(trials["trial_id"].dtype))
-        if status == COMPLETED:
+        if status == TrialStatus.COMPLETED:
             declared = final["trial_id"].map(trials.set_index("trial_id")["epochs"])
             final = final[final["effective_epoch"] == declared]
         return trials.merge(final, on="trial_id", how="left", suffixes=("", "_metrics"))
@@ -86,12 +86,12 @@ def load(path: str | Path | Storage, sweep: str | None = None, *, committed_only
     tables, corrupt = _load_metrics(storage, base, whole)
     notes, trial_tables = [*whole.notes], dict(whole.tables)
     for name, reason in corrupt.items():
-        mark = bundle_of(name) + SUFFIX
+        mark = parse_bundle_id(name) + SUFFIX
         where = storage.where(f"{base}metrics/{name}")
-        if name in within(whole.manifests.get(bundle_of(name), {}), "metrics") and mark in trial_tables:
+        if name in within(whole.manifests.get(parse_bundle_id(name), {}), "metrics") and mark in trial_tables:
             rows = len(trial_tables.pop(mark))
             notes.append(left_out(storage.where(f"{base}trials/{mark}"), rows, f"metrics/{name}", reason))
-        elif bundle_of(name) not in whole.left_out:
+        elif parse_bundle_id(name) not in whole.left_out:
             notes.append(f"{where} was skipped: {reason}")
     trials = unique_trials(joined(trial_tables, trials_schema()))
     metrics = unique_metrics(list(tables.values()), trials)
@@ -106,7 +106,7 @@ def _load_metrics(storage: Storage, base: str, whole: WholeTrials) -> tuple[dict
     whose rows name none. A file of a committed bundle that is not named was written after the commit."""
     facts = {name: fact for manifest in whole.manifests.values() for name, fact in within(manifest, "metrics").items()}
     names = result_files(storage, f"{base}metrics")
-    counted = [name for name in names if name in facts or bundle_of(name) not in whole.manifests]
+    counted = [name for name in names if name in facts or parse_bundle_id(name) not in whole.manifests]
     return read_files(storage, f"{base}metrics", counted, METRICS, dictionaries=True, facts=facts)
 
 
@@ -163,7 +163,7 @@ def unique_trials(table: pa.Table) -> pd.DataFrame:
             place = table.schema.get_field_index(name)
             table = table.set_column(place, table.schema.field(place), pc.fill_null(table[name], neutral))
     frame = table.to_pandas()
-    frame["completed"] = frame["status"] == COMPLETED
+    frame["completed"] = frame["status"] == TrialStatus.COMPLETED
     frame = frame.sort_values(["trial_id", "completed", "finished_at", "bundle_id"], na_position="first")
     return frame.drop_duplicates("trial_id", keep="last").drop(columns="completed").reset_index(drop=True)
 

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -29,7 +30,19 @@ SEALED_SINCE = 2
 VERSION_KEY = "vaegen_ray.schema_version"
 """Key of the schema version in the metadata of a Parquet file."""
 
-COMPLETED, FAILED, STOPPED = STATUSES = ("completed", "failed", "stopped")
+
+class TrialStatus(StrEnum):
+    """The end of a trial."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    """Stopped early by a search; no result."""
+
+
+FORMER_STATUSES = {"stopped": TrialStatus.PRUNED}
+"""Values in files of earlier versions."""
+
 """Stopped is a trial that a search gave up before its end: done, but no result of a finished training."""
 
 FILES = "files"
@@ -180,7 +193,7 @@ def trial_row(
 
     Args:
         spec: what was trained; fills its own columns, ``trial_id``, ``latent_dim`` and ``spec_json``.
-        status: ``completed``, ``stopped`` before its end, or ``failed``, which needs an ``error``.
+        status: a ``TrialStatus``; ``failed`` needs an ``error``.
         params_z, params_rest: parameters in Theta_z and in the rest; ``params_total`` is their sum.
         samples_digest: names the samples that it was trained on (their folder in the storage).
         samples_wait_seconds: the trial's part of the time that its bundle waited for samples.
@@ -190,9 +203,9 @@ def trial_row(
     Raises:
         ValueError: the status is unknown, or a failed trial comes without its error.
     """
-    if status not in STATUSES:
-        raise ValueError(not_one_of("status", status, STATUSES))
-    if (status == FAILED) != (error is not None):
+    if status not in (statuses := [each.value for each in TrialStatus]):
+        raise ValueError(not_one_of("status", status, statuses))
+    if (status == TrialStatus.FAILED) != (error is not None):
         raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
     total = None if params_z is None or params_rest is None else params_z + params_rest
     columns = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in spec.as_dict().items()}

@@ -11,11 +11,9 @@ import pandas as pd
 
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results import query
-from vaegen_ray.results.schema import COMPLETED, FAILED
+from vaegen_ray.results.schema import TrialStatus
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, PointKey, PointRecord, Search, mean_curve, point_key
-from vaegen_ray.search.search import FAILED as FAILED_POINT
-from vaegen_ray.search.search import STOPPED as STOPPED_POINT
+from vaegen_ray.search.search import PointKey, PointRecord, PointStatus, Search, mean_curve, point_key
 from vaegen_ray.search.space import Point
 from vaegen_ray.spec.trial import TrialSpec
 
@@ -68,7 +66,7 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
     for row in results.trials.sort_values("finished_at").to_dict("records"):
         spec = _spec(row["spec_json"])
         point = search.find_point(spec) if spec and spec.trial_id == row["trial_id"] else None
-        if point is not None and not (retry_failed and row["status"] == FAILED):
+        if point is not None and not (retry_failed and row["status"] == TrialStatus.FAILED):
             known.statuses[row["trial_id"]] = row["status"]
             points.pop(point_key(point), None)
             points[point_key(point)] = point
@@ -76,7 +74,7 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
     begun = {}
     for key, point in points.items():
         tried = judged(search, point, known)
-        if tried.status == BEGUN:
+        if tried.status == PointStatus.BEGUN:
             begun[key] = tried
         else:
             known.done.append(tried)
@@ -93,14 +91,14 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
 def judged(search: Search, point: Point, known: History) -> PointRecord:
     """How a point stands by the rows of its trials."""
     ids = [spec.trial_id for spec in search.specs(point)]
-    found = {known.statuses.get(trial_id, BEGUN) for trial_id in ids}
+    found = {known.statuses.get(trial_id, PointStatus.BEGUN) for trial_id in ids}
     curve = mean_curve(ids, known.elbos)
-    if BEGUN in found:
-        status = BEGUN
-    elif FAILED in found or not curve:
-        status = FAILED_POINT
+    if PointStatus.BEGUN in found:
+        status = PointStatus.BEGUN
+    elif TrialStatus.FAILED in found or not curve:
+        status = PointStatus.FAILED
     else:
-        status = COMPLETE if found == {COMPLETED} else STOPPED_POINT
+        status = PointStatus.COMPLETE if found == {TrialStatus.COMPLETED} else PointStatus.PRUNED
     return PointRecord(point=point, status=status, curve=curve)
 
 

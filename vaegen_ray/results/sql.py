@@ -21,7 +21,7 @@ from vaegen_ray.allotment import allotted
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results.export import BATCH_ROWS, Rows
 from vaegen_ray.results.query import Results
-from vaegen_ray.results.schema import COMPLETED, DETAILS, METRICS, read_schema
+from vaegen_ray.results.schema import DETAILS, METRICS, TrialStatus, read_schema
 
 MOST_MEMORY = 4 * 10**9
 """Bytes that a query may take beside its tables, unless the user says otherwise; half of what a small job has."""
@@ -39,7 +39,7 @@ JOINED = f"""
     SELECT trials.*, metrics.* EXCLUDE (trial_id, bundle_id, elbo_samples),
            metrics.elbo_samples AS elbo_samples_metrics
     FROM trials JOIN metrics ON trials.trial_id = metrics.trial_id
-    WHERE status = '{COMPLETED}'
+    WHERE status = '{TrialStatus.COMPLETED}'
 """
 
 

@@ -3,17 +3,30 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from vaegen_ray.errors import DataFormatError, StorageError, nearest
 from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.integrity import SCHEMAS, whole_trials
-from vaegen_ray.results.schema import COMPLETED, FAILED, STATUSES
-from vaegen_ray.results.schema import STOPPED as STOPPED_EARLY
+from vaegen_ray.results.schema import TrialStatus
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore, is_sweep, sweep_names
 
-FINISHED, RUNNING, PREPARING, STOPPED = "finished", "running", "preparing", "stopped"
+
+class SweepState(StrEnum):
+    """The state of a sweep."""
+
+    FINISHED = "finished"
+    """Every declared trial is committed."""
+    RUNNING = "running"
+    """Some are not, and the driver runs."""
+    PREPARING = "preparing"
+    """The same, while the driver loads images or trains a diffusion model."""
+    STOPPED = "stopped"
+    """Some are not, and no driver runs."""
+
+
 HEARTBEAT_SECONDS = 5.0
 """Time between two writes of status.json."""
 SILENT_SECONDS, PREPARING_SECONDS = 6 * HEARTBEAT_SECONDS, 24 * HEARTBEAT_SECONDS
@@ -30,9 +43,7 @@ class SweepStatus:
     sweep: str
     where: str
     """Its folder."""
-    state: str
-    """``finished``: every declared trial is committed. ``running``: some are not, and the driver lives; ``preparing``
-    where it loads images or trains a diffusion model first. ``stopped``: some are not, and nobody works on them."""
+    state: SweepState
     doing: str | None
     """What the driver prepares, in its words."""
     declared: int | None
@@ -41,8 +52,8 @@ class SweepStatus:
     """Committed as completed."""
     failed: int
     """Committed as failed."""
-    stopped_early: int
-    """Committed as stopped, by a search that gave them up."""
+    pruned: int
+    """Committed as pruned by a search."""
     others: int
     """Committed trials of an earlier declaration."""
     bundles_running: int
@@ -70,7 +81,7 @@ class SweepStatus:
     @property
     def left(self) -> int | None:
         """Declared trials that are not committed."""
-        return None if self.declared is None else self.declared - self.done - self.failed - self.stopped_early
+        return None if self.declared is None else self.declared - self.done - self.failed - self.pruned
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
@@ -96,7 +107,7 @@ def load_status(storage: Storage, name: str) -> SweepStatus:
     committed: dict[str, str] = {}
     for table in whole.tables.values() if whole else ():
         for trial, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
-            if committed.get(trial) != COMPLETED:
+            if committed.get(trial) != TrialStatus.COMPLETED:
                 committed[trial] = status
     heard = number(beat, "time")
     alive = heard is not None and abs(time.time() - heard) < silence(beat)
@@ -135,21 +146,24 @@ def status_from(
         declared = max(known, int(number(facts, "planned") or 0))
     else:
         mine, declared = list(committed.values()), None
-    counts = {status: mine.count(status) for status in STATUSES}
+    counts = {status: mine.count(status) for status in TrialStatus}
     doing = text(beat, "preparing")
     working = alive and not beat.get("ended") and declared != len(mine)
     running = working and not doing
     heard, seconds_left = number(beat, "time"), number(beat, "seconds_left") if running else None
-    finished = declared is not None and declared == len(mine)
+    if working:
+        state = SweepState.RUNNING if running else SweepState.PREPARING
+    else:
+        state = SweepState.FINISHED if declared is not None and declared == len(mine) else SweepState.STOPPED
     return SweepStatus(
         sweep=store.name,
         where=store.storage.where(store.name),
-        state=RUNNING if running else PREPARING if working else FINISHED if finished else STOPPED,
+        state=state,
         doing=doing if working else None,
         declared=declared,
-        done=counts[COMPLETED],
-        failed=counts[FAILED],
-        stopped_early=counts[STOPPED_EARLY],
+        done=counts[TrialStatus.COMPLETED],
+        failed=counts[TrialStatus.FAILED],
+        pruned=counts[TrialStatus.PRUNED],
         others=len(committed) - len(mine),
         bundles_running=int(number(beat, "bundles_running") or 0) if running else 0,
         vaes_running=int(number(beat, "vaes_running") or 0) if running else 0,

@@ -29,12 +29,12 @@ from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results.declaration import sealed, unsealed
 from vaegen_ray.results.integrity import whole_trials
 from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, vanished
-from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, bundle_of, encode, read_folder, result_files
-from vaegen_ray.results.schema import DETAILS, FAILED, METRICS, trials_schema
+from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, parse_bundle_id, read_folder, result_files
+from vaegen_ray.results.schema import DETAILS, METRICS, TrialStatus, trials_schema
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.spec.trial import TrialSpec
 
-__all__ = ["Storage", "SweepStore", "bundle_of", "is_sweep", "safe_name", "sweep_names"]
+__all__ = ["Storage", "SweepStore", "is_sweep", "parse_bundle_id", "safe_name", "sweep_names"]
 
 WEIGHTS = ".safetensors"
 MODEL_EPOCH = re.compile(r"-e\d{6}(?=\.safetensors$)")
@@ -109,7 +109,7 @@ class SweepStore:
     def list_files(self, bundle_id: str) -> Manifest:
         """What the storage holds of the metrics, details and weights of a bundle; reads all of it."""
         names = {folder: self.storage.list(self._path(folder), SUFFIX) for folder in EVALUATIONS}
-        paths = [f"{folder}/{name}" for folder in names for name in names[folder] if bundle_of(name) == bundle_id]
+        paths = [f"{folder}/{name}" for folder in names for name in names[folder] if parse_bundle_id(name) == bundle_id]
         models = self.storage.list(self._path("models"), WEIGHTS)
         paths += [f"models/{name}" for name in models if MODEL_EPOCH.sub("", name) == bundle_id + WEIGHTS]
         return {path: FileFact.of(self.storage.read(f"{self.name}/{path}")) for path in paths}
@@ -192,7 +192,7 @@ class SweepStore:
             if name.removesuffix(SUFFIX) in without:
                 continue
             pairs = zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
-            done.update(trial for trial, status in pairs if status != FAILED or not retry_failed)
+            done.update(trial for trial, status in pairs if status != TrialStatus.FAILED or not retry_failed)
         return done
 
     def forget(self, trial_ids: set[str]) -> None:
@@ -216,7 +216,7 @@ class SweepStore:
         """Deletes the metrics and details of a bundle that is abandoned in favour of others with the same trials."""
         for folder in EVALUATIONS:
             for name in result_files(self.storage, self._path(folder)):
-                if bundle_of(name) == bundle_id:
+                if parse_bundle_id(name) == bundle_id:
                     self.storage.delete(self._path(folder, name))
         self._written.pop(bundle_id, None)
 

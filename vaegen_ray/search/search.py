@@ -7,6 +7,7 @@ The test set is measured like everywhere, and never used to choose.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from vaegen_ray.errors import SpecError, not_one_of
@@ -18,8 +19,19 @@ from vaegen_ray.sweep.sweep import Sweep, listed
 SAMPLERS = ("tpe", "random", "nsga2")
 SCHEDULERS = ("asha", "median", "none")
 OBJECTIVES = ("elbo", "elbo,parameters")
-COMPLETE, STOPPED, FAILED, BEGUN = "complete", "stopped", "failed", "begun"
-"""How a point stands: all seeds trained to the end; stopped before it; a seed failed; seeds are to be trained."""
+
+
+class PointStatus(StrEnum):
+    """The state of a point."""
+
+    COMPLETE = "complete"
+    """All seeds are trained to the end."""
+    PRUNED = "pruned"
+    """It was stopped early."""
+    FAILED = "failed"
+    """A seed failed."""
+    BEGUN = "begun"
+    """Seeds are left to train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +123,7 @@ class PointRecord:
     """A point, and what is known of it."""
 
     point: Point
-    status: str = BEGUN
+    status: str = PointStatus.BEGUN
     curve: dict[int, float] = field(default_factory=dict)
     """The mean ELBO on validation over all seeds, by effective epoch; rising."""
 

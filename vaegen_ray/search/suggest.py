@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaegen_ray.errors import VaegenError
-from vaegen_ray.search.search import BEGUN, COMPLETE, STOPPED, PointRecord, Search, point_key
+from vaegen_ray.search.search import PointRecord, PointStatus, Search, point_key
 from vaegen_ray.search.space import Dimension, Point, Space
 from vaegen_ray.seeds import stream_seed
 
@@ -94,16 +94,16 @@ def _build_trial(search: Search, tried: PointRecord, number: int) -> "FrozenTria
         "params": {each.name: _place(each, tried.point[each.name]) for each in active},
         "distributions": {each.name: _distribution(each) for each in active},
     }
-    if tried.status == BEGUN:
+    if tried.status == PointStatus.BEGUN:
         trial = optuna.create_trial(state=TrialState.RUNNING, **made)
-    elif tried.status == COMPLETE:
+    elif tried.status == PointStatus.COMPLETE:
         assert tried.value is not None
         values = [tried.value, float(search.parameters(tried.point))] if search.several else [tried.value]
         generation = {optuna.samplers.NSGAIISampler._get_generation_key(): number // POPULATION}
         attributes = generation if search.sampler == "nsga2" else {}
         trial = optuna.create_trial(state=TrialState.COMPLETE, values=values, system_attrs=attributes, **made)
     else:
-        steps = tried.curve if tried.status == STOPPED else {}
+        steps = tried.curve if tried.status == PointStatus.PRUNED else {}
         trial = optuna.create_trial(state=TrialState.PRUNED, intermediate_values=dict(steps), **made)
     return trial
 

@@ -110,10 +110,10 @@ def test_a_kill_changes_no_point_and_no_row(
 @pytest.mark.slow
 def test_asha_stops_points_and_says_so(undisturbed: dict[str, Path]) -> None:
     trials, metrics = rows(undisturbed["asha"])
-    assert len(trials) == 2 * POINTS and set(trials["status"]) == {"completed", "stopped"}
+    assert len(trials) == 2 * POINTS and set(trials["status"]) == {"completed", "pruned"}
     last = metrics.groupby("trial_id")["effective_epoch"].max()
     assert {status: set(last[frame["trial_id"]]) for status, frame in trials.groupby("status")}["completed"] == {9.0}
-    assert last[trials.loc[trials["status"] == "stopped", "trial_id"]].max() < 9
+    assert last[trials.loc[trials["status"] == "pruned", "trial_id"]].max() < 9
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.search_history import history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, Search, point_key
+from vaegen_ray.search.search import PointStatus, Search, point_key
 from vaegen_ray.search.space import parse_space
 from vaegen_ray.service.driver.search_state import SearchState
 from vaegen_ray.service.driver.searcher import find_rule
@@ -76,9 +76,10 @@ def test_what_is_remembered_is_what_the_rows_say_and_a_search_goes_on_as_if_it_h
     whole = drive(search, store_of(tmp_path / "whole"), split)
     expected = tried(store_of(tmp_path / "whole"), search)
     assert [(point_key(each.point), each.status, each.curve) for each in whole.known.done] == expected
-    assert len(expected) == 9 and {status for _, status, _ in expected} == {COMPLETE, STOPPED} - (
-        {STOPPED} if scheduler == "none" else set()
-    )
+    assert len(expected) == 9 and {status for _, status, _ in expected} == {
+        PointStatus.COMPLETE,
+        PointStatus.PRUNED,
+    } - ({PointStatus.PRUNED} if scheduler == "none" else set())
     for points in (4, 1, 4):
         drive(search, store_of(tmp_path / "parts"), split, points)
     assert tried(store_of(tmp_path / "parts"), search) == expected
@@ -157,7 +158,7 @@ def test_points_of_a_network_of_your_own_are_remembered(tmp_path: Path) -> None:
         [{"trial_id": spec.trial_id, "effective_epoch": 6, "elbo_validation": -20.0 - spec.seed} for spec in specs],
     )
     store.commit_trials(name, [trial_row(spec, sweep="search", bundle_id=name, status="completed") for spec in specs])
-    assert tried(store, search) == [(point_key(point), COMPLETE, {6: -20.5})]
+    assert tried(store, search) == [(point_key(point), PointStatus.COMPLETE, {6: -20.5})]
 
 
 def test_no_suggestion_looks_at_the_test_images(split: Split, tmp_path: Path) -> None:
@@ -175,12 +176,12 @@ def test_rows_of_a_stopped_point_are_marked_and_count_as_no_result(split: Split,
     search, store = search_of(scheduler="asha", points=8), store_of(tmp_path)
     drive(search, store, split)
     results = load(tmp_path, "search")
-    stopped = results.trials[results.trials["status"] == "stopped"]
+    stopped = results.trials[results.trials["status"] == "pruned"]
     assert len(stopped) >= 2 and stopped["error"].isna().all() and (stopped["params_total"] > 0).all()
     last = results.metrics.groupby("trial_id", observed=True)["effective_epoch"].max()
     assert set(last[stopped["trial_id"]]) <= {1.0, 3.0}
     assert set(results.last()["status"]) == {"completed"} and set(results.last()["effective_epoch"]) == {6.0}
-    assert set(results.last("stopped")["trial_id"]) == set(stopped["trial_id"])
+    assert set(results.last("pruned")["trial_id"]) == set(stopped["trial_id"])
     assert set(stopped["trial_id"]) <= store.committed() & store.committed(retry_failed=True)
     assert store.checkpoints() == []
 
@@ -196,8 +197,8 @@ def test_a_point_that_fails_is_known_and_not_tried_again(split: Split, tmp_path:
     search = search_of(space=parse_space("nc=2|4,learning_rate=1e-3|1e30"), points=4)
     drive(search, store_of(tmp_path), split)
     assert {dict(point)["learning_rate"]: status for point, status, _ in tried(store_of(tmp_path), search)} == {
-        1e-3: COMPLETE,
-        1e30: FAILED,
+        1e-3: PointStatus.COMPLETE,
+        1e30: PointStatus.FAILED,
     }
 
 
@@ -229,7 +230,7 @@ def test_begun_points_come_first_and_more_seeds_train_only_what_is_missing(split
     course = drive(search, store, split, 2)
     begun = course.begin("killed")
     again = SearchState(search, store, None, {}, "test")
-    assert [each.status for each in again.waiting] == [BEGUN] and again.begin("next") == begun
+    assert [each.status for each in again.waiting] == [PointStatus.BEGUN] and again.begin("next") == begun
     drive(search, store, split)
     more = SearchState(search_of(points=4, seeds=3), store, None, {}, "test")
     assert more.members == [1, 1, 1, 3] and {spec.seed for spec in more.begin("more")} == {2}

@@ -23,7 +23,7 @@ from vaegen_ray.results import query
 from vaegen_ray.results.search_history import History, history
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
-from vaegen_ray.search.search import BEGUN, COMPLETE, FAILED, STOPPED, PointRecord, Search
+from vaegen_ray.search.search import PointRecord, PointStatus, Search
 from vaegen_ray.search.space import point_text
 from vaegen_ray.search.suggest import check_optuna, suggest
 from vaegen_ray.service.config import RunConfig, RunReport
@@ -120,7 +120,10 @@ def _search(search: Search, session: Session, known: History, workers: Workers) 
 
 
 def _counted(known: History) -> str:
-    counts = [(status, sum(tried.status == status for tried in known.done)) for status in (COMPLETE, STOPPED, FAILED)]
+    counts = [
+        (status, sum(tried.status == status for tried in known.done))
+        for status in (PointStatus.COMPLETE, PointStatus.PRUNED, PointStatus.FAILED)
+    ]
     words = ", ".join(f"{number} {status}" for status, number in counts if number)
     return f"{_points(len(known.done))} ({words})" if words else "no points"
 
@@ -131,7 +134,7 @@ def _points(number: int) -> str:
 
 def _report_best(search: Search, store: SweepStore, known: History) -> None:
     """Says which points are the best, and draws."""
-    complete = [tried for tried in known.done if tried.status == COMPLETE]
+    complete = [tried for tried in known.done if tried.status == PointStatus.COMPLETE]
     if not complete:
         return
     last = query.load(store.storage, store.name).last().set_index("trial_id")
@@ -200,7 +203,7 @@ def _next(search: Search, known: History, count: int) -> list[PointRecord]:
     """The points that come first: those that were begun, then what is suggested while these are under way."""
     coming = list(known.begun[:count])
     while len(coming) < count:
-        coming.append(PointRecord(point=suggest(search, [*known.done, *coming]), status=BEGUN))
+        coming.append(PointRecord(point=suggest(search, [*known.done, *coming]), status=PointStatus.BEGUN))
     return coming
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total, params_z
-from vaegen_ray.results.schema import COMPLETED, STOPPED, trial_row
+from vaegen_ray.results.schema import TrialStatus, trial_row
 from vaegen_ray.results.search_history import history, judged
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import PointKey, PointRecord, Search, point_key
@@ -115,7 +115,7 @@ class SearchState:
         last = self._search.fields["epochs"]
         for spec in self._search.specs(tried.point):
             if last in self.known.elbos.get(spec.trial_id, {}):
-                self.known.statuses.setdefault(spec.trial_id, COMPLETED)
+                self.known.statuses.setdefault(spec.trial_id, TrialStatus.COMPLETED)
         if self.known.todo(self._search, tried.point):  # a seed failed, or a report was lost: the rows know
             try:
                 order, self.known = self.known.order, history(self._store, self._search)
@@ -163,7 +163,7 @@ class SearchState:
                 spec,
                 sweep=self._store.name,
                 bundle_id=name,
-                status=STOPPED,
+                status=TrialStatus.PRUNED,
                 params_z=params_z(spec),
                 params_rest=params_total(spec) - params_z(spec),
                 code_version=self._code_version,
@@ -174,4 +174,4 @@ class SearchState:
         self._store.commit_trials(name, rows)
         self._store.delete_checkpoint(name)
         Starts(self._store, "").forget(bundle)
-        self.known.statuses |= {spec.trial_id: STOPPED for spec in bundle}
+        self.known.statuses |= {spec.trial_id: TrialStatus.PRUNED for spec in bundle}

@@ -35,7 +35,7 @@ from vaegen_ray.service.driver.session import Session
 from vaegen_ray.service.driver.workers import Workers
 from vaegen_ray.service.sampling.client import PoolClient
 from vaegen_ray.service.worker.bundle_worker import STARTS
-from vaegen_ray.service.worker.trainable import BundleTrainable, Plan, bundle_of
+from vaegen_ray.service.worker.trainable import BundleTrainable, Plan, find_bundle
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import bundle_id
 
@@ -243,7 +243,7 @@ class Watcher(Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.pop(trial.trial_id, None)
-        bundle = bundle_of(trial.config, self._queue.bundles)
+        bundle = find_bundle(trial.config, self._queue.bundles)
         ids = [spec.trial_id for spec in bundle]
         reason = _reason(trial.get_error())
         self._note(lambda: self._store.write_given_up(bundle_id(bundle), ids, reason, trial.num_failures))

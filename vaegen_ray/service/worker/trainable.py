@@ -45,7 +45,7 @@ class Plan:
     """The networks of your own that trials name (``service.shipping``)."""
 
 
-def bundle_of(config: dict[str, Any], bundles: list[Bundle]) -> Bundle:
+def find_bundle(config: dict[str, Any], bundles: list[Bundle]) -> Bundle:
     """The bundle that a configuration of Tune means: one of a plan's, or that of a search, which it holds itself."""
     specs = config.get("specs")
     return tuple(TrialSpec.from_dict(spec) for spec in specs) if specs else bundles[config["bundle"]]
@@ -97,7 +97,7 @@ class BundleTrainable(tune.Trainable):
             self._worker.close()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._worker.start(bundle_of(config, self._plan.bundles))
+        self._worker.start(find_bundle(config, self._plan.bundles))
 
     def _open_reader(self, stream: StreamSpec, samples: int) -> SampleReader:
         return SampleReader(self._plan.streams[stream], f"{self.trial_id} of {self._plan.sweep}", samples)
