@@ -70,7 +70,7 @@ def test_a_local_time_is_refused():
 
 
 def test_a_status_needs_to_be_known_and_a_failure_its_error():
-    with pytest.raises(ValueError, match="completed, failed, stopped; got 'done'"):
+    with pytest.raises(ValueError, match="completed, failed, pruned; got 'done'"):
         a_row(TrialSpec(), status="done")
     with pytest.raises(ValueError, match="error None"):
         a_row(TrialSpec(), status="failed")

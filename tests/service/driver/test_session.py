@@ -60,7 +60,7 @@ def test_the_same_command_typed_twice_is_told_who_trains(
 ) -> None:
     report = run(store, TRIALS[0])
     assert not report.complete and (report.total, report.left) == (1, 1)
-    assert f"1 of 1 VAEs of s are trained by {other.lease.who}" in capsys.readouterr().out
+    assert f"1 of 1 VAEs of s are trained by {other.lease.who}, and are left to it" in capsys.readouterr().out
     assert store.storage.list("s/leases") == [f"{other.lease.run}.beat", f"{other.lease.run}.json"]
 
 

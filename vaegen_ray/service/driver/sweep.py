@@ -43,7 +43,7 @@ def run(sweep: Sweep, config: RunConfig) -> RunReport:
         session.lease.hold(todo)
         if elsewhere := len(left - todo):
             owner = session.others[0].who
-            logger.info("%d of %d VAEs of %s are trained by %s", elsewhere, len(ids), sweep.name, owner)
+            logger.info(f"{elsewhere} of {len(ids)} VAEs of {sweep.name} are trained by {owner}, and are left to it")
         no_errors = True
         if todo:
             with start_workers(session, sweep.trials) as workers:
