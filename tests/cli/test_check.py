@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from vaegen_ray.cli import main
+from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.spec.trial import TrialSpec
-from vaegen_ray.sweep.sweep import listed
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     store.write_metrics("b0", 300, 300, [{"trial_id": spec.trial_id, "effective_epoch": 300.0}])
     store.write_model("b0", b"weights")
     store.commit_trials("b0", [trial_row(spec, sweep="s", bundle_id="b0", status="completed")], store.written("b0"))
-    store.write_sweep_json(listed([spec]))
+    store.write_declaration(Declaration().with_trials([spec]))
     return tmp_path
 
 

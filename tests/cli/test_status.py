@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import pytest
 
+from vaegen_ray.results.heartbeat import PREPARING_SECONDS, SILENT_SECONDS
 from vaegen_ray.results.schema import trial_row
-from vaegen_ray.results.status import PREPARING_SECONDS, SILENT_SECONDS
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.spec.trial import TrialSpec
 

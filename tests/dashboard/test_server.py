@@ -30,8 +30,9 @@ DRIVER = """
 import sys, time
 from types import SimpleNamespace
 from vaegen_ray.launch.main import main
-sweep = SimpleNamespace(name="s")
-main(lambda options: sweep, "a sweep", argv=sys.argv[1:], run=lambda sweep, options: time.sleep(600))
+from vaegen_ray.service.driver import sweep
+sweep.run = lambda sweep, config: time.sleep(600)
+main(lambda options: SimpleNamespace(name="s"), "a sweep", argv=sys.argv[1:])
 """
 
 

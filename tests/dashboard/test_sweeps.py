@@ -404,7 +404,7 @@ def test_what_a_search_stopped_is_told_from_what_failed(growing: Any) -> None:
     store.commit_trials("b", rows)
     seen = look(store)
     assert (seen.status.done, seen.status.pruned, seen.status.failed, seen.status.left) == (2, 2, 0, 2)
-    assert len(filtered(seen.rows, "status=stopped")) == 2
+    assert len(filtered(seen.rows, "status=pruned")) == 2
     words = json.dumps(views.head(seen, Pools(store.storage)), cls=PlotlyJSONEncoder)
     assert "2 VAEs pruned by the search" in words
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from vaegen_ray.dashboard import watch
-from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
+from vaegen_ray.dashboard.watch import CachedRead
 
 
 class Slow:
@@ -53,23 +53,3 @@ def test_what_was_just_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -
     numbers = iter(range(9))
     kept = CachedRead(lambda: next(numbers))
     assert [kept.get() for _ in range(3)] == [0, 0, 0]
-
-
-def test_a_heartbeat_is_young_by_both_clocks_or_since_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("time.time", lambda: 1e6)
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    heard = HeartbeatMonitor()
-    assert not heard.lately(None, 30.0)
-    assert (
-        heard.lately(1e6 - 29, 30.0)
-        and not HeartbeatMonitor().lately(1e6 - 31, 30.0)
-        and not HeartbeatMonitor().lately(1e6 + 31, 30.0)
-    )
-    other = HeartbeatMonitor()
-    assert not other.lately(5.0, 30.0)
-    assert other.lately(10.0, 30.0)
-    now[0] += 29
-    assert other.lately(10.0, 30.0)
-    now[0] += 2
-    assert not other.lately(10.0, 30.0)

@@ -19,9 +19,7 @@ from vaegen_ray.launch.plugins import import_files
 from vaegen_ray.models import registry
 from vaegen_ray.models.networks import NetworkPart
 from vaegen_ray.models.registry import register_network
-from vaegen_ray.results.changes import changes
-from vaegen_ray.results.storage import Storage
-from vaegen_ray.results.store import SweepStore
+from vaegen_ray.results.declaration import Declaration, find_changes
 from vaegen_ray.service.worker import code_shipping
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec
@@ -230,7 +228,7 @@ def test_a_wrong_import_or_network_of_a_script_is_one_line(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     assert "invalid choice: 'mine'" in lines[1]
-    assert "build_layers of mine must return a tuple of Layers, each with a name of its own; got (7,)" in lines[2]
+    assert "build_layers of mine must return a tuple of Layers with different names; got (7,)" in lines[2]
 
 
 def declared(images: np.ndarray) -> Sweep:
@@ -242,23 +240,18 @@ def declared(images: np.ndarray) -> Sweep:
 
 def test_what_changed_since_the_last_start_is_said(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (80, 1, 8, 8), dtype=np.uint8)
-    store = SweepStore(Storage.open(tmp_path / "results"), "s")
     import_files(write(tmp_path / "net_b.py"))
     sweep = declared(images)
-    assert changes(sweep, store) == []
-    store.storage.write(f"{store.name}/sweep.json", b"{")
-    assert changes(sweep, store) == []
     (network,) = sweep.networks
-    trials = [spec.as_dict() for spec in sweep.trials]
-    store.write_sweep_json({"trials": trials, "networks": {"mine": [1, network.source]}})
-    assert changes(declared(images), store) == []
-    (line,) = changes(declared(255 - images), store)
+    before = Declaration(networks={"mine": [1, network.source]}).with_trials(sweep.trials)
+    assert find_changes(Declaration(), sweep) == find_changes(before, declared(images)) == []
+    (line,) = find_changes(before, declared(255 - images))
     assert line.startswith("the images of mine changed since s was started last: its VAEs are trained anew")
-    store.write_sweep_json({"trials": trials, "networks": {"mine": [1, "0123abcd"]}})
-    (line,) = changes(declared(images), store)
+    before = Declaration(networks={"mine": [1, "0123abcd"]}).with_trials(sweep.trials)
+    (line,) = find_changes(before, declared(images))
     assert line.startswith("the network mine was edited since s was started last, and is still version 1")
     registry._REGISTERED["mine"] = replace(network, version=2)
-    assert changes(declared(images), store) == []
+    assert find_changes(before, declared(images)) == []
 
 
 ON_A_CLUSTER = """

@@ -52,7 +52,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_sweep(storage: "Storage", name: str, deep: bool) -> list[str]:
     from vaegen_ray.errors import VaegenError
-    from vaegen_ray.results.declaration import declared_ids
     from vaegen_ray.results.integrity import FOLDERS, find_faults
     from vaegen_ray.results.store import SweepStore
 
@@ -64,9 +63,8 @@ def _check_sweep(storage: "Storage", name: str, deep: bool) -> list[str]:
             consequence = "; to train its VAEs again, delete the file and rerun the command of the sweep"
         lines.append(f"{storage.where(f'{name}/{fault.path}')}: {fault.reason}{consequence}")
     try:
-        value = store.read_sweep_json()
-        if value is not None:
-            declared_ids(value, storage.where(f"{name}/sweep.json"))
+        if (declaration := store.read_declaration()) is not None:
+            declaration.check()
     except VaegenError as error:
         lines.append(f"{error}; rerun the command of the sweep")
     if deep:

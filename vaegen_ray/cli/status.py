@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from vaegen_ray.launch.options import at_least
 from vaegen_ray.text import clock
 
 if TYPE_CHECKING:
+    from vaegen_ray.results.heartbeat import HeartbeatMonitor
     from vaegen_ray.results.status import SweepStatus
     from vaegen_ray.results.storage import Storage
 
@@ -36,30 +38,35 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Says how far sweeps are, once or until Ctrl-C."""
+    from vaegen_ray.results.heartbeat import HeartbeatMonitor
     from vaegen_ray.results.storage import Storage
 
     storage = Storage.open(options.storage, create=False)
+    monitors: dict[str, HeartbeatMonitor] = defaultdict(HeartbeatMonitor)
     if options.watch is None:
-        _look(options, storage, "")
+        _show(options, storage, monitors, "")
         return 0
     before = CLEAR if sys.stdout.isatty() else ""
     try:
-        _look(options, storage, before)
+        _show(options, storage, monitors, before)
         while True:
             time.sleep(options.watch)
             try:
-                _look(options, storage, before)
+                _show(options, storage, monitors, before)
             except StorageError as error:  # a storage may be away for a while, and a sweep be put aside
                 print(printable(str(error)), file=sys.stderr)
     except KeyboardInterrupt:
         return 0
 
 
-def _look(options: argparse.Namespace, storage: "Storage", before: str) -> None:
+def _show(
+    options: argparse.Namespace, storage: "Storage", monitors: "dict[str, HeartbeatMonitor]", before: str
+) -> None:
     """Reads the files and says what they say, and below it what could not be read."""
-    from vaegen_ray.results.status import load_status, statuses
+    from vaegen_ray.results.status import list_sweeps, load_status
 
-    found = [load_status(storage, options.sweep)] if options.sweep else statuses(storage)
+    names = [options.sweep] if options.sweep else list_sweeps(storage)
+    found = [load_status(storage, name, monitors[name]) for name in names]
     print(f"{before}{_said(options, found, storage)}", flush=True)
     for note in (note for each in found for note in each.notes):
         print(printable(note), file=sys.stderr)

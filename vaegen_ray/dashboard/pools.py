@@ -4,10 +4,10 @@ from collections import defaultdict
 from typing import Any
 
 from vaegen_ray.dashboard.pages import moment
-from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
+from vaegen_ray.dashboard.watch import CachedRead
 from vaegen_ray.errors import VaegenError
+from vaegen_ray.results.heartbeat import Heartbeat, HeartbeatMonitor, read_number, read_text
 from vaegen_ray.results.shards import open_stream, streams
-from vaegen_ray.results.status import SILENT_SECONDS, number, text
 from vaegen_ray.results.storage import Storage
 
 HEADS = ["samples", "of", "state", "images kept", "ready ahead", "images/s", "samplers", "readers", "waited"]
@@ -18,7 +18,7 @@ class Pools:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._heard: defaultdict[str, HeartbeatMonitor] = defaultdict(HeartbeatMonitor)
+        self._monitors: defaultdict[str, HeartbeatMonitor] = defaultdict(HeartbeatMonitor)
         self._kept = CachedRead(self._read)
 
     def lines(self, only: tuple[str, ...] | None = None) -> list[list[str]]:
@@ -40,13 +40,15 @@ class Pools:
             store, stream = open_stream(self._storage, digest)
             read = store.read_status()
             status: dict[str, Any] = read if isinstance(read, dict) else {}
-            heard = number(status, "time")
-            alive = self._heard[digest].lately(heard, SILENT_SECONDS)
-            told = number(status, "shards") if alive else None  # a listing of many shards takes an object store long
+            heard = read_number(status, "time")
+            alive = self._monitors[digest].is_alive(Heartbeat(time=heard))
+            told = (
+                read_number(status, "shards") if alive else None
+            )  # a listing of many shards takes an object store long
             shards = len(store.numbers()) if told is None else int(told)
         except VaegenError:
             return [digest[:8], "damaged", *["–"] * (len(HEADS) - 2)]
-        waited = f"{number(status, 'waited_seconds') or 0:,.1f} s"
+        waited = f"{read_number(status, 'waited_seconds') or 0:,.1f} s"
         kept = f"{shards * stream.shard_size:,}"
         of = f"{stream.diffusion.n_train:,} images of {stream.diffusion.dataset}"
         if not alive:
@@ -54,9 +56,9 @@ class Pools:
             return [digest[:8], of, state, kept, "–", "–", "0", "0", waited]
         making, waited_for = (_count(status, name) for name in ("making", "shards_waited_for"))
         state = f"makes {_shards(making)}" if making else "rests"
-        if fault := text(status, "fault"):
+        if fault := read_text(status, "fault"):
             state = f"at fault: {fault}"
-        depth, rate = number(status, "depth"), (number(status, "images_per_second") or 0) if making else 0
+        depth, rate = read_number(status, "depth"), (read_number(status, "images_per_second") or 0) if making else 0
         return [
             digest[:8],
             of,
@@ -64,7 +66,7 @@ class Pools:
             kept,
             "–" if depth is None else f"{depth * stream.shard_size:,.0f} images",
             f"{rate:,.0f}",
-            *(f"{number(status, name) or 0:.0f}" for name in ("samplers", "readers")),
+            *(f"{read_number(status, name) or 0:.0f}" for name in ("samplers", "readers")),
             waited + (f", now for {_shards(waited_for)}" if waited_for else ""),
         ]
 

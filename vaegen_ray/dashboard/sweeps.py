@@ -17,11 +17,12 @@ from vaegen_ray.dashboard import watch
 from vaegen_ray.dashboard.columns import varying, with_derived
 from vaegen_ray.dashboard.drawn import PaperFigures
 from vaegen_ray.dashboard.seen import Declared, Seen
-from vaegen_ray.dashboard.watch import CachedRead, HeartbeatMonitor
-from vaegen_ray.errors import DataFormatError, StorageError, VaegenError, nearest
+from vaegen_ray.dashboard.watch import CachedRead
+from vaegen_ray.errors import StorageError, VaegenError, nearest
 from vaegen_ray.models.layout import params_total
-from vaegen_ray.results import status as of
-from vaegen_ray.results.declaration import declared_ids
+from vaegen_ray.results import status
+from vaegen_ray.results.declaration import Declaration
+from vaegen_ray.results.heartbeat import HeartbeatMonitor, read_number
 from vaegen_ray.results.live import LiveSweep, Look
 from vaegen_ray.results.parquet import SAFE_NAME
 from vaegen_ray.results.status import SweepState, SweepStatus
@@ -40,8 +41,8 @@ class WatchedSweep:
     def __init__(self, storage: Storage, name: str) -> None:
         self.store = SweepStore(storage, name)
         self._live = LiveSweep(storage, name)
-        self._heard = HeartbeatMonitor()
-        self._declaration: tuple[Any, dict[str, Any] | None, Declared, list[str]] = (None, None, Declared(), [])
+        self._monitor = HeartbeatMonitor()
+        self._declaration: tuple[Any, Declaration | None, Declared, list[str]] = (None, None, Declared(), [])
         self._rows: tuple[Any, pd.DataFrame, list[str]] = (None, pd.DataFrame(), [])
         self._notes: tuple[Any, list[dict[str, Any]]] = (None, [])
         self.kept = CachedRead(self._read)
@@ -75,21 +76,26 @@ class WatchedSweep:
         stamp = storage.stamps(name, ".json").get("sweep.json")
         if stamp != self._declaration[0]:
             said: list[str] = []
-            facts = of.read_facts(self.store, said) if stamp else None
-            self._declaration = (None if said else stamp), facts, _declared(facts), said  # a failure is tried again
-        read, facts, declared, said = self._declaration
+            declaration = status.read_declaration(self.store, said) if stamp else None
+            self._declaration = (
+                (None if said else stamp),
+                declaration,
+                _declared(declaration),
+                said,
+            )  # a failure is tried again
+        read, declaration, declared, said = self._declaration
         look = self._live.look()
-        beat = of.read_beat(self.store, notes)
+        beat = status.read_heartbeat(self.store, notes)
         drawn = self._stamps("figures", "", notes)
         pictures = {file: f"{size:x}-{changed:x}" for file, (size, changed) in drawn.items() if file.endswith(".png")}
         given_up = self._given_up(declared, look, notes)
         trials = zip(look.trials["trial_id"].tolist(), look.trials["status"].tolist(), strict=True)
-        status = of.status_from(
+        now = status.status_from(
             self.store,
-            facts,
+            declaration,
             dict(trials),
             beat,
-            alive=self._heard.lately(of.number(beat, "time"), of.silence(beat)),
+            alive=self._monitor.is_alive(beat),
             figures=drawn,
             notes=[*said, *notes, *look.notes],
         )
@@ -98,7 +104,7 @@ class WatchedSweep:
             rows = with_derived(_rows(declared, look))
             self._rows = key, rows, varying(rows if declared.trials is None else declared.trials)
         version = hashlib.sha256(repr((key, pictures, given_up)).encode()).hexdigest()[:16]
-        return Seen(status, declared, look, *self._rows[1:], given_up, pictures, version)
+        return Seen(now, declared, look, *self._rows[1:], given_up, pictures, version)
 
     def _stamps(self, folder: str, suffix: str, notes: list[str]) -> dict[str, tuple[int, int]]:
         """Of the files in a folder of the sweep; a link that leads out of the storage becomes a note."""
@@ -118,7 +124,7 @@ class WatchedSweep:
         for note in self._notes[1]:
             left = {trial for trial in note["trial_ids"] if declared.trials is None or trial in declared.specs} - done
             if left:
-                left_over.append({**note, "time": of.number(note, "time"), "left": len(left)})
+                left_over.append({**note, "time": read_number(note, "time"), "left": len(left)})
         return sorted(left_over, key=lambda note: -(note["time"] or 0))
 
 
@@ -184,33 +190,27 @@ class Sweeps:
             return self._watched[name]
 
 
-def _declared(value: dict[str, Any] | None) -> Declared:
-    """What a ``sweep.json`` declares; nothing where it is not one of ours."""
-    if value is None:
+def _declared(declaration: Declaration | None) -> Declared:
+    """What the page shows of a declaration."""
+    if declaration is None:
         return Declared()
-    options, machine, devices = (of.part(value, name) for name in ("options", "machine", "devices"))
+    devices = declaration.devices
     words = {
-        "preset": options.get("preset"),
-        "machine": machine.get("node"),
+        "preset": declaration.options.get("preset"),
+        "machine": declaration.machine.get("node"),
         "devices": f"{devices.get('count')} x {devices.get('kind')}" if devices else None,
-        "code": value.get("code_version"),
+        "code": declaration.code_version,
     }
     facts = {name: str(word) for name, word in words.items() if word}
-    named = value.get("figures")
-    figures = tuple(str(name) for name in named) if isinstance(named, list) else ()
-    try:
-        ids = declared_ids(value, "sweep.json")
-        columns = [
-            {
-                name: json.dumps(each) if isinstance(each, (list, dict)) else each
-                for name, each in {**ADDED, **spec}.items()
-            }
-            for spec in value["trials"]
-        ]
-        trials = with_derived(pd.DataFrame({"trial_id": ids}).join(pd.DataFrame(columns)))
-    except (DataFormatError, LookupError, TypeError, AttributeError, ValueError):
-        return Declared(facts=facts, figures=figures)
-    return Declared(trials, dict(zip(ids, value["trials"], strict=True)), facts, figures)
+    if declaration.fault:
+        return Declared(facts=facts, figures=declaration.figures)
+    columns = [
+        {name: json.dumps(each) if isinstance(each, (list, dict)) else each for name, each in {**ADDED, **spec}.items()}
+        for spec in declaration.trials
+    ]
+    trials = with_derived(pd.DataFrame({"trial_id": list(declaration.trial_ids)}).join(pd.DataFrame(columns)))
+    specs = dict(zip(declaration.trial_ids, declaration.trials, strict=True))
+    return Declared(trials, specs, facts, declaration.figures)
 
 
 def _rows(declared: Declared, look: Look) -> pd.DataFrame:

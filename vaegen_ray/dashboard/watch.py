@@ -80,22 +80,3 @@ class CachedRead(Generic[T]):
             else:
                 self._ended = time.monotonic()
                 reading.set_result(self._known[0])
-
-
-class HeartbeatMonitor:
-    """The heartbeats of somebody on another machine."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self._changed_at = -1e9
-        """On a clock of ours."""
-
-    def lately(self, beat: float | None, silence: float) -> bool:
-        """Whether the last heartbeat is younger than ``silence`` seconds: by the clocks of both machines, or, should
-        they differ, since it was seen to change."""
-        if beat is None:
-            return False
-        if beat != self._last:
-            self._changed_at = time.monotonic() if self._last is not None else -1e9
-            self._last = beat
-        return abs(time.time() - beat) < silence or time.monotonic() - self._changed_at < silence

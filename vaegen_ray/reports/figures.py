@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vaegen_ray import figures
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
-from vaegen_ray.results.declaration import declared_ids
 from vaegen_ray.results.groups import Conditions, none_selected, selected
 from vaegen_ray.results.store import SweepStore
 
@@ -62,8 +61,8 @@ def declared(store: SweepStore) -> set[str] | None:
     Raises:
         StorageError, DataFormatError: ``sweep.json`` is not what we write.
     """
-    value = store.read_sweep_json()
-    return None if value is None else set(declared_ids(value, store.storage.where(f"{store.name}/sweep.json")))
+    declaration = store.read_declaration()
+    return None if declaration is None else set(declaration.check().trial_ids)
 
 
 def differences(ids: Collection[str], there: Iterable[str]) -> list[str]:

@@ -113,7 +113,8 @@ def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
 def declared_trials(store: SweepStore) -> list[TrialSpec]:
     """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
     try:
-        return [TrialSpec.from_dict(each) for each in (store.read_sweep_json() or {"trials": []})["trials"]]
+        declaration = store.read_declaration()
+        return [TrialSpec.from_dict(each) for each in declaration.trials] if declaration else []
     except (DataFormatError, StorageError, LookupError, TypeError, AttributeError, ValueError):
         return []
 

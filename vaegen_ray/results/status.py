@@ -1,13 +1,13 @@
 """How far sweeps are, from their files alone: what is declared, what is committed, and the driver's heartbeat."""
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from vaegen_ray.errors import DataFormatError, StorageError, nearest
-from vaegen_ray.results.declaration import declared_ids
+from vaegen_ray.results.declaration import Declaration
+from vaegen_ray.results.heartbeat import Heartbeat, HeartbeatMonitor, read_number, read_text
 from vaegen_ray.results.integrity import SCHEMAS, whole_trials
 from vaegen_ray.results.schema import TrialStatus
 from vaegen_ray.results.storage import Storage
@@ -27,12 +27,8 @@ class SweepState(StrEnum):
     """Some are not, and no driver runs."""
 
 
-HEARTBEAT_SECONDS = 5.0
-"""Time between two writes of status.json."""
-SILENT_SECONDS, PREPARING_SECONDS = 6 * HEARTBEAT_SECONDS, 24 * HEARTBEAT_SECONDS
-"""A driver whose last heartbeat is older has stopped, or was killed. While it prepares it speaks less often."""
-LARGEST = 1e11
-"""Seconds since 1970 until the year 5138."""
+T = TypeVar("T")
+
 POOL_NUMBERS = ("samplers", "shards", "readers", "images_per_second", "waited_seconds")
 
 
@@ -88,8 +84,11 @@ class SweepStatus:
         return asdict(self) | {"left": self.left}
 
 
-def load_status(storage: Storage, name: str) -> SweepStatus:
+def load_status(storage: Storage, name: str, monitor: HeartbeatMonitor | None = None) -> SweepStatus:
     """The status of one sweep.
+
+    Args:
+        monitor: of the heartbeats that were seen before.
 
     Raises:
         SpecError: it cannot be the name of a sweep.
@@ -101,7 +100,7 @@ def load_status(storage: Storage, name: str) -> SweepStatus:
         near = nearest(name, there)
         raise StorageError(f"no sweep {name!r} in {storage.where()}{near}; sweeps there: {', '.join(there) or 'none'}")
     notes: list[str] = []
-    facts, beat = read_facts(store, notes), read_beat(store, notes)
+    declaration, beat = read_declaration(store, notes), read_heartbeat(store, notes)
     whole = _read(lambda: whole_trials(storage, name, tuple(SCHEMAS)), notes)
     notes += whole.notes if whole else ()
     committed: dict[str, str] = {}
@@ -109,17 +108,16 @@ def load_status(storage: Storage, name: str) -> SweepStatus:
         for trial, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
             if committed.get(trial) != TrialStatus.COMPLETED:
                 committed[trial] = status
-    heard = number(beat, "time")
-    alive = heard is not None and abs(time.time() - heard) < silence(beat)
+    alive = (monitor or HeartbeatMonitor()).is_alive(beat)
     figures = storage.list(f"{name}/figures")
-    return status_from(store, facts, committed, beat, alive=alive, figures=figures, notes=notes)
+    return status_from(store, declaration, committed, beat, alive=alive, figures=figures, notes=notes)
 
 
 def status_from(
     store: SweepStore,
-    facts: Mapping[str, Any] | None,
+    declaration: Declaration | None,
     committed: Mapping[str, str],
-    beat: Mapping[str, Any],
+    beat: Heartbeat,
     *,
     alive: bool,
     figures: Iterable[str],
@@ -129,28 +127,25 @@ def status_from(
 
     Args:
         store: of the sweep.
-        facts: what ``sweep.json`` says (``read_facts``).
+        declaration: of the sweep (``read_declaration``).
         committed: trial id -> its status.
-        beat: the driver's last heartbeat (``read_beat``).
-        alive: the heartbeat is young (``silence``).
+        beat: the driver's last heartbeat (``read_heartbeat``).
+        alive: the driver is (``HeartbeatMonitor``).
         figures: files in ``figures/``.
         notes: one line a file that could not be read.
     """
-    said = list(notes)
-    ids = (
-        None if facts is None else _read(lambda: declared_ids(facts, store.storage.where(_path(store, "sweep"))), said)
-    )
-    facts = facts or {}
-    if ids is not None:
-        mine, known = [committed[trial] for trial in dict.fromkeys(ids) if trial in committed], len(set(ids))
-        declared = max(known, int(number(facts, "planned") or 0))
+    notes = [*notes, *([declaration.fault] if declaration and declaration.fault else [])]
+    if declaration and not declaration.fault:
+        ids = dict.fromkeys(declaration.trial_ids)
+        mine = [committed[trial] for trial in ids if trial in committed]
+        declared = max(len(ids), declaration.planned)
     else:
         mine, declared = list(committed.values()), None
+    facts = declaration or Declaration()
     counts = {status: mine.count(status) for status in TrialStatus}
-    doing = text(beat, "preparing")
-    working = alive and not beat.get("ended") and declared != len(mine)
-    running = working and not doing
-    heard, seconds_left = number(beat, "time"), number(beat, "seconds_left") if running else None
+    working = alive and not beat.ended and declared != len(mine)
+    running = working and not beat.preparing
+    heard, seconds_left = beat.time, beat.seconds_left if running else None
     if working:
         state = SweepState.RUNNING if running else SweepState.PREPARING
     else:
@@ -159,68 +154,42 @@ def status_from(
         sweep=store.name,
         where=store.storage.where(store.name),
         state=state,
-        doing=doing if working else None,
+        doing=beat.preparing if working else None,
         declared=declared,
         done=counts[TrialStatus.COMPLETED],
         failed=counts[TrialStatus.FAILED],
         pruned=counts[TrialStatus.PRUNED],
         others=len(committed) - len(mine),
-        bundles_running=int(number(beat, "bundles_running") or 0) if running else 0,
-        vaes_running=int(number(beat, "vaes_running") or 0) if running else 0,
-        vaes_per_minute=number(beat, "vaes_per_minute"),
+        bundles_running=int(beat.bundles_running or 0) if running else 0,
+        vaes_running=int(beat.vaes_running or 0) if running else 0,
+        vaes_per_minute=beat.vaes_per_minute,
         seconds_left=seconds_left,
         expected_end=heard + seconds_left if heard is not None and seconds_left is not None else None,
         heartbeat=heard,
-        machine=text(part(facts, "machine"), "node"),
-        code_version=text(facts, "code_version"),
-        pools={digest: _pool(part(part(beat, "pools"), digest)) for digest in part(beat, "pools")},
+        machine=read_text(facts.machine, "node"),
+        code_version=facts.code_version,
+        pools={digest: _pool(state) for digest, state in beat.pools.items()},
         figures=tuple(figures),
-        notes=tuple(dict.fromkeys(said)),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def statuses(storage: Storage) -> list[SweepStatus]:
-    """The status of every sweep, without those that were put aside."""
-    return [load_status(storage, name) for name in sweep_names(storage) if is_sweep(storage, name)]
+def read_declaration(store: SweepStore, notes: list[str]) -> Declaration | None:
+    """The declaration of a sweep, or None where there is none; a damaged one becomes a note."""
+    return _read(store.read_declaration, notes)
 
 
-def read_facts(store: SweepStore, notes: list[str]) -> dict[str, Any] | None:
-    """What ``sweep.json`` says, or None where there is none; of a damaged one a note."""
-    return _json(store, "sweep", notes)
+def read_heartbeat(store: SweepStore, notes: list[str]) -> Heartbeat:
+    """The last heartbeat, which may be empty; a damaged one becomes a note."""
+    value = _read(store.read_status, notes)
+    if value is not None and not isinstance(value, dict):
+        where = store.storage.where(f"{store.name}/status.json")
+        notes.append(f"{where} must hold an object; got {type(value).__name__}")
+    return Heartbeat.decode(value)
 
 
-def read_beat(store: SweepStore, notes: list[str]) -> dict[str, Any]:
-    """The last heartbeat, which may be empty; of a damaged one a note."""
-    return _json(store, "status", notes) or {}
-
-
-def silence(beat: Mapping[str, Any]) -> float:
-    """Seconds after which a heartbeat is not followed by another one because nobody works any more."""
-    return PREPARING_SECONDS if text(beat, "preparing") else SILENT_SECONDS
-
-
-def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An object inside of one of JSON; an empty one where there is none."""
-    found = value.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def number(value: Mapping[str, Any], name: str) -> float | None:
-    """A number that can be one of ours: finite, and times are the largest."""
-    found = value.get(name)
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        return None
-    return found if abs(found) < LARGEST else None
-
-
-def text(value: Mapping[str, Any], name: str) -> str | None:
-    """A text inside of an object of JSON."""
-    found = value.get(name)
-    return found if isinstance(found, str) else None
-
-
-def _read(read: Any, notes: list[str]) -> Any:
-    """What ``read`` gives, or None and a note where the file is not what we write."""
+def _read(read: Callable[[], T], notes: list[str]) -> T | None:
+    """What ``read`` returns, or None and a note where the file is damaged."""
     try:
         return read()
     except (DataFormatError, StorageError) as error:
@@ -228,23 +197,16 @@ def _read(read: Any, notes: list[str]) -> Any:
         return None
 
 
-def _path(store: SweepStore, name: str) -> str:
-    return f"{store.name}/{name}.json"
-
-
-def _json(store: SweepStore, name: str, notes: list[str]) -> dict[str, Any] | None:
-    value = _read({"sweep": store.read_sweep_json, "status": store.read_status}[name], notes)
-    if value is not None and not isinstance(value, dict):
-        notes.append(f"{store.storage.where(_path(store, name))} must hold an object; got {type(value).__name__}")
-        return None
-    return value
-
-
 def _pool(state: dict[str, Any]) -> dict[str, Any]:
     waited_for = state.get("shards_waited_for")
-    numbers = {name: number(state, name) for name in POOL_NUMBERS}
+    numbers = {name: read_number(state, name) for name in POOL_NUMBERS}
     return {
         **numbers,
         "waited_for": len(waited_for) if isinstance(waited_for, list) else None,
-        "fault": text(state, "fault"),
+        "fault": read_text(state, "fault"),
     }
+
+
+def list_sweeps(storage: Storage) -> list[str]:
+    """The names of all sweeps, without archived ones."""
+    return [name for name in sweep_names(storage) if is_sweep(storage, name)]

@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Any
 
 from vaegen_ray.errors import SpecError, StorageError
-from vaegen_ray.results.declaration import sealed, unsealed
+from vaegen_ray.results.declaration import Declaration, sealed, unsealed
 from vaegen_ray.results.integrity import whole_trials
 from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, vanished
 from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, parse_bundle_id, read_folder, result_files
@@ -317,6 +317,20 @@ class SweepStore:
     def write_sweep_json(self, value: Mapping[str, Any]) -> None:
         """Keeps the resolved sweep: its specification, versions, commit and machine."""
         self.storage.write_json(self._path("sweep.json"), sealed(value))
+
+    def write_declaration(self, declaration: Declaration) -> None:
+        """Replaces ``sweep.json``."""
+        self.write_sweep_json(declaration.encode())
+
+    def read_declaration(self) -> Declaration | None:
+        """The declaration, or None where there is none.
+
+        Raises:
+            StorageError: the file is not JSON.
+            DataFormatError: it is damaged otherwise.
+        """
+        value = self.read_sweep_json()
+        return None if value is None else Declaration.decode(value, self.storage.where(self._path("sweep.json")))
 
     def read_sweep_json(self) -> Any | None:
         """What ``write_sweep_json`` kept, or None where there is nothing.

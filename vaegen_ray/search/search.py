@@ -14,7 +14,7 @@ from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.models.layout import params_total
 from vaegen_ray.search.space import OF_AUGMENTATION, Point, Space
 from vaegen_ray.spec.trial import TrialSpec
-from vaegen_ray.sweep.sweep import Sweep, listed
+from vaegen_ray.sweep.sweep import Sweep
 
 SAMPLERS = ("tpe", "random", "nsga2")
 SCHEDULERS = ("asha", "median", "none")
@@ -99,10 +99,14 @@ class Search:
         """Parameters of a VAE at a point."""
         return params_total(self.specs(point)[0])
 
-    def listed(self, tried: Iterable["PointRecord"]) -> dict[str, Any]:
-        """What ``sweep.json`` says: the trials of all points so far, and how many there will be (``planned``)."""
-        trials = [spec for each in tried for spec in self.specs(each.point)]
-        return {**listed(trials), "planned": self.points * self.seeds}
+    def list_trials(self, points: Iterable["PointRecord"]) -> list[TrialSpec]:
+        """The trials of points."""
+        return [spec for each in points for spec in self.specs(each.point)]
+
+    @property
+    def planned(self) -> int:
+        """Trials of the whole budget."""
+        return self.points * self.seeds
 
     @property
     def sweep(self) -> Sweep:

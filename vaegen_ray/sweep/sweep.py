@@ -1,6 +1,5 @@
 """A sweep: which trials it declares and which figures are drawn from them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vaegen_ray.data.catalog import CATALOG, DatasetInfo
@@ -55,12 +54,6 @@ class Sweep:
     def streams(self) -> tuple[StreamSpec, ...]:
         """The streams of diffusion samples that trials read."""
         return tuple(dict.fromkeys(spec.stream for spec in self.trials if spec.stream is not None))
-
-
-def listed(trials: Iterable[TrialSpec]) -> dict[str, list]:
-    """What ``sweep.json`` says of the trials that are declared."""
-    trials = list(trials)
-    return {"trials": [spec.as_dict() for spec in trials], "trial_ids": [spec.trial_id for spec in trials]}
 
 
 def check_images(spec: TrialSpec) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from vaegen_ray.launch.main import main
 from vaegen_ray.launch.options import parser as parser_of
+from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
@@ -40,7 +41,7 @@ def finished(*argv: str, statuses: tuple[str, str] = ("completed", "completed"))
     search = module.declare(options)
     ids: set[str] = set()
     store = SweepStore(Storage.open(options.storage), search.name)
-    course = SearchState(search, store, None, {"figures": search.figures}, "test")
+    course = SearchState(search, store, None, Declaration(figures=search.figures), "test")
     for number in range(course.left):
         bundle = course.begin(str(number))
         name, last = bundle_id(bundle), bundle[0].epochs

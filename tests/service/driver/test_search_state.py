@@ -11,6 +11,7 @@ import torch
 from vaegen_ray.data import catalog
 from vaegen_ray.data.images import ImageSet, Split
 from vaegen_ray.errors import StorageError
+from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.query import load
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.search_history import history
@@ -43,7 +44,7 @@ def store_of(folder: Path) -> SweepStore:
 
 
 def course_of(search: Search, store: SweepStore) -> SearchState:
-    return SearchState(search, store, find_rule(search.scheduler, 3), {}, "test")
+    return SearchState(search, store, find_rule(search.scheduler, 3), Declaration(), "test")
 
 
 def worker_of(store: SweepStore, split: Split, **how: float) -> Worker:
@@ -133,7 +134,9 @@ def test_points_of_another_rule_and_of_none_are_judged_and_gone_on_with(split: S
 def test_the_rule_is_told_what_came_with_the_end(split: Split, tmp_path: Path) -> None:
     """Reports that a restarted driver has not heard come with the last one: the next point is judged by them too."""
     search, seen = search_of(scheduler="asha", points=2), []
-    course = SearchState(search, store_of(tmp_path), lambda: lambda *asked: bool(seen.append(asked[1:])), {}, "test")
+    course = SearchState(
+        search, store_of(tmp_path), lambda: lambda *asked: bool(seen.append(asked[1:])), Declaration(), "test"
+    )
     worker = worker_of(store_of(tmp_path), split)
     worker.start(course.begin("0"))
     while not worker.finished:
@@ -229,10 +232,10 @@ def test_begun_points_come_first_and_more_seeds_train_only_what_is_missing(split
     search, store = search_of(points=3), store_of(tmp_path)
     course = drive(search, store, split, 2)
     begun = course.begin("killed")
-    again = SearchState(search, store, None, {}, "test")
+    again = SearchState(search, store, None, Declaration(), "test")
     assert [each.status for each in again.waiting] == [PointStatus.BEGUN] and again.begin("next") == begun
     drive(search, store, split)
-    more = SearchState(search_of(points=4, seeds=3), store, None, {}, "test")
+    more = SearchState(search_of(points=4, seeds=3), store, None, Declaration(), "test")
     assert more.members == [1, 1, 1, 3] and {spec.seed for spec in more.begin("more")} == {2}
     drive(search_of(points=4, seeds=3), store, split)
     trials = load(tmp_path, "search").trials

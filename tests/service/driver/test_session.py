@@ -10,6 +10,7 @@ import pytest
 from vaegen_ray.errors import VaegenError
 from vaegen_ray.reports.figures import load_tables
 from vaegen_ray.results import query
+from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.leases import LeaseHolder
 from vaegen_ray.results.schema import trial_row
 from vaegen_ray.results.storage import Storage
@@ -19,7 +20,7 @@ from vaegen_ray.service.driver import sweep
 from vaegen_ray.service.driver.session import SEARCH, SWEEP, open_session
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.defaults import base_spec
-from vaegen_ray.sweep.sweep import Sweep, listed
+from vaegen_ray.sweep.sweep import Sweep
 
 FIELDS = base_spec("digits", n_train=100, epochs=2, nc=2, mz=1, evaluate_at=(2,))
 TRIALS = tuple(TrialSpec(**{**FIELDS, "seed": seed}) for seed in range(3))
@@ -95,7 +96,7 @@ def test_a_damaged_declaration_is_written_again_though_nothing_is_to_train(
         store.storage.write("s/sweep.json", text.encode())
         assert run(store, TRIALS[0]).complete
         assert store.read_sweep_json()["trial_ids"] == [TRIALS[0].trial_id]
-    store.write_sweep_json(listed(TRIALS[1:]))  # another declaration came last
+    store.write_declaration(Declaration().with_trials(TRIALS[1:]))  # another declaration came last
     assert run(store, TRIALS[0]).complete
     assert store.read_sweep_json()["trial_ids"] == [TRIALS[0].trial_id]
 
@@ -103,7 +104,7 @@ def test_a_damaged_declaration_is_written_again_though_nothing_is_to_train(
 def test_a_flipped_digit_in_the_declaration_drops_no_trial_from_a_figure(store: SweepStore) -> None:
     for spec in TRIALS[:2]:
         commit(store, spec)
-    store.write_sweep_json(listed(TRIALS[:2]))
+    store.write_declaration(Declaration().with_trials(TRIALS[:2]))
     text = store.storage.read("s/sweep.json").decode()
     flipped = text.replace(TRIALS[1].trial_id, TRIALS[1].trial_id[:-1] + "x")
     assert flipped != text
@@ -116,7 +117,7 @@ def test_a_flipped_digit_in_the_declaration_drops_no_trial_from_a_figure(store: 
 def test_ids_without_rows_and_rows_without_ids_are_said(store: SweepStore) -> None:
     for spec in TRIALS[:2]:
         commit(store, spec)
-    store.write_sweep_json(listed(TRIALS[1:]))
+    store.write_declaration(Declaration().with_trials(TRIALS[1:]))
     tables, notes = load_tables(store, ("last",))
     assert list(tables.last["trial_id"]) == [TRIALS[1].trial_id]
     assert notes == (

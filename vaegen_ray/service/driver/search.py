@@ -67,7 +67,7 @@ def run(search: Search, config: RunConfig) -> RunReport:
             logger.info(f"{search.name}: {budget} in {session.where} after {clock(session.seconds)}")
         else:
             logger.info(f"nothing to try: {_counted(known)} of {search.name} are in {session.where}")
-            session.restore_declaration(search.listed(known.tried))
+            session.restore_declaration(search.list_trials(known.tried), planned=search.planned)
         _report_best(search, session.store, known)
         report = RunReport(
             sweep=search.name,

@@ -8,11 +8,11 @@ in ``sweep.json`` before it is trained, so that the next run goes on with it.
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Any
 
 from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total, params_z
+from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.schema import TrialStatus, trial_row
 from vaegen_ray.results.search_history import history, judged
 from vaegen_ray.results.store import SweepStore
@@ -35,7 +35,7 @@ class SearchState:
         search: what is searched.
         store: where its rows are.
         build_rule: builds what stops points; None: nothing does.
-        description: what ``sweep.json`` says beside the trials.
+        description: what ``sweep.json`` records beside the trials.
         code_version: for the rows of stopped trials.
     """
 
@@ -44,7 +44,7 @@ class SearchState:
         search: Search,
         store: SweepStore,
         build_rule: Callable[[], Rule] | None,
-        description: dict[str, Any],
+        description: Declaration,
         code_version: str,
     ) -> None:
         self._search = search
@@ -85,7 +85,8 @@ class SearchState:
             self.known.order.append(point_key(tried.point))
         self._running[name] = tried
         try:
-            self._store.write_sweep_json({**self._description, **self._search.listed(self._points())})
+            trials = self._search.list_trials(self._points())
+            self._store.write_declaration(self._description.with_trials(trials, planned=self._search.planned))
         except StorageError:
             self.waiting.insert(0, self._running.pop(name))
             raise

@@ -13,25 +13,25 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from vaegen_ray.bundle.cost import Device
 from vaegen_ray.code_version import code_version
 from vaegen_ray.errors import DataFormatError, StorageError, VaegenError
-from vaegen_ray.reports.figures import declared
 from vaegen_ray.results import leftovers
-from vaegen_ray.results.changes import changes
 from vaegen_ray.results.cleanup import prune, quarantine
+from vaegen_ray.results.declaration import Declaration, find_changes
+from vaegen_ray.results.heartbeat import Heartbeat
 from vaegen_ray.results.leases import Lease, LeaseHolder, live_leases
 from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service import inputs
 from vaegen_ray.service.cluster import resources
 from vaegen_ray.service.config import RunConfig
+from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.sweep import Sweep
 
 logger = logging.getLogger(__name__)
@@ -73,31 +73,32 @@ class Session:
         """Deletes what finished and abandoned bundles left; ``bundle_ids`` are those that this driver trains."""
         prune(self.store, mine=bundle_ids, held=self.held)
 
-    def describe(self, device: Device, count: int) -> dict[str, Any]:
+    def describe(self, device: Device, count: int) -> Declaration:
         """What ``sweep.json`` records beside the trials."""
-        return {
-            "sweep": self.sweep.name,
-            "options": {**self.config.describe(), "storage": self.store.storage.name},
-            "code_version": code_version(),
-            "networks": {network.name: [network.version, network.source] for network in self.sweep.networks},
-            "versions": _find_versions(),
-            "machine": {"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
-            "devices": {"kind": device.kind, "count": count},
-            "figures": self.sweep.figures,
-        }
+        return Declaration(
+            sweep=self.sweep.name,
+            options={**self.config.describe(), "storage": self.store.storage.name},
+            code_version=code_version(),
+            networks={network.name: [network.version, network.source] for network in self.sweep.networks},
+            versions=_find_versions(),
+            machine={"node": platform.node(), "platform": platform.platform(), "cpus": os.cpu_count()},
+            devices={"kind": device.kind, "count": count},
+            figures=self.sweep.figures,
+        )
 
-    def restore_declaration(self, trials: Mapping[str, Any]) -> None:
+    def restore_declaration(self, trials: Sequence[TrialSpec], *, planned: int = 0) -> None:
         """Writes ``sweep.json`` again if it is damaged or declares other trials; figures and tables follow it.
 
         Args:
-            trials: what it records of the trials (``sweep.listed``).
+            planned: trials of the whole budget of a search.
         """
         try:
-            is_same = declared(self.store) == set(trials["trial_ids"])
+            before = self.store.read_declaration()
         except (StorageError, DataFormatError):
-            is_same = False
-        if not is_same:
-            self.store.write_sweep_json({**self.describe(*resources.find_local_devices()), **trials})
+            before = None
+        if before is None or set(before.trial_ids) != {spec.trial_id for spec in trials}:
+            description = self.describe(*resources.find_local_devices())
+            self.store.write_declaration(description.with_trials(trials, planned=planned))
 
     def note(self, message: str) -> None:
         """Logs a step before the training, also to those who watch the storage."""
@@ -107,7 +108,7 @@ class Session:
     def write_preparing(self, message: str) -> None:
         """Tells those who watch the storage what happens before the training."""
         try:
-            self.store.write_status({"time": time.time(), "preparing": message})
+            self.store.write_status(Heartbeat(time=time.time(), preparing=message).encode())
         except StorageError as error:
             if error.final:
                 raise
@@ -153,11 +154,19 @@ def open_session(sweep: Sweep, config: RunConfig, kind: str = SWEEP) -> Iterator
         quarantine(store, session.held)
         if config.retry_failed:
             store.forget(store.committed() - store.committed(retry_failed=True) - session.held)
-        for note in (*store.set_aside_notes, *changes(sweep, store)):
+        for note in (*store.set_aside_notes, *_find_changes(store, sweep)):
             logger.info(note)
         yield session
     finally:
         lease.release()
+
+
+def _find_changes(store: SweepStore, sweep: Sweep) -> list[str]:
+    try:
+        before = store.read_declaration()
+    except (DataFormatError, StorageError):  # damaged; it is written again
+        return []
+    return find_changes(before, sweep) if before else []
 
 
 def _check_others(name: str, others: Sequence[Lease], *, fresh: bool, kind: str) -> None:

@@ -23,7 +23,7 @@ from vaegen_ray.service.driver.workers import Workers, start_workers
 from vaegen_ray.service.inputs import load_diffusion_images
 from vaegen_ray.spec.diffusion import StreamSpec
 from vaegen_ray.spec.trial import bundle_id
-from vaegen_ray.sweep.sweep import Sweep, data_key, listed
+from vaegen_ray.sweep.sweep import Sweep, data_key
 from vaegen_ray.text import clock
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run(sweep: Sweep, config: RunConfig) -> RunReport:
         else:
             if not left:
                 logger.info("nothing to train: all %d VAEs of %s are in %s", len(ids), sweep.name, session.where)
-            session.restore_declaration(listed(sweep.trials))
+            session.restore_declaration(sweep.trials)
             session.prune(set())
         if not todo or len(left) < len(ids):
             draw_figures(session.store, sweep.figures, ids)
@@ -85,7 +85,7 @@ def _train(session: Session, todo: set[str], workers: Workers) -> bool:
     if note := smaller_bundles(sweep.trials, workers.device, config.bundle_size):
         logger.info(note)
     session.prune({bundle_id(bundle) for bundle in bundles})
-    store.write_sweep_json({**session.describe(workers.device, workers.count), **listed(sweep.trials)})
+    store.write_declaration(session.describe(workers.device, workers.count).with_trials(sweep.trials))
     earlier = len(sweep.trials) - len(todo)
     done = f" ({earlier} more are done)" if earlier else ""
     logger.info(

@@ -25,7 +25,7 @@ from vaegen_ray.bundle.packing import Bundle
 from vaegen_ray.code_version import code_version
 from vaegen_ray.data.images import Split
 from vaegen_ray.errors import StorageError
-from vaegen_ray.results.status import HEARTBEAT_SECONDS
+from vaegen_ray.results.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.service.cluster import resources
 from vaegen_ray.service.driver.metrics import Metrics
@@ -276,21 +276,21 @@ class Watcher(Callback):
             self._queue.search.max_concurrent = min(resources.find_devices()[1], self._queue.at_most or sys.maxsize)
         progress = self._progress
         self._metrics.update(progress, [pool.state for pool in self._pools])
-        status = {
-            "time": time.time(),
-            "vaes_to_train": progress.total,
-            "vaes_done": progress.done,
-            "fraction": progress.fraction,
-            "bundles": len(self._queue.members),
-            "bundles_running": progress.running,
-            "vaes_running": sum(self._queue.members[bundle] for bundle in self._running.values()),
-            "vaes_per_minute": progress.vaes_per_minute,
-            "seconds_left": progress.seconds_left,
-            "pools": {pool.connection.digest: pool.state for pool in self._pools},
-            "ended": ended,
-            "ray_address": ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
-        }
-        self._note(lambda: self._store.write_status(status))
+        beat = Heartbeat(
+            time=time.time(),
+            vaes_to_train=progress.total,
+            vaes_done=progress.done,
+            fraction=progress.fraction,
+            bundles=len(self._queue.members),
+            bundles_running=progress.running,
+            vaes_running=sum(self._queue.members[bundle] for bundle in self._running.values()),
+            vaes_per_minute=progress.vaes_per_minute,
+            seconds_left=progress.seconds_left,
+            pools={pool.connection.digest: pool.state for pool in self._pools},
+            ended=ended,
+            ray_address=ray.get_runtime_context().gcs_address if ray.is_initialized() else None,
+        )
+        self._note(lambda: self._store.write_status(beat.encode()))
 
     def _note(self, write: Callable[[], None]) -> None:
         """Writes what others may want to know. A storage that refuses it for now is no reason to end the run: what
