@@ -118,7 +118,7 @@ def test_any_arrow_tool_reads_a_shard(store: ShardStore):
     frame_sha256 = metadata.pop("vaegen_ray.frame_sha256")
     assert len(frame_sha256) == 64 and set(frame_sha256) <= set("0123456789abcdef")
     assert metadata == {
-        "vaegen_ray.spec.diffusion": "abc",
+        "vaegen_ray.stream": "abc",
         "vaegen_ray.shard": "3",
         "vaegen_ray.shape": f"{S},{C},{H},{W}",
         "vaegen_ray.levels": str(LEVELS),
