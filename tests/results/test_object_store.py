@@ -20,7 +20,8 @@ import vaegen_ray
 from vaegen_ray.errors import SpecError, StorageError
 from vaegen_ray.results import query
 from vaegen_ray.results import storage as module
-from vaegen_ray.results.storage import S3_ATTEMPTS, Storage
+from vaegen_ray.results.file_systems import S3_ATTEMPTS
+from vaegen_ray.results.storage import Storage
 from vaegen_ray.results.store import SweepStore
 
 PART = 10 * 2**20

@@ -256,7 +256,7 @@ def test_a_field_out_of_range_says_its_name_and_what_it_got(name, got):
         ),
         ({"validation": 10, "method": "dmaapx", "stream": STREAM}, "validation is for .*; got 10 with 'dmaapx'"),
         ({"augment_strength": 2}, "augment_strength is for methods with augmentation; got 2.0 with 'normal'"),
-        ({"measures": "all"}, "measures of a trial must be Measures or None; got 'all'"),
+        ({"measures": "all"}, "measures of a trial must be EvaluationSettings or None; got 'all'"),
         ({"measures": EvaluationSettings(gaps_at=(7,))}, r"gaps_at must be out of evaluate_at \(300,\); got \(7,\)"),
         (
             {"measures": EvaluationSettings(two_sample=TwoSample())},

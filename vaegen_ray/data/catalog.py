@@ -305,11 +305,8 @@ def load(
         return Split(train=Subset(every, train_at), test=Subset(every, test_at))
     if name in SIZED:
         arrays = SIZED[name](root, download, n_train, size)
-        return Split(
-            train=ImageSet(arrays.train, entry.native_levels),
-            test=ImageSet(arrays.test, entry.native_levels),
-            test_labels=arrays.test_labels,
-        )
+        train, test = (ImageSet(images, entry.native_levels) for images in (arrays.train, arrays.test))
+        return Split(train=train, test=test, test_labels=arrays.test_labels)
     arrays = entry.read() if entry.read else loaders.Arrays(*loaders.LOADERS[name](root, download))
     train, test = (ImageSet(images, entry.native_levels) for images in (arrays.train, arrays.test))
     for images in (train, test):
@@ -318,11 +315,8 @@ def load(
     if n_train is not None:
         _check_n_train(n_train, len(train), f"{name} in {root}")
         train = train.first(n_train)
-    if native:
-        levels = entry.native_levels
-    elif levels is None:
-        levels = entry.default_levels
-    train, test = (images.requantised(levels).padded(size) for images in (train, test))
+    wanted = entry.native_levels if native else entry.default_levels if levels is None else levels
+    train, test = (images.requantised(wanted).padded(size) for images in (train, test))
     return Split(train=train, test=test, test_labels=arrays.test_labels)
 
 

@@ -22,13 +22,13 @@ REMOVALS = {
     "results.leases.delete_lease": "A driver: its own lease at its end, those of dead drivers at its start.",
     "results.storage.Storage.probe": "The process that wrote the file, at once.",
     "results.store.SweepStore.archive": "A driver with --fresh, where no other driver lives: the sweep is renamed.",
-    "results.store.SweepStore.delete_checkpoint": "The worker that has committed the bundle or trains its halves; the "
-    "driver of a search that has stopped the point; prune.",
+    "results.checkpoints.CheckpointFiles.delete_checkpoint": "The worker that has committed the bundle or trains its "
+    "halves; the driver of a search that has pruned the point; prune.",
     "results.store.SweepStore.delete_metrics": "The worker that trains the halves of the bundle in its place; prune.",
     "results.store.SweepStore.forget": "A driver with --retry-failed: commit rows of failed trials that no live driver "
     "trains.",
     "results.cleanup._prune_starts": "prune: notes on bundles all of whose trials are committed.",
-    "results.store.SweepStore.set_aside": "quarantine; a worker or driver that reads a damaged checkpoint.",
+    "results.checkpoints.CheckpointFiles.set_aside": "quarantine; a worker or driver that reads a damaged checkpoint.",
     "results.diffusions.DiffusionStore.delete_training": "The worker that has committed the diffusion model.",
     "results.diffusions.DiffusionStore.set_aside": "A process that reads a damaged file of a diffusion model.",
     "results.shards.ShardStore.set_aside": "A process that reads a damaged shard of samples, which is made again.",

@@ -28,27 +28,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
-from vaegen_ray import scratch
 from vaegen_ray.errors import SpecError, StorageError, mask_secrets, not_one_of
 from vaegen_ray.paths import expanded
-from vaegen_ray.results.storage_errors import explain, explained, refuse_link_out
+from vaegen_ray.results.file_systems import (
+    READ_ATTEMPTS,
+    make_folder,
+    open_uri,
+    read_local,
+    sync_folder,
+    write_local,
+)
+from vaegen_ray.results.storage_errors import explained, refuse_link_out
 
 SCHEMES = ("file", "s3", "gs")
 
-PYARROW = int(pa.__version__.split(".")[0])
-
-S3_ATTEMPTS = 4
-"""Times that a request is sent: a server that refuses is given up after some 4 s, one that never answers after 40 s.
-pyarrow's own choice for a URI takes 5 minutes."""
 COPY_BYTES = 2**23
 """Bytes of a file that are on their way to an object store at once."""
 COPIES = 16
 """Objects copied at once, to hide the delay of an object store."""
-READ_TRIES = 10
-"""Times that a file is read anew when it was replaced meanwhile."""
 MD5 = re.compile("[0-9a-f]{32}")
 _ENCRYPTED: set[str] = set()
 """Storages, by name, in which an ETag that looks like an MD5 was seen to be none."""
@@ -89,7 +88,7 @@ class Storage:
         if is_uri and scheme not in SCHEMES:
             raise SpecError(f"{not_one_of('the scheme of a storage', scheme, SCHEMES)} (or use a path)")
         if is_uri:
-            filesystem, root = _from_uri(scheme, text)
+            filesystem, root = open_uri(scheme, text)
             if not root:
                 raise SpecError(
                     f"a storage in an object store needs a bucket, {scheme}://bucket/folder; got {mask_secrets(text)}"
@@ -102,7 +101,7 @@ class Storage:
             raise StorageError(f"cannot open storage {root}: it is a file, not a directory")
         if storage.is_local and create:
             with explained("create storage", root):
-                _make_folder(root)
+                make_folder(root)
         return storage
 
     @property
@@ -119,7 +118,7 @@ class Storage:
         full = self._full(path)
         with explained("write", self.where(path)):
             if self.is_local:
-                _write_local(full, lambda file: file.write(data))
+                write_local(full, lambda file: file.write(data))
             else:
                 self._make_parent(full)
                 with self.filesystem.open_output_stream(full, compression=None) as stream:
@@ -130,7 +129,7 @@ class Storage:
         full = self._full(path)
         with explained("write", self.where(path)):
             if self.is_local:
-                _write_local(full, fill)
+                write_local(full, fill)
                 return
             with tempfile.TemporaryFile() as file:  # an upload that is begun cannot be taken back
                 fill(file)
@@ -155,7 +154,7 @@ class Storage:
         full = self._full(path)
         with explained("read", self.where(path)), suppress(FileNotFoundError):
             if self.is_local:
-                return _read_local(full)
+                return read_local(full)
             return self._read_object(full)
         return None
 
@@ -232,10 +231,10 @@ class Storage:
         full_source, full_target = self._full(source), self._full(target)
         with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
-                _make_folder(os.path.dirname(full_target))
+                make_folder(os.path.dirname(full_target))
                 os.replace(full_source, full_target)
-                _sync_folder(os.path.dirname(full_target))
-                _sync_folder(os.path.dirname(full_source))
+                sync_folder(os.path.dirname(full_target))
+                sync_folder(os.path.dirname(full_source))
             else:
                 self._make_parent(full_target)
                 self.filesystem.move(full_source, full_target)
@@ -252,9 +251,9 @@ class Storage:
         full_source, full_target = self._full(source), self._full(target)
         with explained("move", f"{self.where(source)} to {self.where(target)}"):
             if self.is_local:
-                _make_folder(os.path.dirname(full_target))
+                make_folder(os.path.dirname(full_target))
                 os.rename(full_source, full_target)
-                _sync_folder(os.path.dirname(full_target))
+                sync_folder(os.path.dirname(full_target))
                 return
             infos = self.filesystem.get_file_info(pafs.FileSelector(full_source, recursive=True))
             files = [i.path.removeprefix(f"{full_source}/") for i in infos if i.type == pafs.FileType.File]
@@ -318,103 +317,21 @@ class Storage:
         encrypts it. Where it never is, and where an ETag is no MD5 at all, readings that agree are believed.
         """
         agreed, before = 0, None
-        for _ in range(READ_TRIES):
+        for _ in range(READ_ATTEMPTS):
             with self.filesystem.open_input_file(full) as file:
                 data, facts = file.read(), file.metadata()
             tag = facts.get("ETag", b"").decode().strip('"')
             if tag == hashlib.md5(data, usedforsecurity=False).hexdigest():
                 return bytes(data)
             agreed = agreed + 1 if (data, facts) == before else 1
-            if agreed == (READ_TRIES if MD5.fullmatch(tag) and self.name not in _ENCRYPTED else 2):
+            if agreed == (READ_ATTEMPTS if MD5.fullmatch(tag) and self.name not in _ENCRYPTED else 2):
                 if MD5.fullmatch(tag):
                     _ENCRYPTED.add(self.name)
                 return bytes(data)
             before = data, facts
-        raise OSError(errno.EBUSY, f"it was replaced {READ_TRIES} times while it was read")
+        raise OSError(errno.EBUSY, f"it was replaced {READ_ATTEMPTS} times while it was read")
 
     def _make_parent(self, full: str) -> None:
         """Object stores have no folders; making one would only leave an empty object."""
         if self.filesystem.type_name not in ("s3", "gcs"):
             self.filesystem.create_dir(os.path.dirname(full), recursive=True)
-
-
-class _S3(pafs.S3FileSystem):
-    """S3 with bounded retries, here and in every process that it is sent to; pyarrow's own leaves them behind."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__(**options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS))
-        self._options = options
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _S3, (self._options,)
-
-
-def _from_uri(scheme: str, uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a URI and the path in it; messages hide the credentials, also of a URI that cannot be read."""
-    shown = mask_secrets(uri)
-    for option in ("tls_verify_certificates", "tls_ca_dir_path"):
-        if f"{option}=" in uri:  # pyarrow does not take these along to another process
-            raise SpecError(f"{option} cannot be in the URI of a storage; use tls_ca_file_path; got {shown}")
-    try:
-        filesystem, root = pafs.FileSystem.from_uri(uri)
-        if scheme == "s3":
-            _, (options,) = filesystem.__reduce__()
-            if PYARROW >= 21:  # a small file then goes up as one PUT instead of three requests
-                options["allow_delayed_open"] = True
-            filesystem = _S3(options)
-    except (OSError, pa.ArrowException) as error:
-        reason = mask_secrets(explain(error).replace(uri, shown))
-        raise StorageError(f"cannot open storage {shown}: {reason}") from None  # the cause may show the credentials
-    return filesystem, root
-
-
-def _read_local(full: str) -> bytes:
-    """Reads a file. On NFS one that another machine replaces at that moment may be stale; then the new one is read."""
-    for _ in range(READ_TRIES - 1):
-        try:
-            return Path(full).read_bytes()
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-    return Path(full).read_bytes()
-
-
-def _write_local(full: str, fill: Callable[[BinaryIO], Any]) -> None:
-    folder, name = os.path.split(full)
-    _make_folder(folder)
-    temporary = os.path.join(folder, scratch.file_name(name))
-    try:
-        with open(temporary, "xb") as file:
-            scratch.hold(file.fileno())
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, full)  # while the lock is held
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _make_folder(folder: str) -> None:
-    """Like ``os.makedirs``, and syncs the parents, so that a folder that holds a synced file is there after a crash."""
-    if os.path.isdir(folder):
-        return
-    parent = os.path.dirname(folder)
-    _make_folder(parent)
-    if os.path.exists(folder) and not os.path.isdir(folder):  # another process may just have made it
-        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a directory")
-    os.makedirs(folder, exist_ok=True)
-    _sync_folder(parent)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,6 @@ trial has all its metrics, and a reader sees when one is missing or another one 
 or moved, when and by whom, is listed in ``results.cleanup``.
 """
 
-import json
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -26,22 +25,18 @@ from contextlib import suppress
 from typing import Any
 
 from vaegen_ray.errors import SpecError, StorageError
+from vaegen_ray.results.checkpoints import WEIGHTS, CheckpointFiles
 from vaegen_ray.results.declaration import Declaration, sealed, unsealed
 from vaegen_ray.results.integrity import whole_trials
 from vaegen_ray.results.manifest import FileFact, Manifest, encode_manifest, vanished
-from vaegen_ray.results.parquet import SAFE_NAME, SUFFIX, encode, parse_bundle_id, read_folder, result_files
+from vaegen_ray.results.names import RESERVED, is_sweep, safe_name, sweep_names
+from vaegen_ray.results.parquet import SUFFIX, encode, parse_bundle_id, read_folder, result_files
 from vaegen_ray.results.schema import DETAILS, METRICS, TrialStatus, trials_schema
 from vaegen_ray.results.storage import Storage
-from vaegen_ray.spec.trial import TrialSpec
 
 __all__ = ["Storage", "SweepStore", "is_sweep", "parse_bundle_id", "safe_name", "sweep_names"]
 
-WEIGHTS = ".safetensors"
 MODEL_EPOCH = re.compile(r"-e\d{6}(?=\.safetensors$)")
-RESERVED = ("diffusion", "samples")
-"""Folders of a storage that belong to no sweep."""
-PUT_ASIDE = re.compile(r"\.old-\d+$")
-"""How the names end that ``archive`` gives."""
 TRIALS_KEY = ("trial_id",)
 METRICS_KEY = ("effective_epoch", "trial_id")
 DETAILS_KEY = (*METRICS_KEY, "quantity", "item")
@@ -49,29 +44,7 @@ EVALUATIONS = {"metrics": (METRICS, METRICS_KEY), "details": (DETAILS, DETAILS_K
 """Folders of what was evaluated, in files named by bundle and epochs, with their columns and keys."""
 
 
-def safe_name(what: str, name: str) -> str:
-    """``name``, when it can be the name of a folder or file anywhere.
-
-    Raises:
-        SpecError: it is empty, starts with a dot, or has a character that may not be.
-    """
-    if not SAFE_NAME.fullmatch(name):
-        raise SpecError(f"{what} must be letters, digits, '_', '-' and '.', and not start with a dot; got {name!r}")
-    return name
-
-
-def sweep_names(storage: Storage) -> list[str]:
-    """The folders of a storage that can be sweeps, sorted; without those that were put aside (``archive``)."""
-    names = [name for name in storage.folders() if SAFE_NAME.fullmatch(name) and name not in RESERVED]
-    return [name for name in names if not PUT_ASIDE.search(name)]
-
-
-def is_sweep(storage: Storage, name: str) -> bool:
-    """Whether a folder of a storage holds a sweep."""
-    return "sweep.json" in storage.list(name) or "trials" in storage.folders(name)
-
-
-class SweepStore:
+class SweepStore(CheckpointFiles):
     """Reads and writes the files of the sweep ``name``. Methods raise ``StorageError`` where the storage refuses."""
 
     def __init__(self, storage: Storage, name: str) -> None:
@@ -220,76 +193,6 @@ class SweepStore:
                     self.storage.delete(self._path(folder, name))
         self._written.pop(bundle_id, None)
 
-    def write_checkpoint(self, bundle_id: str, data: bytes) -> None:
-        """Keeps the state of an unfinished bundle, in place of its last checkpoint."""
-        self.storage.write(self._path("checkpoints", bundle_id + WEIGHTS), data)
-
-    def read_checkpoint(self, bundle_id: str) -> bytes | None:
-        """The checkpoint of a bundle, or None."""
-        return self.storage.read_optional(self._path("checkpoints", bundle_id + WEIGHTS))
-
-    def delete_checkpoint(self, bundle_id: str) -> None:
-        """Removes the checkpoint of a bundle, if it has one."""
-        for suffix in (WEIGHTS, ".json"):
-            self.storage.delete(self._path("checkpoints", bundle_id + suffix))
-
-    def set_aside_checkpoint(self, bundle_id: str, reason: str) -> None:
-        """Moves a damaged checkpoint out of the way; its bundle starts anew."""
-        self.set_aside("checkpoints", bundle_id + WEIGHTS, reason)
-
-    def write_checkpoint_members(self, bundle_id: str, trial_ids: list[str]) -> None:
-        """Says which trials the checkpoint of a bundle holds; written before the first checkpoint."""
-        self.storage.write_json(self._path("checkpoints", bundle_id + ".json"), {"trial_ids": trial_ids})
-
-    def started_bundles(self) -> dict[str, list[str]]:
-        """The trial ids of every bundle with a checkpoint, in the order of its members."""
-        checkpoints = set(self.checkpoints())
-        return {bundle: members for bundle, members in self.begun_bundles().items() if bundle in checkpoints}
-
-    def begun_bundles(self) -> dict[str, list[str]]:
-        """The trial ids of every bundle that was begun and is not finished, in the order of its members. A damaged list
-        is set aside; where there is a checkpoint, which holds the specifications too, it is written again."""
-        names = {name.removesuffix(".json") for name in self.storage.list(self._path("checkpoints"), ".json")}
-        found = {}
-        for bundle in sorted(name for name in names | set(self.checkpoints()) if SAFE_NAME.fullmatch(name)):
-            members = self._members(bundle)
-            if members is None and (members := self._members_of_checkpoint(bundle)) is not None:
-                self.write_checkpoint_members(bundle, members)
-            if members is not None:
-                found[bundle] = members
-        return found
-
-    def _members(self, bundle: str) -> list[str] | None:
-        name = f"{bundle}.json"
-        data = self.storage.read_optional(self._path("checkpoints", name))
-        if data is None:
-            return None
-        try:
-            members = json.loads(data)["trial_ids"]
-            if not (isinstance(members, list) and all(isinstance(member, str) for member in members)):
-                raise TypeError("its trial_ids are no list of words")
-            return members
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            self.set_aside("checkpoints", name, f"it does not say which trials a checkpoint holds: {error}")
-            return None
-
-    def _members_of_checkpoint(self, bundle: str) -> list[str] | None:
-        data = self.read_checkpoint(bundle)
-        if data is None:
-            return None
-        try:
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            specs = json.loads(header["__metadata__"]["values"])["specs"]
-            return [TrialSpec.from_dict(spec).trial_id for spec in specs]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            self.set_aside_checkpoint(bundle, f"it does not say which trials it holds: {error}")
-            return None
-
-    def checkpoints(self) -> list[str]:
-        """The bundles that have a checkpoint, sorted."""
-        names = self.storage.list(self._path("checkpoints"), WEIGHTS)
-        return [name.removesuffix(WEIGHTS) for name in names if SAFE_NAME.fullmatch(name)]
-
     def write_model(self, bundle_id: str, data: bytes, epoch: int | None = None) -> None:
         """Keeps the final weights of a bundle, or those at an effective epoch."""
         self._write_file("models", bundle_id, _model_name(bundle_id, epoch), data)
@@ -387,15 +290,6 @@ class SweepStore:
             n += 1
         self.storage.move_folder(self.name, f"{self.name}.old-{n}", first="trials")
         return f"{self.name}.old-{n}"
-
-    def _path(self, *parts: str) -> str:
-        return "/".join([self.name, *(safe_name("the name of a file of a sweep", part) for part in parts)])
-
-    def set_aside(self, folder: str, name: str, reason: str) -> None:
-        """Moves a file that cannot be used to ``set-aside/``, and notes why."""
-        path = self._path(folder, name)
-        self.storage.move(path, self._path("set-aside", name))
-        self.set_aside_notes.append(f"{self.storage.where(path)} was set aside: {reason}")
 
     @staticmethod
     def _fill(rows: Iterable[Mapping[str, Any]], **same: str) -> list[dict[str, Any]]:

@@ -14,9 +14,10 @@ from typing import Any
 from vaegen_ray.checks import MOST, check_int
 from vaegen_ray.errors import SpecError, not_one_of
 from vaegen_ray.spec.architecture import check_architecture
+from vaegen_ray.spec.combinations import check_evaluations, check_method
 from vaegen_ray.spec.diffusion import MOST_LEVELS, MOST_SEED, PRECISIONS, STREAM_VERSION, StreamSpec, check_data_digest
 from vaegen_ray.spec.evaluation import EvaluationSettings
-from vaegen_ray.spec.method import OF_METHOD, Recipe, real_before, recipe
+from vaegen_ray.spec.method import Recipe, real_before, recipe
 
 NUMERICS_VERSION = 1
 """Raised whenever a change of the code moves the numbers of a trial, so that old rows are never taken for new ones."""
@@ -229,76 +230,8 @@ class TrialSpec:
             raise SpecError(f"likelihood 'logistic' is for grey images; got {channels} channels (use logistic_mixture)")
         if self.likelihood in ("logistic", "logistic_mixture") and self.levels < 3:
             raise SpecError(f"likelihood {self.likelihood!r} needs levels >= 3; got {self.levels} (use bernoulli)")
-        self._check_method()
-        if self.measures is not None:
-            self._check_measures(self.measures)
-
-    def _check_method(self) -> None:
-        made = self.recipe
-        parts = (made.images, *made.modifiers, "augmentation" if made.augmentation else "")
-        for name, part in OF_METHOD.items():
-            if part not in parts and getattr(self, name) != ADDED[name]:
-                raise SpecError(f"{name} is for methods with {part}; got {getattr(self, name)!r} with {self.method!r}")
-        if made.synthetic:
-            self._check_stream()
-        elif self.stream is not None:
-            raise SpecError(f"a stream is for methods dmaapx and mix; got one with {self.method!r}")
-        if self.budget and not made.limited:
-            raise SpecError(f"budget is for methods dmaapx, mix and more_real; got {self.budget} with {self.method!r}")
-        if made.images == "more_real" and self.budget < 2:
-            raise SpecError(f"method 'more_real' needs a budget of at least 2 x n_train images; got {self.budget}")
-        if made.rha and self.epochs < 2:
-            raise SpecError(f"rha needs epochs >= 2, to freeze the decoder half-way; got {self.epochs}")
-        if made.rha and not 0 < self.asleep_images < self.batch_size:
-            raise SpecError(
-                f"asleep_percent must give at least one sample and leave at least one image in a batch of "
-                f"{self.batch_size}; got {self.asleep_percent}"
-            )
-        if made.early_stopping and not self.batch_size <= self.real_images - self.validation_images < self.n_train:
-            raise SpecError(
-                f"early_stopping must leave at least a batch of {self.batch_size} of {self.n_train} images, and keep "
-                f"one for validation; got validation_percent {self.validation_percent}"
-            )
-        if self.validation and (made.images != "normal" or made.early_stopping):
-            raise SpecError(
-                f"validation is for methods that train on the training set itself, to its end; got {self.validation} "
-                f"with {self.method!r}"
-            )
-        if self.validation and self.n_train - self.validation < self.batch_size:
-            raise SpecError(
-                f"validation must leave at least a batch of {self.batch_size} of {self.n_train} images; got "
-                f"{self.validation}"
-            )
-
-    def _check_measures(self, measures: EvaluationSettings) -> None:
-        if not isinstance(measures, EvaluationSettings):
-            raise SpecError(f"measures of a trial must be Measures or None; got {measures!r}")
-        if not set(measures.gaps_at) <= set(self.evaluate_at):
-            raise SpecError(f"gaps_at must be out of evaluate_at {self.evaluate_at}; got {measures.gaps_at}")
-        if measures.information is not None and self.n_train < 2:
-            raise SpecError(f"information needs n_train >= 2; got {self.n_train}")
-        if measures.two_sample is not None and (self.recipe.images != "dmaapx" or self.recipe.augmentation):
-            raise SpecError(f"a two-sample test needs dmaapx without augmentation; got {self.method!r}")
-
-    def _check_stream(self) -> None:
-        if not isinstance(self.stream, StreamSpec):
-            raise SpecError(f"method {self.method!r} needs a stream of samples; got {self.stream!r}")
-        model = self.stream.diffusion
-        if model.dataset != self.dataset:
-            raise SpecError(f"samples must be of a model of {self.dataset}, the data set; got one of {model.dataset}")
-        if model.data_digest != self.data_digest:
-            raise SpecError(
-                f"samples must be of a model of the same images of {self.dataset}, data_digest {self.data_digest!r}; "
-                f"got {model.data_digest!r}"
-            )
-        if model.image_shape != self.image_shape:
-            raise SpecError(f"samples must have the shape of the images, {self.image_shape}; got {model.image_shape}")
-        if self.levels not in (2, model.levels):
-            raise SpecError(f"samples of {model.levels} levels give levels {model.levels} or 2; got {self.levels}")
-        if self.samples > self.stream.training_samples:
-            raise SpecError(
-                f"a stream has {self.stream.training_samples:,} samples to train on; got a trial of {self.samples:,}"
-            )
+        check_method(self)
+        check_evaluations(self)
 
     @property
     def recipe(self) -> Recipe:
