@@ -32,7 +32,7 @@ class Cycle:
     def __init__(self, images):
         self.all = images
 
-    def fresh(self, count):
+    def held_out(self, count):
         return None
 
     def images(self, start, stop):
@@ -97,20 +97,20 @@ def test_every_position_and_every_seed_has_transforms_of_its_own():
 def test_fresh_images_are_not_those_of_training():
     images = noise(BLOCK + 20, (1, 8, 8))
     source = augmented(images, NAIVE, 1.0)
-    fresh = source.fresh(BLOCK + 20)
+    fresh = source.held_out(BLOCK + 20)
     assert fresh.shape == images.shape and fresh.dtype == torch.uint8
-    assert torch.equal(source.fresh(BLOCK + 20), fresh) and torch.equal(source.fresh(5), fresh[:5])
+    assert torch.equal(source.held_out(BLOCK + 20), fresh) and torch.equal(source.held_out(5), fresh[:5])
     assert not equal_images(fresh, source.images(0, BLOCK + 20)).any()
-    assert len(augmented(images[:1], NAIVE, 1.0).fresh(2 * BLOCK).unique(dim=0)) == 2 * BLOCK
+    assert len(augmented(images[:1], NAIVE, 1.0).held_out(2 * BLOCK).unique(dim=0)) == 2 * BLOCK
 
 
 def test_fresh_images_are_made_of_those_that_no_training_sees():
     class Endless(Cycle):
-        def fresh(self, count):
+        def held_out(self, count):
             return torch.full((count, 1, 8, 8), 200, dtype=torch.uint8)
 
     source = Augmented(Endless(noise(30, (1, 8, 8))), NAIVE, probability=1e-9, levels=256, seed=SEED)
-    assert torch.equal(source.fresh(7), torch.full((7, 1, 8, 8), 200, dtype=torch.uint8))
+    assert torch.equal(source.held_out(7), torch.full((7, 1, 8, 8), 200, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("levels", [2, 16, 256])

@@ -6,10 +6,11 @@ import torch
 from vaegen_ray.evaluation.elbo import evaluate_elbo
 from vaegen_ray.models.vae import VAE
 from vaegen_ray.spec.trial import TrialSpec
-from vaegen_ray.training import trainer as trainer_module
+from vaegen_ray.training import batches
+from vaegen_ray.training.batches import steps_per_block
 from vaegen_ray.training.objectives import negative_beta_elbo
 from vaegen_ray.training.sources import ShuffledEpochs
-from vaegen_ray.training.trainer import Trainer, steps_per_block
+from vaegen_ray.training.trainer import Trainer
 
 MEMBERS = [(7, 1.0), (7, 4.0), (1, 0.0), (2, 0.1), (3, 1.0), (4, 20.0), (5, 1.0), (6, 0.5)]
 """Seed and beta; the first two share a seed.
@@ -59,7 +60,7 @@ def test_a_member_of_a_bundle_equals_the_member_alone(spec_of, train_images, tes
 
 
 def test_init_order_and_noise_are_bit_for_bit_those_drawn_alone(spec_of, train_images, monkeypatch):
-    monkeypatch.setattr(trainer_module, "BLOCK_NOISE", 7 * 20 * spec_of().latent_dim)  # blocks of 7 steps
+    monkeypatch.setattr(batches, "BLOCK_NOISE", 7 * 20 * spec_of().latent_dim)  # blocks of 7 steps
     assert steps_per_block(spec_of()) == 7
     specs = [spec_of(seed=seed, beta=beta) for seed, beta in MEMBERS]
     together = Recorder()

@@ -80,7 +80,7 @@ def test_all_members_failing_ends_cleanly(spec_of, train_images, test_images, me
 def test_a_member_can_be_frozen_from_outside(spec_of, train_images):
     trainer = Trainer([spec_of(seed=0), spec_of(seed=1)], train_images)
     trainer.train(9)
-    trainer.freeze(0, "because")
+    trainer.fail_member(0, "because")
     assert trainer.failed == {0: ("because", 2)}
     trainer.train(20)
     healthy = Trainer([spec_of(seed=0), spec_of(seed=1)], train_images)

@@ -24,7 +24,7 @@ class Numbers:
         numbers = torch.arange(start, stop) + self.first
         return torch.stack((numbers // 256, numbers % 256), -1).to(torch.uint8).view(-1, 1, 1, 2)
 
-    def fresh(self, count: int) -> torch.Tensor:
+    def held_out(self, count: int) -> torch.Tensor:
         return self.images(10_000, 10_000 + count)
 
 
@@ -59,9 +59,9 @@ def test_it_does_not_matter_how_the_range_is_cut(size):
 
 
 def test_fresh_images_are_a_mixture_of_real_ones_and_samples_nobody_trains_on():
-    got = numbers(mixture(25).fresh(40))
+    got = numbers(mixture(25).held_out(40))
     assert sorted(got) == list(range(10)) + list(range(SYNTHETIC + 10_000, SYNTHETIC + 10_030))
-    assert sorted(numbers(mixture(1).fresh(40))) == list(range(SYNTHETIC + 10_000, SYNTHETIC + 10_040))
+    assert sorted(numbers(mixture(1).held_out(40))) == list(range(SYNTHETIC + 10_000, SYNTHETIC + 10_040))
 
 
 def numbered(n: int) -> torch.Tensor:

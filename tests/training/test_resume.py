@@ -5,16 +5,17 @@ import torch
 
 from vaegen_ray.evaluation.elbo import evaluate_elbo
 from vaegen_ray.serialization import pack, unpack
-from vaegen_ray.training import trainer as trainer_module
+from vaegen_ray.training import batches
+from vaegen_ray.training.batches import steps_per_block
 from vaegen_ray.training.objectives import negative_beta_elbo
-from vaegen_ray.training.trainer import Trainer, steps_per_block
+from vaegen_ray.training.trainer import Trainer
 
 STEPS = 40
 
 
 @pytest.fixture(autouse=True)
 def blocks_of_seven_steps(monkeypatch, spec_of):
-    monkeypatch.setattr(trainer_module, "BLOCK_NOISE", 7 * 20 * spec_of().latent_dim)
+    monkeypatch.setattr(batches, "BLOCK_NOISE", 7 * 20 * spec_of().latent_dim)
     assert steps_per_block(spec_of()) == 7
 
 

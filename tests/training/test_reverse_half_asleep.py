@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaegen_ray.serialization import pack, unpack
-from vaegen_ray.training.reverse_half_asleep import Asleep
+from vaegen_ray.training.reverse_half_asleep import DecoderSamples
 from vaegen_ray.training.trainer import Trainer
 
 
@@ -53,7 +53,7 @@ def test_the_share_of_samples_changes_the_encoder(spec_of, train_images):
 def test_a_part_of_the_batch_is_replaced_and_the_rest_is_not(rha, train_images):
     trainer = trained([rha], train_images, rha.freeze_step)
     pixels = train_images[:20].unsqueeze(0)
-    replaced = Asleep([rha], torch.device("cpu")).replace(trainer.vae, pixels, step=30)
+    replaced = DecoderSamples([rha], torch.device("cpu")).replace(trainer.vae, pixels, step=30)
     assert replaced.shape == pixels.shape and replaced.dtype == torch.uint8
     assert torch.equal(replaced[:, 10:], pixels[:, 10:]) and not torch.equal(replaced[:, :10], pixels[:, :10])
     assert set(replaced.flatten().tolist()) <= {0, 1}
@@ -63,14 +63,14 @@ def test_making_samples_leaves_no_trace_in_the_vae(rha, train_images):
     """Statistics of BatchNorm above all, which reconstructions would move with half a batch."""
     trainer = trained([rha], train_images, rha.freeze_step)
     before, encoder_trains = weights(trainer, ""), trainer.vae.encoder.training
-    Asleep([rha], torch.device("cpu")).replace(trainer.vae, train_images[:20].unsqueeze(0), step=30)
+    DecoderSamples([rha], torch.device("cpu")).replace(trainer.vae, train_images[:20].unsqueeze(0), step=30)
     assert equal(before, weights(trainer, "")) and trainer.vae.encoder.training == encoder_trains
 
 
 def test_steps_have_samples_of_their_own_whatever_came_before(rha, train_images):
     trainer = trained([rha], train_images, rha.freeze_step)
     pixels = train_images[:20].unsqueeze(0)
-    one, other = (Asleep([rha], torch.device("cpu")) for _ in range(2))
+    one, other = (DecoderSamples([rha], torch.device("cpu")) for _ in range(2))
     in_order = [one.replace(trainer.vae, pixels, step) for step in (27, 28, 29)]
     assert torch.equal(other.replace(trainer.vae, pixels, 29), in_order[2])
     assert not torch.equal(in_order[0], in_order[1])
@@ -80,7 +80,7 @@ def test_samples_follow_the_model(spec_of, train_images):
     """The mean of many samples from the prior is the mean of p(x); one that was not trained says about one half."""
     spec = spec_of(method="rha", batch_size=90, asleep_percent=98, epochs=40, evaluate_at=(40,), learning_rate=3e-3)
     trainer = trained([spec], train_images, spec.freeze_step)
-    asleep = Asleep([spec], torch.device("cpu"))
+    asleep = DecoderSamples([spec], torch.device("cpu"))
     samples = torch.cat([asleep.replace(trainer.vae, train_images[None], step)[0, :88] for step in range(100)])
     trainer.vae.eval()
     z = torch.randn(1, 9000, spec.latent_dim, generator=torch.Generator().manual_seed(0))

@@ -161,10 +161,10 @@ def test_samples_are_rounded_as_the_images_of_the_data_set(
     expected = torch.from_numpy(ImageSet(images, levels).requantised(wanted_levels).images)
     for distinct in (None, 8):
         source = Synthetic(
-            Fixed(images), distinct=distinct, levels=levels, wanted_levels=wanted_levels, seed=0, fresh_from=2
+            Fixed(images), distinct=distinct, levels=levels, wanted_levels=wanted_levels, seed=0, held_out_from=2
         )
         assert torch.equal(source.images(0, 8), expected)
-        assert torch.equal(source.fresh(5), expected[2:7])
+        assert torch.equal(source.held_out(5), expected[2:7])
     assert torch.equal(source.images(8, 16), expected[permutation(8, 0, 1)])
     assert set(images.flat) == set(range(levels))  # the stream is not written to
 
@@ -188,7 +188,7 @@ def test_fresh_samples_are_those_after_the_samples_for_training() -> None:
             method="dmaapx", stream=STREAM, budget=budget, levels=256, image_shape=(1, 2, 2), n_train=N, batch_size=1
         )
         source = build_source(spec, train, lambda stream: Numbered())
-        assert numbers(source.fresh(5)) == list(range(first, first + 5))
+        assert numbers(source.held_out(5)) == list(range(first, first + 5))
 
 
 def test_a_trial_opens_its_own_stream_and_reads_as_much_as_its_budget() -> None:

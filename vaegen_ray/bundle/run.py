@@ -106,7 +106,7 @@ class BundleRun:
             corrupted=split.corrupted,
         )
         self._early_stopping = EarlyStopping(self.specs, device)
-        self._fresh: list[torch.Tensor | None] | None = None
+        self._held_out: list[torch.Tensor | None] | None = None
         self.wall_seconds = 0.0
         self.evaluation_seconds = 0.0
         self.evaluating = False
@@ -282,7 +282,7 @@ class BundleRun:
                 elbos, further = self._measured(epoch)
             for member in self.trainer.alive:
                 if not all(math.isfinite(value) for value in elbos[member].values()):
-                    self.trainer.freeze(member, "the ELBO is not finite")
+                    self.trainer.fail_member(member, "the ELBO is not finite")
             for member in self.trainer.alive:
                 self._keep(member, epoch, elbos[member], further[member])
         if self._save_every and epoch % self._save_every == 0 and self.trainer.alive:
@@ -327,17 +327,17 @@ class BundleRun:
     def _fresh_images(self) -> list[torch.Tensor | None]:
         """For each member as many images of the distribution that it is trained on as there are test images; None
         where that is D_train. Members that read a stream as it is share them."""
-        if self._fresh is None:
+        if self._held_out is None:
             of_stream: dict[StreamSpec, torch.Tensor | None] = {}
-            self._fresh = []
+            self._held_out = []
             for spec, source in zip(self.specs, self.trainer.sources, strict=True):
                 if spec.stream is None or spec.recipe.images == "mix" or spec.recipe.augmentation:
-                    self._fresh.append(source.fresh(len(self._data.test)))
+                    self._held_out.append(source.held_out(len(self._data.test)))
                     continue
                 if spec.stream not in of_stream:
-                    of_stream[spec.stream] = source.fresh(len(self._data.test))
-                self._fresh.append(of_stream[spec.stream])
-        return self._fresh
+                    of_stream[spec.stream] = source.held_out(len(self._data.test))
+                self._held_out.append(of_stream[spec.stream])
+        return self._held_out
 
     def _synchronise(self) -> None:
         if self.trainer.device.type == "cuda":

@@ -102,7 +102,7 @@ def _at_the_end(
             parts.append(sample_quality(vae, specs, data.test, wanted.sample_quality, features))
     if wanted.two_sample is not None:
         count = len(data.train) + len(data.test)
-        fake = sources[0].fresh(count)
+        fake = sources[0].held_out(count)
         assert fake is not None
         parts.append(
             two_sample(

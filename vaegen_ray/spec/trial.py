@@ -281,7 +281,7 @@ class TrialSpec:
         return self.validation
 
     @property
-    def asleep_images(self) -> int:
+    def decoder_samples(self) -> int:
         """Samples of the VAE itself in a batch of the second half (rha); halves are rounded up."""
         return (self.batch_size * self.asleep_percent + 50) // 100
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BLOCK = 1000
 """Positions whose random numbers are drawn together."""
 FRESH = 2**40
-"""First of the blocks that no position of a training reaches; ``Augmented.fresh`` draws there."""
+"""First of the blocks that no position of a training reaches; ``Augmented.held_out`` draws there."""
 TABLE_SIDE = 32
 """Side of an image in pixels for which the tables state translations; for 28 they come out the same."""
 
@@ -296,10 +296,10 @@ class Augmented:
     def images(self, start: int, stop: int) -> Tensor:
         return self._augmented(self._base.images(start, stop), start)
 
-    def fresh(self, count: int) -> Tensor:
+    def held_out(self, count: int) -> Tensor:
         """Images that no training is trained on where the base has any, or else its first ones, under transforms that
         no position of a training gets; the same at every call."""
-        images = self._base.fresh(count)
+        images = self._base.held_out(count)
         return self._augmented(self._base.images(0, count) if images is None else images, FRESH * BLOCK)
 
     def _augmented(self, images: Tensor, start: int) -> Tensor:

@@ -41,6 +41,6 @@ def _synthetic(spec: TrialSpec, device: torch.device, open_stream: OpenStream | 
         levels=spec.stream.diffusion.levels,
         wanted_levels=spec.levels,
         seed=spec.seed,
-        fresh_from=spec.stream.training_samples,
+        held_out_from=spec.stream.training_samples,
         device=device,
     )

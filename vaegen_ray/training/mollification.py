@@ -57,6 +57,6 @@ class Mollified:
         """Standard deviation of the noise at positions."""
         return self._std * (1 - positions / self._half).clamp_min(0).sqrt()
 
-    def fresh(self, count: int) -> Tensor | None:
+    def held_out(self, count: int) -> Tensor | None:
         """Images without noise, as they are in the second half."""
-        return self._base.fresh(count)
+        return self._base.held_out(count)

@@ -18,7 +18,7 @@ SMALLEST = 2.0**-25
 """Uniform random numbers are at least this, so that their logarithms are finite."""
 
 
-class Asleep:
+class DecoderSamples:
     """The samples of M VAEs in their batches.
 
     What stands in a batch depends on the weights, on the step and on the member's seed alone.
@@ -32,7 +32,7 @@ class Asleep:
         spec = specs[0]
         self._specs = specs
         self._device = device
-        self._count = spec.asleep_images
+        self._count = spec.decoder_samples
         _, height, width = spec.image_shape
         self._grid = (height, width)
         self._block = -1

@@ -26,7 +26,7 @@ class Source(Protocol):
     def images(self, start: int, stop: int) -> Tensor:
         """The images at positions start .. stop - 1: uint8 [stop - start, C, H, W], on the device of the training."""
 
-    def fresh(self, count: int) -> Tensor | None:
+    def held_out(self, count: int) -> Tensor | None:
         """``count`` images of the distribution trained on, which no training reads where that has no end; for
         evaluation. None where it is the training set."""
 
@@ -56,7 +56,7 @@ class ShuffledEpochs:
         order = torch.cat([self.order(number) for number in range(first, last + 1)])
         return self._images[order[start - first * n : stop - first * n].to(self._images.device)]
 
-    def fresh(self, count: int) -> None:
+    def held_out(self, count: int) -> None:
         return None
 
 
@@ -86,7 +86,7 @@ class Synthetic:
         levels: grey levels of the samples.
         wanted_levels: grey levels of the images; the same, or 2 for rounding at half of the full intensity.
         seed: seed of the trial, from which the order of each later pass is drawn.
-        fresh_from: number of the first of the samples that no trial is trained on.
+        held_out_from: number of the first of the samples that no trial is trained on.
         device: where images are wanted.
     """
 
@@ -98,11 +98,11 @@ class Synthetic:
         levels: int,
         wanted_levels: int,
         seed: int,
-        fresh_from: int = 0,
+        held_out_from: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         self._samples = samples
-        self._fresh_from = fresh_from
+        self._held_out_from = held_out_from
         self._distinct = distinct
         self._threshold = None if wanted_levels == levels else levels // 2
         self._seed = seed
@@ -121,8 +121,8 @@ class Synthetic:
             start += last - first
         return torch.cat(parts)
 
-    def fresh(self, count: int) -> Tensor:
-        return self._rounded(self._samples.read(self._fresh_from, self._fresh_from + count))
+    def held_out(self, count: int) -> Tensor:
+        return self._rounded(self._samples.read(self._held_out_from, self._held_out_from + count))
 
     def _read_pass(self, number: int, first: int, last: int) -> Tensor:
         assert self._distinct is not None
@@ -177,8 +177,8 @@ class Mixture:
         mixed = torch.cat(parts)
         return mixed[places.to(mixed.device)]
 
-    def fresh(self, count: int) -> Tensor:
+    def held_out(self, count: int) -> Tensor:
         real = real_before(count, self._percent)
-        synthetic = self._synthetic.fresh(count - real)
+        synthetic = self._synthetic.held_out(count - real)
         assert synthetic is not None
         return torch.cat([self._real.images(0, real), synthetic]) if real else synthetic

@@ -1,40 +1,24 @@
 """The training loop: M VAEs, one optimiser step at a time. There is no other loop.
 
-    for each block of steps:   draw the noise and gather the images of every member      (seeds, sources)
-        for each step:         scale -> objective [M] -> sum -> backward -> Adam
-    half-way, for Reverse Half Asleep: the decoder is frozen, and its samples come into the batches     (asleep)
-    at each epoch's end:       a member whose loss was not finite is frozen, the others go on
+    for each step:            batch -> objective [M] -> sum -> backward -> Adam      (batches, objectives, adam)
+    at each epoch's end:      a member whose loss was not finite fails, the others go on
+    after half of the epochs: for Reverse Half Asleep the decoder is frozen, and its samples come into the batches
 
-Letters: M members, B batch, Z latent dimensions. Random numbers are drawn in blocks of ``steps_per_block`` steps, each
-from a stream of its own (seed, name, block), so that the state of a training is its tensors and the number of its step.
+Letters: M members, B batch, Z latent dimensions. The state of a training is its tensors and the number of its step.
 """
 
 import torch
 from torch import Tensor
 
 from vaegen_ray.models.vae import VAE
-from vaegen_ray.seeds import stream_seed
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.training.adam import Adam
+from vaegen_ray.training.batches import Batches
 from vaegen_ray.training.build_sources import build_source
 from vaegen_ray.training.numerics import arithmetic
 from vaegen_ray.training.objectives import Objective, build_objective
-from vaegen_ray.training.reverse_half_asleep import Asleep
+from vaegen_ray.training.reverse_half_asleep import DecoderSamples
 from vaegen_ray.training.sources import OpenStream
-
-BLOCK_NOISE = 2**20
-"""Most numbers of noise that a member draws at once."""
-BLOCK_PIXELS = 2**22
-"""Most pixels that a member gathers at once."""
-BLOCK_IMAGES = 2**12
-"""Most images that a member gathers at once, so that one that waits for samples can begin with few."""
-
-
-def steps_per_block(spec: TrialSpec) -> int:
-    """Steps whose noise and images are drawn together; depends on nothing that members of a bundle may differ in."""
-    noise = BLOCK_NOISE // (spec.batch_size * spec.latent_dim)
-    pixels = BLOCK_PIXELS // (spec.batch_size * spec.pixels)
-    return max(1, min(noise, pixels))
 
 
 class Trainer:
@@ -51,7 +35,7 @@ class Trainer:
 
     Attributes:
         step: optimiser steps done.
-        failed: for each failed member its reason and the effective epoch at whose end it was frozen.
+        failed: for each failed member its reason and the effective epoch at whose end it failed.
     """
 
     def __init__(
@@ -78,10 +62,8 @@ class Trainer:
         self._beta = torch.tensor([spec.beta for spec in specs], device=self.device)
         self._alive = torch.ones(len(specs), dtype=torch.bool, device=self.device)
         self._loss_sum = torch.zeros(len(specs), device=self.device)
-        self._steps_per_block = steps_per_block(self.spec)
-        self._steps_per_gather = max(1, min(self._steps_per_block, BLOCK_IMAGES // self.spec.batch_size))
-        self._noise_block = self._image_block = -1
-        self._asleep = Asleep(specs, self.device)
+        self._batches = Batches(specs, self.sources, self.device)
+        self._decoder_samples = DecoderSamples(specs, self.device)
         self._freeze_step = self.spec.freeze_step
 
     @property
@@ -95,8 +77,8 @@ class Trainer:
         return [m for m in range(len(self.specs)) if m not in self.failed]
 
     @property
-    def frozen(self) -> bool:
-        """The decoder is not trained any more (``rha``)."""
+    def decoder_frozen(self) -> bool:
+        """The decoder is not trained any more (Reverse Half Asleep)."""
         return self._freeze_step is not None and self.step >= self._freeze_step
 
     def train(self, until: int) -> None:
@@ -105,33 +87,25 @@ class Trainer:
         self._set_modes()
         with arithmetic(self.spec.precision, self.device):
             while self.step < until and self.alive:
-                self._gather(self.step)
-                frozen, epoch_end = self.frozen, self.spec.steps_until(self.epoch + 1)
-                stop = min(
-                    until,
-                    epoch_end,  # the decoder is frozen at the end of an epoch
-                    *((self.step // steps + 1) * steps for steps in (self._steps_per_block, self._steps_per_gather)),
-                )
-                for step in range(self.step, stop):
-                    pixels = self._images[:, self._rows(step, self._steps_per_gather)]
-                    if frozen:
-                        pixels = self._asleep.replace(self.vae, pixels, step)
-                    self._update(pixels, self._noise[:, self._rows(step, self._steps_per_block)])
-                self.step = stop
-                if frozen != self.frozen:
-                    self._set_modes()
-                if stop == epoch_end:
+                epoch_end = self.spec.steps_until(self.epoch + 1)
+                for images, noise in self._batches.read(self.step, min(until, epoch_end)):
+                    if self.decoder_frozen:
+                        images = self._decoder_samples.replace(self.vae, images, self.step)
+                    self._update(images, noise)
+                    self.step += 1
+                self._set_modes()  # the decoder is frozen at the end of an epoch
+                if self.step == epoch_end:
                     self._close_epoch()
         if not self.alive:
             self.step = until
 
     def _set_modes(self) -> None:
         self.vae.train()
-        self.vae.decoder.train(not self.frozen)
-        self.vae.decoder.requires_grad_(not self.frozen)
+        self.vae.decoder.train(not self.decoder_frozen)
+        self.vae.decoder.requires_grad_(not self.decoder_frozen)
 
-    def _update(self, pixels: Tensor, noise: Tensor) -> None:
-        loss = self._objective(self.vae, self.vae.likelihood.scale(pixels), noise, self._beta)
+    def _update(self, images: Tensor, noise: Tensor) -> None:
+        loss = self._objective(self.vae, self.vae.likelihood.scale(images), noise, self._beta)
         if self.failed:
             loss = torch.where(self._alive, loss, 0.0)
         self.adam.zero_grad()
@@ -139,35 +113,14 @@ class Trainer:
         self.adam.step()
         self._loss_sum += loss.detach()
 
-    def _rows(self, step: int, steps: int) -> slice:
-        """Where the batch of a step lies in a block of ``steps``."""
-        first = step % steps * self.spec.batch_size
-        return slice(first, first + self.spec.batch_size)
-
-    def _gather(self, step: int) -> None:
-        """Makes ready images uint8 [M, steps*B, C, H, W] and noise [M, steps*B, Z] of the blocks that hold ``step``."""
-        batch = self.spec.batch_size
-        if (number := step // self._steps_per_gather) != self._image_block:
-            first, last = (min(n * self._steps_per_gather, self.spec.steps) for n in (number, number + 1))
-            self._images = torch.stack([source.images(first * batch, last * batch) for source in self.sources])
-            self._image_block = number
-        if (number := step // self._steps_per_block) != self._noise_block:
-            first, last = (min(n * self._steps_per_block, self.spec.steps) for n in (number, number + 1))
-            self._noise = torch.stack([self._draw_noise(spec, number, (last - first) * batch) for spec in self.specs])
-            self._noise_block = number
-
-    def _draw_noise(self, spec: TrialSpec, block: int, images: int) -> Tensor:
-        generator = torch.Generator(self.device).manual_seed(stream_seed(spec.seed, "noise", block))
-        return torch.randn(images, spec.latent_dim, generator=generator, device=self.device)
-
     def _close_epoch(self) -> None:
         finite = torch.isfinite(self._loss_sum).tolist()
         for member in self.alive:
             if not finite[member]:
-                self.freeze(member, "the training loss is not finite")
+                self.fail_member(member, "the training loss is not finite")
         self._loss_sum.zero_()
 
-    def freeze(self, member: int, reason: str) -> None:
+    def fail_member(self, member: int, reason: str) -> None:
         """Ends the training of one member; it is recorded as failed at the present effective epoch.
 
         Its weights and moments become zero and its loss leaves the sum, so its gradient is zero from now on; the
