@@ -8,7 +8,7 @@ from vaegen_ray.bundle.diffusion_cost import diffusion_seconds, network_cost, sa
 from vaegen_ray.bundle.evaluation_cost import all_evaluations, bundle_seconds
 from vaegen_ray.bundle.packing import Bundle, last_end
 from vaegen_ray.models.layout import params_total, state_bytes, training_flops
-from vaegen_ray.spec.diffusion import StreamSpec
+from vaegen_ray.spec.diffusion import DiffusionSpec, StreamSpec
 from vaegen_ray.spec.trial import TrialSpec
 from vaegen_ray.sweep.sweep import Sweep
 
@@ -54,8 +54,7 @@ def describe(
     work = sum(parts.values())
     unit = "GPU" if device.kind == "cuda" else "CPU core"
     where = f"{devices} {unit}" if devices == 1 else f"{devices} {unit}s"
-    cost = device.layer_cost(first)
-    source = "measured" if device.measured else "assumed"
+    cost, source = device.layer_cost(first), "measured" if device.measured else "assumed"
     lines += [
         f"bundles        {len(bundles):,} of {min(sizes)} to {max(sizes)} VAEs",
         f"parameters     {min(params):,} to {max(params):,} a VAE",
@@ -69,24 +68,31 @@ def describe(
     ]
     if shown := [f"{name} {hours(seconds)}" for name, seconds in parts.items() if seconds >= 0.5]:
         lines.append(f"of which       {', '.join(shown)}")
-    measured = Counter(name for spec in todo if spec.measures for name in spec.measures.names)
-    if measured:
+    if measured := Counter(name for spec in todo if spec.measures for name in spec.measures.names):
         lines.append("measured       " + ", ".join(f"{name} of {count:,} VAEs" for name, count in measured.items()))
     for stream, samples in streams.items():
-        model, shards = stream.diffusion, stream.shards(samples)
-        if model in absent:
-            flops = 3 * network_cost(model).flops * model.images
-            state = f"{hours(diffusion_seconds(model, device, devices))} before the first VAE, {flops:.3g} FLOPs"
-        else:
-            state = "is trained"
-        lines += [
-            f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset}: "
-            f"{state} (model {model.diffusion_id})",
-            f"samples        {samples:,}, {stream.sampler.evaluations} evaluations of the network each, in {shards:,} "
-            f"shards of {stream.shard_size:,}: {hours(sampling_seconds(stream, samples, device))} of one {unit}, "
-            f"{size_text(shards * stream.shard_size * stream.image_bytes)} (stream {stream.stream_id})",
-        ]
+        lines += _describe_stream(stream, samples, absent, device, devices)
     return "\n".join(lines)
+
+
+def _describe_stream(
+    stream: StreamSpec, samples: int, absent: Collection[DiffusionSpec], device: Device, devices: int
+) -> list[str]:
+    """Lines about a diffusion model and its samples; ``absent`` are the models that are not trained yet."""
+    unit = "GPU" if device.kind == "cuda" else "CPU core"
+    model, shards = stream.diffusion, stream.shards(samples)
+    if model in absent:
+        flops = 3 * network_cost(model).flops * model.images
+        state = f"{hours(diffusion_seconds(model, device, devices))} before the first VAE, {flops:.3g} FLOPs"
+    else:
+        state = "is trained"
+    return [
+        f"diffusion      {model.network}, {model.images:,} images to see, {model.n_train:,} of {model.dataset}: "
+        f"{state} (model {model.diffusion_id})",
+        f"samples        {samples:,}, {stream.sampler.evaluations} evaluations of the network each, in {shards:,} "
+        f"shards of {stream.shard_size:,}: {hours(sampling_seconds(stream, samples, device))} of one {unit}, "
+        f"{size_text(shards * stream.shard_size * stream.image_bytes)} (stream {stream.stream_id})",
+    ]
 
 
 def _samples(stream: StreamSpec, trials: list[TrialSpec]) -> int:

@@ -52,7 +52,9 @@ def make(sweeps: Sweeps, prefix: str = "") -> Dash:
     streams = pools.Pools(sweeps.storage)
     _pages(app, sweeps, streams)
     _figures(app, sweeps)
+    _curves(app, sweeps)
     _tables(app, sweeps)
+    _rows(app, sweeps)
     _files(app, sweeps)
     return app
 
@@ -190,6 +192,8 @@ def _figures(app: Dash, sweeps: Sweeps) -> None:
         one_of = list(dict.fromkeys([*chosen, trial]))[-views.CURVES :]
         return one_of, f" Trial {trial[:8]} is among the learning curves."
 
+
+def _curves(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(
         Output("curves", "figure"),
         Output("curves-caption", "children"),
@@ -262,6 +266,8 @@ def _tables(app: Dash, sweeps: Sweeps) -> None:
     def turn(before: int, after: int, text: str, order: Any, page: int) -> int:
         return {"before": max(0, page - 1), "next": page + 1}.get(str(ctx.triggered_id), 0)
 
+
+def _rows(app: Dash, sweeps: Sweeps) -> None:
     @app.callback(
         Output("chosen", "data", allow_duplicate=True),
         Input({"type": "choose", "trial": ALL}, "n_clicks"),

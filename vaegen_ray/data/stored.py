@@ -104,10 +104,8 @@ def add(
         ) from None
     discover(data_dir)
     if levels == 256 and not binarised and black_and_white(arrays):
-        notes.append(
-            f"all pixels are 0 or 255: for binary images, add them with --binarise (first: vaegen datasets --remove "
-            f"{name})"
-        )
+        again = f"vaegen datasets --remove {name}"
+        notes.append(f"all pixels are 0 or 255: for binary images, add them with --binarise (first: {again})")
     for note in (*notes, *scaled):
         say(note)
     return CATALOG[name]

@@ -213,32 +213,7 @@ def parser(description: str) -> OneLineParser:
     made.add_argument("--dataset", metavar="NAME", help="data set, see `vaegen datasets` [default: that of the preset]")
     add_storage(made, "where results go")
     add_address(made)
-    made.add_argument(
-        "--bundle-size",
-        type=at_least(1),
-        metavar="N",
-        help="VAEs trained together as one program [default: decided from sizes and devices]",
-    )
-    made.add_argument(
-        "--seeds", type=at_least(1, MOST_SEEDS), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: by preset]"
-    )
-    made.add_argument(
-        "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"
-    )
-    made.add_argument(
-        "--gpus",
-        type=at_least(1, MOST_DEVICES),
-        metavar="N",
-        help="with --dry-run: plan for N GPUs [default: 1 for the paper preset, otherwise the cores of this machine]",
-    )
-    made.add_argument(
-        "--fresh",
-        action="store_true",
-        help="put earlier results of this sweep aside and begin anew [default: go on from them]",
-    )
-    made.add_argument(
-        "--retry-failed", action="store_true", help="train trials again that are recorded as failed [default: off]"
-    )
+    _add_run_options(made)
     made.add_argument(
         "--data-dir",
         type=local_folder,
@@ -255,7 +230,54 @@ def parser(description: str) -> OneLineParser:
         metavar="DIR",
         help="also write event files for `tensorboard --logdir DIR` there [default: none]",
     )
-    trial = made.add_argument_group("every trial", "in place of what the preset says")
+    _add_trial_options(made)
+    made.add_argument(
+        "--save-every",
+        type=at_least(1),
+        metavar="N",
+        help="also keep the weights at evaluations whose epoch is a multiple of N [default: those of the end alone]",
+    )
+    made.add_argument(
+        "--checkpoint-seconds",
+        type=at_least(1),
+        default=10,
+        metavar="S",
+        help="seconds between two checkpoints of a bundle [default: %(default)s]",
+    )
+    return made
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle-size",
+        type=at_least(1),
+        metavar="N",
+        help="VAEs trained together as one program [default: decided from sizes and devices]",
+    )
+    parser.add_argument(
+        "--seeds", type=at_least(1, MOST_SEEDS), metavar="N", help="VAEs a setting, seeds 0 .. N-1 [default: by preset]"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, and start nothing [default: off]"
+    )
+    parser.add_argument(
+        "--gpus",
+        type=at_least(1, MOST_DEVICES),
+        metavar="N",
+        help="with --dry-run: plan for N GPUs [default: 1 for the paper preset, otherwise the cores of this machine]",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="put earlier results of this sweep aside and begin anew [default: go on from them]",
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="train trials again that are recorded as failed [default: off]"
+    )
+
+
+def _add_trial_options(parser: argparse.ArgumentParser) -> None:
+    trial = parser.add_argument_group("every trial", "in place of what the preset says")
     trial.add_argument("--architecture", choices=registry.names(), help="network [default: by data set]")
     trial.add_argument(
         "--levels",
@@ -280,20 +302,6 @@ def parser(description: str) -> OneLineParser:
     trial.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic of training; tf32 and bf16 are for GPUs [default: float32]"
     )
-    made.add_argument(
-        "--save-every",
-        type=at_least(1),
-        metavar="N",
-        help="also keep the weights at evaluations whose epoch is a multiple of N [default: those of the end alone]",
-    )
-    made.add_argument(
-        "--checkpoint-seconds",
-        type=at_least(1),
-        default=10,
-        metavar="S",
-        help="seconds between two checkpoints of a bundle [default: %(default)s]",
-    )
-    return made
 
 
 def collect_trial_fields(options: argparse.Namespace) -> dict[str, Any]:

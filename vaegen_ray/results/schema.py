@@ -203,10 +203,7 @@ def trial_row(
     Raises:
         ValueError: the status is unknown, or a failed trial comes without its error.
     """
-    if status not in (statuses := [each.value for each in TrialStatus]):
-        raise ValueError(not_one_of("status", status, statuses))
-    if (status == TrialStatus.FAILED) != (error is not None):
-        raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
+    _check_status(status, error)
     total = None if params_z is None or params_rest is None else params_z + params_rest
     columns = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in spec.as_dict().items()}
     return {
@@ -232,6 +229,13 @@ def trial_row(
         "samples_wait_seconds": samples_wait_seconds,
         "evaluation_seconds": evaluation_seconds,
     }
+
+
+def _check_status(status: str, error: str | None) -> None:
+    if status not in (statuses := [each.value for each in TrialStatus]):
+        raise ValueError(not_one_of("status", status, statuses))
+    if (status == TrialStatus.FAILED) != (error is not None):
+        raise ValueError(f"a failed trial, and no other, has an error; got status {status!r} and error {error!r}")
 
 
 def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

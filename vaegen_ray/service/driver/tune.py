@@ -124,24 +124,12 @@ def fit(
         StorageError: the storage refuses for good (``StorageError.final``); all workers are stopped.
         Stopped: a signal arrived; running bundles have saved a checkpoint.
     """
-    store, config, pools = session.store, session.config, pools or {}
+    store, pools = session.store, pools or {}
     progress = Progress(sum(queue.members), seconds, queue.members)
-    use_gpu = workers.device.kind == "cuda"
-    plan = Plan(
-        storage=store.storage,
-        sweep=store.name,
-        bundles=queue.bundles,
-        code_version=code_version(),
-        checkpoint_seconds=config.checkpoint_seconds,
-        save_every=config.save_every,
-        use_gpu=use_gpu,
-        run=uuid.uuid4().hex,
-        streams={stream: pool.connection for stream, pool in pools.items()},
-        networks=workers.networks,
-    )
+    plan = _build_plan(session, workers, queue, pools)
     trainable = tune.with_resources(
         tune.with_parameters(BundleTrainable, plan=plan, images=images),
-        resources.build_bundle_resources(use_gpu, bool(pools)),
+        resources.build_bundle_resources(plan.use_gpu, bool(pools)),
     )
     # Tune logs a traceback for every lost worker, and all trials of a run that is stopped; ``Watcher`` has a line each.
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
@@ -163,6 +151,21 @@ def fit(
             f"a bundle was given up after {attempts} attempts: {_reason(error)}; rerun the command to try again"
         )
     return results.num_errors == 0 and results.num_terminated == len(queue.members)
+
+
+def _build_plan(session: Session, workers: Workers, queue: Queue, pools: dict[StreamSpec, PoolClient]) -> Plan:
+    return Plan(
+        storage=session.store.storage,
+        sweep=session.store.name,
+        bundles=queue.bundles,
+        code_version=code_version(),
+        checkpoint_seconds=session.config.checkpoint_seconds,
+        save_every=session.config.save_every,
+        use_gpu=workers.device.kind == "cuda",
+        run=uuid.uuid4().hex,
+        streams={stream: pool.connection for stream, pool in pools.items()},
+        networks=workers.networks,
+    )
 
 
 def _build_tuner(trainable: Any, queue: Queue, watcher: "Watcher", name: str, folder: str, attempts: int) -> Tuner:
