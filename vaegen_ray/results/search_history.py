@@ -5,7 +5,9 @@ of a point of its space; others in the folder (of another space, other epochs) a
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -79,7 +81,7 @@ def history(store: SweepStore, search: Search, *, retry_failed: bool = False) ->
         else:
             known.done.append(tried)
     finished = {point_key(tried.point) for tried in known.done}
-    suggested = [point for spec in declared_trials(store) if (point := search.find_point(spec)) is not None]
+    suggested = [point for spec in suggested_trials(store) if (point := search.find_point(spec)) is not None]
     order = {point_key(point): PointRecord(point=point) for point in suggested if point_key(point) not in finished}
     known.begun = list((order | begun).values())
     known.order = list(
@@ -110,11 +112,35 @@ def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
     return found
 
 
-def declared_trials(store: SweepStore) -> list[TrialSpec]:
-    """The trials that ``sweep.json`` names; none where there is none, or where it is not what we write."""
+def suggested_trials(store: SweepStore) -> list[TrialSpec]:
+    """A trial of every point that searches in this folder have suggested, in the order of the suggestions.
+
+    They are in ``suggestions.json``; ``sweep.json`` declares the points of the search that was started last, also of
+    earlier versions, and where the other file is damaged.
+    """
+    return [*_read_trials(lambda: store.read_suggestions()), *_read_trials(lambda: _read_declared(store))]
+
+
+def note_suggestions(store: SweepStore, trials: Sequence[TrialSpec]) -> None:
+    """Adds trials to ``suggestions.json``, behind those of other searches.
+
+    Raises:
+        StorageError: the storage cannot be written.
+    """
+    ids = {spec.trial_id for spec in trials}
+    others = [spec for spec in _read_trials(lambda: store.read_suggestions()) if spec.trial_id not in ids]
+    store.write_suggestions([spec.as_dict() for spec in (*others, *trials)])
+
+
+def _read_declared(store: SweepStore) -> Sequence[dict[str, Any]]:
+    declaration = store.read_declaration()
+    return declaration.trials if declaration else ()
+
+
+def _read_trials(read: Callable[[], Sequence[dict[str, Any]]]) -> list[TrialSpec]:
+    """The trials in a file; none where it is damaged."""
     try:
-        declaration = store.read_declaration()
-        return [TrialSpec.from_dict(each) for each in declaration.trials] if declaration else []
+        return [TrialSpec.from_dict(each) for each in read()]
     except (DataFormatError, StorageError, LookupError, TypeError, AttributeError, ValueError):
         return []
 

@@ -8,6 +8,7 @@
         models/<bundle>.safetensors                 final weights
         given-up/<bundle>.json                      why a run gave a bundle up
         figures/  sweep.json  status.json
+        suggestions.json                            the points of searches, in the order of their suggestions
         starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
         leases/<run>.json, .beat                    of a driver that runs, and what it trains (``results.leases``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
@@ -244,6 +245,21 @@ class SweepStore(CheckpointFiles):
         """
         path = self._path("sweep.json")
         return unsealed(self.storage.read_json_optional(path), self.storage.where(path))
+
+    def write_suggestions(self, trials: list[dict[str, Any]]) -> None:
+        """Replaces ``suggestions.json``: a trial of every point that searches have suggested, in their order."""
+        self.storage.write_json(self._path("suggestions.json"), sealed({"trials": trials}))
+
+    def read_suggestions(self) -> list[dict[str, Any]]:
+        """What ``write_suggestions`` wrote; empty where there is nothing.
+
+        Raises:
+            StorageError: the file is not JSON.
+            DataFormatError: it is damaged otherwise.
+        """
+        path = self._path("suggestions.json")
+        value = unsealed(self.storage.read_json_optional(path), self.storage.where(path))
+        return list(value["trials"]) if isinstance(value, dict) else []
 
     def write_status(self, value: Any) -> None:
         """Replaces the heartbeat of the run."""

@@ -14,7 +14,7 @@ from vaegen_ray.errors import StorageError
 from vaegen_ray.models.layout import params_total, params_z
 from vaegen_ray.results.declaration import Declaration
 from vaegen_ray.results.schema import TrialStatus, trial_row
-from vaegen_ray.results.search_history import history, judged
+from vaegen_ray.results.search_history import history, judged, note_suggestions
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import PointKey, PointRecord, Search, point_key
 from vaegen_ray.search.suggest import suggest
@@ -86,6 +86,7 @@ class SearchState:
         self._running[name] = tried
         try:
             trials = self._search.list_trials(self._points())
+            note_suggestions(self._store, [spec for spec in trials if spec.seed == 0])
             self._store.write_declaration(self._description.with_trials(trials, planned=self._search.planned))
         except StorageError:
             self.waiting.insert(0, self._running.pop(name))
