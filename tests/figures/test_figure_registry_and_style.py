@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.colors import is_color_like, to_rgb
 from matplotlib.figure import Figure
 
 from vaegen_ray.errors import SpecError
-from vaegen_ray.figures import FIGURES, Drawing, Tables, draw, style
+from vaegen_ray.figures import FIGURES, Tables, draw, register_figure, registry, style
 from vaegen_ray.spec.method import IMAGES, METHOD_NAMES, MODIFIERS, recipe
 
 
@@ -22,18 +23,40 @@ def test_every_registered_figure_can_be_loaded_and_says_what_it_needs():
             draw(name, Tables(bare, bare, bare))
 
 
-def test_a_figure_gets_the_tables_that_it_reads_in_this_order(monkeypatch):
-    got = []
-    monkeypatch.setattr(style, "spy", lambda *tables: got.extend(tables) or {"stem": "text"}, raising=False)
-    monkeypatch.setitem(FIGURES, "spy", Drawing("vaegen_ray.figures.style:spy", ("details", "last")))
-    last, curves, details, stopped = (pd.DataFrame({name: [0]}) for name in Tables._fields)
-    assert draw("spy", Tables(last, curves, details, stopped)) == {"stem": "text"}
-    assert got[0] is details and got[1] is last and len(got) == 2
+def test_a_figure_in_a_new_file_is_registered_and_gets_its_tables_in_order(tmp_path, monkeypatch):
+    (tmp_path / "my_figure.py").write_text(
+        "from vaegen_ray.figures import register_figure, style\n"
+        "def draw(details, last):\n"
+        "    figure, (axes,) = style.new_figure(height=2.0)\n"
+        "    axes.plot(details['x'], last['y'])\n"
+        "    return {'picture': figure}\n"
+        "register_figure('my_figure', draw, reads=('details', 'last'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "FIGURES", dict(FIGURES))
+    import_module("my_figure")
+    last, details = pd.DataFrame({"y": [3.0, 5.0]}), pd.DataFrame({"x": [1.0, 2.0]})
+    figure = draw("my_figure", Tables(last, pd.DataFrame(), details))["picture"]
+    (line,) = figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[1.0, 3.0], [2.0, 5.0]]
+    assert style.to_bytes(figure, "png").startswith(b"\x89PNG")
 
 
-def test_figures_read_tables_that_exist():
-    for drawing in FIGURES.values():
-        assert drawing.reads and set(drawing.reads) <= set(Tables._fields)
+@pytest.mark.parametrize(
+    ("name", "function", "reads", "rule"),
+    [
+        ("double_descent", print, ("last",), "name of a figure must be new; got 'double_descent'"),
+        ("a/b", print, ("last",), "letters, digits and underscores; got 'a/b'"),
+        ("mine", "no_colon", ("last",), "must be callable or 'module:function'; got 'no_colon'"),
+        ("mine", print, (), "must read at least one table"),
+        ("mine", print, ("images",), "table of a figure must be one of last, curves, details, pruned; got 'images'"),
+    ],
+)
+def test_a_figure_that_cannot_be_registered_is_refused(name, function, reads, rule):
+    before = dict(FIGURES)
+    with pytest.raises(SpecError, match=rule):
+        register_figure(name, function, reads=reads)
+    assert before == FIGURES
 
 
 def test_an_unknown_figure_lists_what_exists():
@@ -45,8 +68,7 @@ def test_the_registry_loads_no_plotting_and_the_figures_no_ray_torch_or_pyplot()
     code = (
         "import sys, vaegen_ray.figures as f;"
         "assert not {'matplotlib', 'pandas', 'numpy'} & set(sys.modules);"
-        "from importlib import import_module;"
-        "[import_module(drawing.function.split(':')[0]) for drawing in f.FIGURES.values()];"
+        "[figure.load() for figure in f.FIGURES.values()];"
         "assert not {'ray', 'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
