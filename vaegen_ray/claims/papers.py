@@ -13,14 +13,14 @@ PAPERS: dict[str, tuple[Claim, ...]] = {
 CLAIMS: tuple[Claim, ...] = tuple(claim for claims in PAPERS.values() for claim in claims)
 """All claims, paper by paper."""
 
-_PAPER_OF = {claim.sweep: paper for paper, claims in PAPERS.items() for claim in claims}
-SWEEPS: tuple[str, ...] = tuple(_PAPER_OF)
+_PAPER_BY_SWEEP = {claim.sweep: paper for paper, claims in PAPERS.items() for claim in claims}
+SWEEPS: tuple[str, ...] = tuple(_PAPER_BY_SWEEP)
 """The sweeps that claims are judged by."""
 
 
 def find_paper(sweep: str) -> str:
     """The paper whose claims are judged by a sweep; ``ours`` for one that no paper has."""
-    return _PAPER_OF.get(sweep, "ours")
+    return _PAPER_BY_SWEEP.get(sweep, "ours")
 
 
 def find_claims(sweeps: Collection[str]) -> tuple[Claim, ...]:

@@ -41,7 +41,7 @@ def comparable(last: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows, left_out
 
 
-def of_trials(rows: pd.DataFrame, details: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+def select_details(rows: pd.DataFrame, details: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """The ``details`` of ``quantities`` that belong to ``rows``, with the method and the seed of their trial."""
     if details.empty:
         return pd.DataFrame(columns=["trial_id", "method", "seed", "quantity", "item", "values"])

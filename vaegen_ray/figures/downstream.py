@@ -24,9 +24,9 @@ from vaegen_ray.figures.by_method import (
     find_column,
     first_seeds,
     number,
-    of_trials,
     seed_words,
     seeds_in,
+    select_details,
     table,
     trained,
 )
@@ -83,7 +83,7 @@ def draw(last: pd.DataFrame, details: pd.DataFrame) -> dict[str, Figure | str]:
         made["representation"] = _representation(rows, gains, left_out)
     if not accuracies.empty:
         made["corruptions"] = _corruptions(rows, accuracies, left_out)
-    pictures = of_trials(rows, details, ("original", "reconstruction"))
+    pictures = select_details(rows, details, ("original", "reconstruction"))
     if not pictures.empty:
         made["reconstructions"] = _reconstructions(rows, pictures)
     if any(np.isfinite(find_column(rows, name)).any() for name in MEASURES):
@@ -96,7 +96,7 @@ def draw(last: pd.DataFrame, details: pd.DataFrame) -> dict[str, Figure | str]:
 
 def _accuracies(rows: pd.DataFrame, details: pd.DataFrame) -> pd.DataFrame:
     """``method, seed, corruption, classifier, accuracy``, finite ones alone."""
-    mine = of_trials(rows, details, ("accuracy",))
+    mine = select_details(rows, details, ("accuracy",))
     names = [item.rpartition("/") for item in mine["item"]]
     accuracy = np.array([values[0] for values in mine["values"]], dtype=float)
     mine = mine.assign(

@@ -18,8 +18,8 @@ from vaegen_ray.figures.by_method import (
     comparable,
     first_seeds,
     number,
-    of_trials,
     seed_words,
+    select_details,
     table,
     trained,
 )
@@ -51,7 +51,7 @@ def draw(last: pd.DataFrame, details: pd.DataFrame) -> dict[str, Figure | str]:
         SpecError: a column is missing, or the rows mix experiments.
     """
     rows, left_out = comparable(last)
-    lines = of_trials(rows, details, ("log_q",))
+    lines = select_details(rows, details, ("log_q",))
     made: dict[str, Figure | str] = {}
     if not lines.empty:
         made["latent_smoothness"] = _latent_smoothness(rows, lines, left_out)

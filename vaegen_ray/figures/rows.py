@@ -10,7 +10,7 @@ import pandas as pd
 from vaegen_ray.errors import SpecError, VaegenError
 from vaegen_ray.results.groups import SETTINGS, find_values, mixed, with_versions
 
-OF_EVALUATION = ("evaluate_at", "measures")
+EVALUATION_COLUMNS = ("evaluate_at", "measures")
 """Settings that say when and what is measured and do not change a training; the points of a line may differ in them."""
 
 NOTE_LENGTH = 125
@@ -98,7 +98,7 @@ def require_alike(
     if set(point) <= set(rows) and (again := rows[rows.duplicated(point, keep=False)]).size:
         got = ", ".join(f"{name} {again[name].iloc[0]}" for name in point)
         raise SpecError(f"a point of this figure must have one trial a seed; got several with {got}")
-    beside = [name for name in mixed(rows, by) if name not in (*along, *follow, *OF_EVALUATION)]
+    beside = [name for name in mixed(rows, by) if name not in (*along, *follow, *EVALUATION_COLUMNS)]
     return f"The points of a line also differ in {_listed(rows, beside)}" if beside else ""
 
 

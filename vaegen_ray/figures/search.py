@@ -6,7 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from vaegen_ray.analysis.pareto import OF_A_POINT, find_points, front, importances, searched
+from vaegen_ray.analysis.pareto import (
+    POINT_COLUMNS,
+    compute_importances,
+    find_pareto_front,
+    find_points,
+    find_searched_columns,
+)
 from vaegen_ray.figures import style
 from vaegen_ray.figures.rows import require_alike, usable
 
@@ -44,19 +50,19 @@ def draw(rows: pd.DataFrame, pruned: pd.DataFrame | None = None) -> "dict[str, F
         VaegenError: no completed trial with a finite ELBO.
         SpecError: a column is missing, or the rows mix searches.
     """
-    rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), (*SAME, "params_total", *OF_A_POINT))
-    require_alike(rows, OF_A_POINT, (), SAME)
+    rows, left_out = usable(rows, ("elbo_validation", "elbo_test"), (*SAME, "params_total", *POINT_COLUMNS))
+    require_alike(rows, POINT_COLUMNS, (), SAME)
     points = find_points(rows)
     seeds = int(points["seeds"].max())
     if parts := int((points["seeds"] < seeds).sum()):  # a seed failed, or is still to come: no mean to compare
         points = points[points["seeds"] == seeds].reset_index(drop=True)
         left_out = "; ".join(filter(None, (left_out, f"Left out: points without {seeds} completed seeds, {parts}")))
     halted = find_points(pruned) if pruned is not None and len(pruned) else points.iloc[:0]
-    weights = importances(points)
+    weights = compute_importances(points)
     figure, panels = style.new_figure(height=6.2, panels=2, rows=2)
     _history(panels[0], points, halted)
     _importances(panels[1], weights)
-    _best_two(figure, panels[2], points, list(weights) or searched(points))
+    _best_two(figure, panels[2], points, list(weights) or find_searched_columns(points))
     _front(panels[3], points)
     first = rows.iloc[0]
     style.head(
@@ -129,7 +135,7 @@ def _best_two(figure: Figure, axes: Axes, points: pd.DataFrame, columns: list[st
 
 
 def _front(axes: Axes, points: pd.DataFrame) -> None:
-    best = points[front(points)].sort_values("params_total")
+    best = points[find_pareto_front(points)].sort_values("params_total")
     values = points["elbo_validation"].clip(lower=_floor(points["elbo_validation"]))
     axes.plot(points["params_total"], values, "o", color=style.OKABE_ITO["sky_blue"], markersize=3.5)
     axes.plot(best["params_total"], best["elbo_validation"], "o-", color=style.OKABE_ITO["vermillion"],
@@ -144,8 +150,8 @@ def _front(axes: Axes, points: pd.DataFrame) -> None:
 
 def _table(points: pd.DataFrame) -> str:
     """The best points on validation, and those of the front, as Markdown."""
-    columns = searched(points)
-    on_front = front(points)
+    columns = find_searched_columns(points)
+    on_front = find_pareto_front(points)
     ranked = points.assign(front=on_front).sort_values("elbo_validation", ascending=False)
     chosen = ranked[(np.arange(len(ranked)) < LISTED) | ranked["front"]]
     heading = ["validation ELBO", "test ELBO", "parameters", "front", *columns]

@@ -48,7 +48,7 @@ class Search:
     """Fields of every trial; those of the space are left out."""
     space: Space
     points: int
-    """The budget: points that are tried in all, those of earlier runs included."""
+    """The budget: the number of points in all, including those of earlier runs."""
     seeds: int
     """VAEs a point, with the seeds 0 .. seeds - 1."""
     sampler: str = "tpe"

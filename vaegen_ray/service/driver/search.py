@@ -11,7 +11,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from vaegen_ray.analysis.pareto import find_points, front, importances, searched
+from vaegen_ray.analysis.pareto import compute_importances, find_pareto_front, find_points, find_searched_columns
 from vaegen_ray.analysis.statistics import mean_interval
 from vaegen_ray.bundle.cost import Device, bundle_bytes, check_memory, largest
 from vaegen_ray.bundle.evaluation_cost import bundle_seconds
@@ -145,11 +145,11 @@ def _report_best(search: Search, store: SweepStore, known: History) -> None:
     mine = rows.loc[[spec.trial_id for spec in search.specs(best.point)]]
     logger.info(f"validation     {_interval(mine['elbo_validation'])}, of {len(points)} points the best by this number")
     logger.info(f"test           {_interval(mine['elbo_test'])}, which nothing was chosen by")
-    if weights := importances(points):
+    if weights := compute_importances(points):
         logger.info("mattered       " + ", ".join(f"{name} {100 * part:.0f} %" for name, part in weights.items()))
     if search.several:
-        for point in points[front(points)].sort_values("params_total").to_dict("records"):
-            named = ", ".join(f"{name} {point[name]}" for name in searched(points))
+        for point in points[find_pareto_front(points)].sort_values("params_total").to_dict("records"):
+            named = ", ".join(f"{name} {point[name]}" for name in find_searched_columns(points))
             logger.info(f"front          {point['params_total']:,} parameters, {point['elbo_validation']:.2f}: {named}")
     draw_figures(store, search.figures)
 
