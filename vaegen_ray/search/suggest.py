@@ -120,7 +120,7 @@ def _build_sampler(search: Search, seed: int) -> "BaseSampler":
 
 
 def _suggest_point(space: Space, trial: "Trial") -> Point:
-    """The point that a study suggests; the augmentation first, since others depend on it."""
+    """Suggest a value for each dimension; the augmentation comes first, since others depend on it."""
     kind = {each.name: _suggest_value(each, trial) for each in space.dimensions if not each.ordered}
     return {
         each.name: kind[each.name] if each.name in kind else _suggest_value(each, trial) for each in space.active(kind)
