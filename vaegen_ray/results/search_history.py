@@ -13,7 +13,8 @@ import pandas as pd
 
 from vaegen_ray.errors import DataFormatError, StorageError
 from vaegen_ray.results import query
-from vaegen_ray.results.schema import TrialStatus
+from vaegen_ray.results.parquet import read_folder
+from vaegen_ray.results.schema import TrialStatus, trials_schema
 from vaegen_ray.results.store import SweepStore
 from vaegen_ray.search.search import PointKey, PointRecord, PointStatus, Search, mean_curve, point_key
 from vaegen_ray.search.space import Point
@@ -115,10 +116,11 @@ def _elbos(metrics: pd.DataFrame) -> dict[str, dict[int, float]]:
 def suggested_trials(store: SweepStore) -> list[TrialSpec]:
     """A trial of every point that searches in this folder have suggested, in the order of the suggestions.
 
-    They are in ``suggestions.json``; ``sweep.json`` declares the points of the search that was started last, also of
-    earlier versions, and where the other file is damaged.
+    They are in ``suggestions.json``. Where that is damaged, or is of an earlier version, ``sweep.json`` declares the
+    points of the search that was started last, and the commit rows that were set aside have those to do again.
     """
-    return [*_read_trials(lambda: store.read_suggestions()), *_read_trials(lambda: _read_declared(store))]
+    reads = (store.read_suggestions, lambda: _read_declared(store), lambda: _read_set_aside(store))
+    return [spec for read in reads for spec in _read_trials(read)]
 
 
 def note_suggestions(store: SweepStore, trials: Sequence[TrialSpec]) -> None:
@@ -128,13 +130,20 @@ def note_suggestions(store: SweepStore, trials: Sequence[TrialSpec]) -> None:
         StorageError: the storage cannot be written.
     """
     ids = {spec.trial_id for spec in trials}
-    others = [spec for spec in _read_trials(lambda: store.read_suggestions()) if spec.trial_id not in ids]
+    others = [spec for spec in _read_trials(store.read_suggestions) if spec.trial_id not in ids]
     store.write_suggestions([spec.as_dict() for spec in (*others, *trials)])
 
 
 def _read_declared(store: SweepStore) -> Sequence[dict[str, Any]]:
     declaration = store.read_declaration()
     return declaration.trials if declaration else ()
+
+
+def _read_set_aside(store: SweepStore) -> list[dict[str, Any]]:
+    """The specifications in commit rows that were set aside, since a file that they name is damaged."""
+    tables, _ = read_folder(store.storage, f"{store.name}/set-aside", trials_schema())
+    rows = [json.loads(text) for table in tables.values() for text in table["spec_json"].to_pylist()]
+    return [{name: value for name, value in row.items() if name in TrialSpec.__dataclass_fields__} for row in rows]
 
 
 def _read_trials(read: Callable[[], Sequence[dict[str, Any]]]) -> list[TrialSpec]:

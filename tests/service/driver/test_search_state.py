@@ -123,15 +123,20 @@ def test_a_point_that_was_lost_is_judged_as_before(scheduler: str, split: Split,
     assert sorted(tried(store, search)) == ordered
 
 
-def test_a_lost_point_of_a_search_is_known_though_another_search_ran_since(split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["row", "row and suggestions.json"])
+def test_a_lost_point_of_a_search_is_known_though_another_search_ran_since(
+    lost: str, split: Split, tmp_path: Path
+) -> None:
     """``sweep.json`` is then the declaration of the other search."""
     search = search_of(points=4)
     drive(search, store_of(tmp_path / "whole"), split)
     store = store_of(tmp_path / "lost")
     drive(search, store, split, 3)
-    first = history(store, search).tried[0].point
+    first = search.specs(history(store, search).tried[0].point)
     drive(replace(search, fields={**search.fields, "epochs": 7, "evaluate_at": (1, 7)}, points=1), store, split)
-    store.forget({spec.trial_id for spec in search.specs(first)})
+    store.set_aside("trials", f"{bundle_id(first)}.parquet", "a file that it names is damaged")
+    if lost != "row":
+        store.storage.write("search/suggestions.json", b"{")
     drive(search, store, split)
     assert sorted(tried(store, search)) == sorted(tried(store_of(tmp_path / "whole"), search))
 
