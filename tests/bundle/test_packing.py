@@ -6,12 +6,17 @@ from dataclasses import replace
 import pytest
 
 from vaegen_ray.bundle.cost import CPU_CORE, H200, Device, bundle_bytes
-from vaegen_ray.bundle.packing import compute_seconds, makespan, pack, remaining, smaller_bundles
+from vaegen_ray.bundle.packing import Bundle, compute_seconds, last_end, pack, remaining, smaller_bundles
 from vaegen_ray.errors import SpecError
 from vaegen_ray.models.layout import member_bytes
 from vaegen_ray.spec.trial import TrialSpec
 
 TRIALS = tuple(TrialSpec(nc=nc, seed=seed) for nc in (4, 32, 256, 512) for seed in range(7))
+
+
+def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
+    """Expected seconds until the last device is done."""
+    return last_end([compute_seconds(bundle, device) for bundle in bundles], devices)
 
 
 def ids(bundles: list) -> list[str]:

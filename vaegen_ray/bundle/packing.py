@@ -87,11 +87,6 @@ def remaining(bundles: list[Bundle], todo: set[str], started: Sequence[Bundle] =
     return first + [bundle for bundle in rest if bundle]
 
 
-def makespan(bundles: list[Bundle], device: Device, devices: int) -> float:
-    """Expected seconds until the last of ``devices`` devices is done when the longest bundles start first."""
-    return last_end([compute_seconds(bundle, device) for bundle in bundles], devices)
-
-
 def compute_seconds(bundle: Bundle, device: Device) -> float:
     """Expected seconds of a bundle's training."""
     return device.training_seconds(bundle[0], len(bundle))

@@ -88,15 +88,6 @@ A rule draws the numbers of image i after those of image i - 1. The order is par
 end."""
 
 
-def list_corruptions(dataset: str) -> tuple[str, ...]:
-    """The names of the corruptions of a data set's test set.
-
-    Raises:
-        SpecError: there is no data set of this name.
-    """
-    return CIFAR10_C if catalog.info(dataset).name == "cifar10" else tuple(OWN)
-
-
 def corrupted(images: ImageSet, name: str, severity: int) -> ImageSet:
     """The images of a test set, from its first on, under one of our own corruptions, in the levels that they have.
 

@@ -17,8 +17,6 @@ from vaegen_ray.sweep.sweep import PRESETS
 
 IMPORT = "--import"
 """The option that names Python files which register data sets and networks of your own."""
-
-
 MOST_SEEDS = 10_000
 MOST_DEVICES = 100_000
 """GPUs of a plan, samplers of a pool, points at a time."""
