@@ -17,7 +17,7 @@ def test_every_name_is_taken_apart_and_put_together_again():
                 name = "+".join(([] if images == "normal" and modifiers else [images]) + list(modifiers))
                 made = recipe(name)
                 assert (made.images, made.modifiers, made.name) == (images, modifiers, name)
-                assert made.rha == ("rha" in modifiers) and made.mollify == ("mollify" in modifiers)
+                assert made.reverse_half_asleep == ("rha" in modifiers) and made.mollify == ("mollify" in modifiers)
                 assert made.early_stopping == ("early_stopping" in modifiers)
                 assert made.augmentation == (
                     "naive" if "aug_naive" in name else "tuned" if "aug_tuned" in name else None

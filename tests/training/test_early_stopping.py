@@ -126,7 +126,7 @@ def test_a_resumed_run_gives_the_same_rows(stopped, split: Split, stop: int) -> 
 def test_members_that_do_not_stop_early_are_left_alone() -> None:
     specs = [spec_of("normal")]
     early = EarlyStopping(specs)
-    assert early.members == [] and early.row(0) == {} and early.next_look is None
+    assert early.members == [] and early.row(0) == {} and early.next_check is None
     assert early.state() == ({}, {"looks": {}, "looked_until": 0})
 
 

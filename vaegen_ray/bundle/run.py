@@ -164,14 +164,14 @@ class BundleRun:
         pace = max(1, self.spec.steps_until(1) // 4)
         while not self.finished:
             before, at = time.monotonic(), self.trainer.step
-            due, look = self._due()[:1], self._early_stopping.next_look
-            stops = [self.spec.steps_until(epoch) for epoch in (*due, *([look] if look else []))]
+            due, check = self._due()[:1], self._early_stopping.next_check
+            stops = [self.spec.steps_until(epoch) for epoch in (*due, *([check] if check else []))]
             goal = min(stops, default=self.spec.steps)
             if at < goal:
                 self.trainer.train(min(goal, at + pace))
                 self._synchronise()
-            if look and self.trainer.step >= self.spec.steps_until(look):
-                self._look_at_validation(look)
+            if check and self.trainer.step >= self.spec.steps_until(check):
+                self._check_validation(check)
             if due and self.trainer.step >= self.spec.steps_until(due[0]):
                 self._evaluate(due[0])
                 if self.spec.validation:
@@ -310,12 +310,12 @@ class BundleRun:
         self._rows.append({**keys, "step": self.trainer.step, **elbos, **early, **finite})
         self._details += [{**keys, **detail._asdict()} for detail in further.details]
 
-    def _look_at_validation(self, epoch: int) -> None:
+    def _check_validation(self, epoch: int) -> None:
         started = time.monotonic()
         self.evaluating = True
         rate, distortion = self._on_validation()
         beta = torch.tensor([spec.beta for spec in self.specs], dtype=rate.dtype, device=rate.device)
-        self._early_stopping.look(self.trainer.vae, (-beta * rate - distortion).tolist(), epoch)
+        self._early_stopping.check(self.trainer.vae, (-beta * rate - distortion).tolist(), epoch)
         self.evaluating = False
         self.evaluation_seconds += time.monotonic() - started
 

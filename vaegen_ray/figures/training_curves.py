@@ -78,7 +78,7 @@ def elbo_figure(
 def _mark_turns(axes: Axes, methods: list[str], epochs: int) -> None:
     """A dotted line where the decoder is frozen (``rha``), and one where the noise has faded (``mollify``)."""
     turns: dict[float, list[str]] = {}
-    if any(recipe(method).rha for method in methods):
+    if any(recipe(method).reverse_half_asleep for method in methods):
         turns.setdefault(epochs // 2, []).append("RHA: decoder frozen")
     if any(recipe(method).mollify for method in methods):
         turns.setdefault(epochs / 2, []).append("Aug.Mollify: noise has faded")

@@ -30,9 +30,9 @@ def check_method(spec: Any) -> None:
         raise SpecError(f"budget is for methods dmaapx, mix and more_real; got {spec.budget} with {spec.method!r}")
     if made.images == "more_real" and spec.budget < 2:
         raise SpecError(f"method 'more_real' needs a budget of at least 2 x n_train images; got {spec.budget}")
-    if made.rha and spec.epochs < 2:
+    if made.reverse_half_asleep and spec.epochs < 2:
         raise SpecError(f"rha needs epochs >= 2, to freeze the decoder half-way; got {spec.epochs}")
-    if made.rha and not 0 < spec.decoder_samples < spec.batch_size:
+    if made.reverse_half_asleep and not 0 < spec.decoder_samples < spec.batch_size:
         raise SpecError(
             f"asleep_percent must give at least one sample and leave at least one image in a batch of "
             f"{spec.batch_size}; got {spec.asleep_percent}"

@@ -84,7 +84,7 @@ class Recipe:
         return "mollify" in self.modifiers
 
     @property
-    def rha(self) -> bool:
+    def reverse_half_asleep(self) -> bool:
         return "rha" in self.modifiers
 
     @property
@@ -113,7 +113,7 @@ def recipe(method: str) -> Recipe:
             f"signs between ('normal' is left out before them, and one augmentation is enough); got {method!r}"
             f"{nearest(unknown[0], (*IMAGES, *MODIFIERS)) if unknown else ''}"
         )
-    if made.early_stopping and (made.images != "normal" or made.rha):
+    if made.early_stopping and (made.images != "normal" or made.reverse_half_asleep):
         raise SpecError(f"early_stopping goes with the training set itself and without rha; got {method!r}")
     return made
 

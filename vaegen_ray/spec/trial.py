@@ -288,7 +288,7 @@ class TrialSpec:
     @property
     def freeze_step(self) -> int | None:
         """The optimiser step from which on the decoder is frozen (rha): after half of the epochs."""
-        return self.steps_until(self.epochs // 2) if self.recipe.rha else None
+        return self.steps_until(self.epochs // 2) if self.recipe.reverse_half_asleep else None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, tuples as lists, stream and measures as dictionaries, as they go into JSON."""
@@ -327,7 +327,7 @@ class TrialSpec:
     def shape_key(self) -> str:
         """Trials with equal keys run the same program on the same data and may share a bundle."""
         shared = {k: v for k, v in self.as_dict().items() if k not in MEMBER_FIELDS}
-        shared |= {"rha": self.recipe.rha, "real_images": self.real_images}
+        shared |= {"rha": self.recipe.reverse_half_asleep, "real_images": self.real_images}
         return hashlib.blake2b(json.dumps(shared, sort_keys=True).encode(), digest_size=10).hexdigest()
 
 

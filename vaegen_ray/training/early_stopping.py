@@ -21,7 +21,7 @@ LOOKS = 50
 
 
 def find_validation_checks(epochs: int) -> tuple[int, ...]:
-    """The effective epochs of the looks, the last one among them."""
+    """The effective epochs of the validation checks, the last one among them."""
     return tuple(sorted({-(-epochs * (i + 1) // LOOKS) for i in range(LOOKS)}))
 
 
@@ -35,8 +35,8 @@ class EarlyStopping:
     Attributes:
         members: those that stop early.
         elbo: for each of them its best validation objective so far, nats an image.
-        epoch: and the effective epoch that it belongs to; 0 before the first look.
-        looked_until: effective epoch of the last look.
+        epoch: and the effective epoch that it belongs to; 0 before the first validation check.
+        looked_until: effective epoch of the last validation check.
     """
 
     def __init__(self, specs: list[TrialSpec], device: torch.device | str = "cpu") -> None:
@@ -49,11 +49,11 @@ class EarlyStopping:
         self._weights: dict[str, Tensor] = {}
 
     @property
-    def next_look(self) -> int | None:
-        """The effective epoch of the next look; None without members or after the last."""
+    def next_check(self) -> int | None:
+        """The effective epoch of the next validation check; None without members or after the last."""
         return next((epoch for epoch in self._looks if epoch > self.looked_until), None) if self.members else None
 
-    def look(self, vae: VAE, elbo: list[float], epoch: int) -> None:
+    def check(self, vae: VAE, elbo: list[float], epoch: int) -> None:
         """Keeps the weights of every member whose validation objective is better than ever.
 
         Args:
