@@ -44,7 +44,7 @@ FORBIDDEN = (
     ("doctor.cluster", "doctor.run"),
 )
 """Arrows that the floors alone would allow."""
-HOMES = {"ray": {"service", "doctor"}, "pyarrow": {"results"}, "matplotlib": {"figures"}}
+HOMES = {"argparse": {"cli", "launch"}, "ray": {"service", "doctor"}, "pyarrow": {"results"}, "matplotlib": {"figures"}}
 TORCH_AT_IMPORT = (
     "serialization",
     "models",
