@@ -64,7 +64,7 @@ _OPTION = re.compile(
 
 def mask_secrets(text: str) -> str:
     """``text`` with ``***`` in place of the keys, secrets and tokens of URIs: before the ``@``, and in options such as
-    ``?access_key=...&secret_key=...``. All that is printed goes through it (``service.output``), and all JSON that is
+    ``?access_key=...&secret_key=...``. All that is printed goes through it (``launch.output``), and all JSON that is
     written to a storage."""
     if ":/" not in text:
         return text

@@ -1,7 +1,7 @@
 """What signals do to a program of ours while it starts: it ends with one line, also in the middle of an import.
 
 A program calls ``at_once`` before it imports anything else, so this module imports next to nothing. Once it runs, the
-signals ask for an orderly end (``ends``).
+signals ask for an orderly end (``exit``).
 """
 
 import os

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: "Sequence[str] | None" = None) -> int:
-    """Runs one command; returns the exit code (``service.ends``).
+    """Runs one command; returns the exit code (``exit``).
 
     Args:
         argv: the arguments; those of the process when None.

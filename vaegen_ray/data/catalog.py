@@ -1,6 +1,6 @@
 """The data sets by name: what they hold, what they need, whether they are here, and how to load them.
 
-The package's own are listed here, those of users are registered (``own``).
+The package's own are listed here, those of users are registered (``registry``).
 ``load`` gives the images as the networks see them: requantised, padded, and the training set cut to the first
 ``n_train`` of one fixed shuffled order, so that smaller training sets are subsets of larger ones.
 """
@@ -56,7 +56,7 @@ class DatasetInfo:
     """What a set of Tetrominoes is made of; None for all other data. Its images are split as a trial says, and
     ``n_train`` and ``n_test`` are those of the split in two halves."""
     read: Callable[[], loaders.Arrays] | None = None
-    """Reads a data set of your own (``own``); None for those of the package."""
+    """Reads a data set of your own (``registry``); None for those of the package."""
     digest: str = ""
     """What its images are, 20 hexadecimal digits; part of the identity of every trial and diffusion model on it."""
     where: str = ""

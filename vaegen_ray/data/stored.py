@@ -69,7 +69,7 @@ def add(
         data_dir: the data directory; ``catalog.data_dir()`` when None.
         levels: grey levels; None for 2 where no pixel is above 1, and otherwise 256.
         binarised: networks usually see the images with 2 levels.
-        likelihood, title: as for ``own.register_dataset``.
+        likelihood, title: as for ``registry.register_dataset``.
         test_percent: part of the images that become the test set where the source has none, 1 to 99.
         say: takes a line for each thing that was left out, decided or changed on the way.
 

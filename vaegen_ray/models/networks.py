@@ -102,7 +102,7 @@ class Network(nn.Module):
 
 
 class NetworkPart(Network):
-    """The base of an encoder or decoder that is registered outside of the package (``own``).
+    """The base of an encoder or decoder that is registered outside of the package (``registry``).
 
     A subclass says its layers, from which it is built and its parameters and FLOPs are counted, and how an input goes
     through them: ``self.layers[name](h)`` is one layer of all members. With ``ConvolutionalNetwork`` as a second base

@@ -6,7 +6,7 @@
     register_network("gated", GatedEncoder, GatedDecoder)      # from now on: --architecture gated
 
 Both work on all members of a bundle at once: every weight has a leading member dimension, and what one member computes
-must not depend on the others (``contract`` tries it before a sweep starts). The version is part of the identity of
+must not depend on the others (``conformance`` tests it before a sweep starts). The version is part of the identity of
 every trial: raise it when a change of your code moves numbers, and the VAEs are trained anew.
 
 Workers get the classes from the process that starts the sweep. Needs no torch.

@@ -90,7 +90,7 @@ def prune(store: SweepStore, *, mine: Collection[str], held: Collection[str]) ->
 
 
 def _prune_starts(store: SweepStore, names: Collection[str], committed: Collection[str]) -> None:
-    """Deletes the notes on starts (``service.starts``) of bundles that are done, and damaged ones."""
+    """Deletes the notes on starts (``service.worker.attempts``) of bundles that are done, and damaged ones."""
     for name in names:
         path = f"{store.name}/starts/{name}"
         try:

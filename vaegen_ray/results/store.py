@@ -9,7 +9,7 @@
         given-up/<bundle>.json                      why a run gave a bundle up
         figures/  sweep.json  status.json
         suggestions.json                            the points of searches, in the order of their suggestions
-        starts/<bundle>.json                        how often a bundle was started in vain (``service.starts``)
+        starts/<bundle>.json                        how often a bundle was started in vain (``service.worker.attempts``)
         leases/<run>.json, .beat                    of a driver that runs, and what it trains (``results.leases``)
         set-aside/                                  corrupt files, kept for a look, read by nothing
 

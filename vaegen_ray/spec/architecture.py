@@ -1,7 +1,7 @@
 """The networks by name: those of the package, and the rule for those that are registered outside of it.
 
 A trial can be read where its network is not known, so its specification says by itself whether it is one of the
-package: the networks of others have a ``network_version`` of at least 1 (``models.own``).
+package: the networks of others have a ``network_version`` of at least 1 (``models.registry``).
 """
 
 import re

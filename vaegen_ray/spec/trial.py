@@ -75,7 +75,7 @@ class TrialSpec:
     dataset: str = "digits"
     """Name in the catalog of data sets."""
     data_digest: str = ""
-    """What the images of a data set of your own are, 20 hexadecimal digits (``data.own``); empty for all others."""
+    """Digest of the images of a registered data set, 20 hexadecimal digits (``data.registry``); empty for all others."""
     levels: int = 2
     """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
     n_train: int = 500
@@ -93,7 +93,7 @@ class TrialSpec:
     architecture: str = "fully_connected"
     """Which network: one of ``ARCHITECTURES`` (xiao2024, Tables 3-6; bozkurt2021, Section 4.3), or one of your own."""
     network_version: int = 0
-    """Version of a network of your own (``models.own``); 0 for those of the package."""
+    """Version of a network of your own (``models.registry``); 0 for those of the package."""
     hidden_layers: int = 2
     """Hidden layers of the fully-connected encoder, and of its decoder (0: both are affine maps); strided convolutions
     of the convolutional encoder, and transposed ones of its decoder."""
@@ -122,7 +122,7 @@ class TrialSpec:
     ``marginal_kl`` KL(q(z) || p(z)), each estimated from the batch (bozkurt2021, Eq. 5 and Section 4.5)."""
 
     method: str = "normal"
-    """What is trained on, and what is done beside: one of the names of ``methods``."""
+    """What is trained on, and what is done beside: see ``spec.method``."""
     budget: int = 0
     """dmaapx, mix: distinct samples, in units of ``n_train`` (k in xiao2024, Figure 4); 0: no sample comes twice.
     more_real: distinct real images, in the same unit; at least 2."""

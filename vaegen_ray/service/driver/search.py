@@ -4,7 +4,7 @@
              ^                                                        |
              +--------------------------- rows -----------------------+
 
-As in ``runner``, the rows are all that counts: the same command goes on after any crash, with the history of the study.
+As in ``sweep``, the rows are all that counts: rerun the command to resume a search after any crash.
 """
 
 import logging

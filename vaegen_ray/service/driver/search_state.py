@@ -2,7 +2,7 @@
 
     begin -> a point and its bundle -> report, at every evaluation -> go on, or stop -> end
 
-What was done is what the rows say (``results.points``); this is the memory of one run of the driver. A point is named
+The rows tell what was done (``results.search_history``); this is the memory of one run of the driver. A point is named
 in ``sweep.json`` before it is trained, so that the next run goes on with it.
 """
 

@@ -5,7 +5,7 @@
 Everything is written under names that follow from the bundle, so doing it twice changes nothing. The order at the end:
 details, metrics, weights, the trials' rows (the commit mark), then the checkpoint is deleted. Out of memory halves the
 bundle; where an evaluation ran out of it, the halves go on from where the training was. A bundle whose workers were
-killed again and again is halved too, from its checkpoint, and so is what waits beside it (``starts``).
+killed again and again is halved too, from its checkpoint, and so is what waits beside it (``attempts``).
 """
 
 import platform
@@ -35,7 +35,7 @@ STARTS = 2
 
 
 class Reader(Samples, Protocol):
-    """Samples that are fetched from elsewhere (``service.reader``)."""
+    """Samples that are fetched from elsewhere (``service.sampling.reader``)."""
 
     digest: str
     waited_seconds: float

@@ -42,7 +42,7 @@ class Plan:
     streams: dict[StreamSpec, Connection]
     """The pools of the streams that trials read."""
     networks: bytes
-    """The networks of your own that trials name (``service.shipping``)."""
+    """The networks of your own that trials name (``service.worker.code_shipping``)."""
 
 
 def find_bundle(config: dict[str, Any], bundles: list[Bundle]) -> Bundle:
