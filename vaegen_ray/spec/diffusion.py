@@ -74,7 +74,7 @@ class DiffusionSpec:
     dataset: str = "digits"
     """Name in the catalog of data sets; the model sees training images only."""
     data_digest: str = ""
-    """Digest of the images of a registered data set, 20 hexadecimal digits (``data.registry``); empty for all others."""
+    """Digest of the images of a registered data set (``data.registry``), 20 hexadecimal digits; empty for others."""
     levels: int = 17
     """Grey levels of the images it is trained on and of the samples."""
     n_train: int = 1000

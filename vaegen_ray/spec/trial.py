@@ -75,7 +75,7 @@ class TrialSpec:
     dataset: str = "digits"
     """Name in the catalog of data sets."""
     data_digest: str = ""
-    """Digest of the images of a registered data set, 20 hexadecimal digits (``data.registry``); empty for all others."""
+    """Digest of the images of a registered data set (``data.registry``), 20 hexadecimal digits; empty for others."""
     levels: int = 2
     """Grey levels of a pixel: 2 for binarised images, 256 for bytes; pixel values are 0 .. levels - 1."""
     n_train: int = 500
